@@ -1,0 +1,43 @@
+# `make run` trains, evaluates and reports on a laptop; `make test` runs every test. Both install what they need first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKDIR ?= runs/digits
+
+.PHONY: run test check format install clean
+
+run: $(VENV)/run.done
+	$(BIN)/python -m care_jax.main --config=configs/digits.py --workdir=$(WORKDIR)
+	@echo "The report: $(WORKDIR)/report.html"
+
+test: $(VENV)/test.done
+	$(BIN)/python -m pytest -x -q
+
+check: $(VENV)/test.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/test.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/test.done
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "care_jax needs Python 3.11 or newer; this is $$($(PYTHON) --version): make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Python's venv module is missing: on Debian, apt-get install python3-venv"; exit 2; }
+
+$(VENV)/run.done: $(BIN)/python requirements.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/test.done: $(BIN)/python requirements.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/run.done
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -1,0 +1,139 @@
+"""Applies drawn augmentations to images. Deterministic: equal rows and equal images give equal pixels."""
+
+import numpy as np
+
+from care_jax.augment import color, geometry
+from care_jax.augment.namespace import Array, namespace, to_float
+from care_jax.augment.params import Augmentation, AugmentSpec
+
+# From the crop to the normalisation images are [..., h, 3, w]; `geometry` says why.
+_CHANNEL_AXIS = -2
+
+
+def apply(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
+    """Crop, resize, flip, rotate and shift, jitter, gray, blur, solarize, normalise: in this order.
+
+    Args:
+      augmentation: leading shape [b], a row an image, or (), one shared by all images (its weights are made once).
+      images: [b, h, w, 3], uint8 or floats in [0, 1].
+      spec: the ranges it was drawn from. What they leave off is not computed, so the augmentation's own value of it is
+        ignored.
+
+    Returns:
+      [b, size, size, 3] float32, normalised by the spec's mean and standard deviation.
+
+    Raises:
+      ValueError: the images are not [..., h, w, 3].
+    """
+    xp = namespace(images, *augmentation)
+    if spec.flip_probability > 0:  # a box read from right to left makes the flip free; the pixels are the same
+        flip, left, width = (to_float(xp, x) for x in (augmentation.flip, augmentation.left, augmentation.width))
+        augmentation = augmentation._replace(left=left + flip * width, width=width * (1.0 - 2.0 * flip))
+    return _normalise(_distort(augmentation, _crop(augmentation, images, spec), spec), spec)
+
+
+def crop(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
+    """The first half of `apply`: box and resize only.
+
+    Args:
+      augmentation: as `apply`.
+      images: as `apply`.
+      spec: as `apply`.
+
+    Returns:
+      [b, size, size, 3] float32 in [0, 1].
+    """
+    return _swap(_crop(augmentation, images, spec))
+
+
+def apply_after_crop(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
+    """The second half of `apply`, from the flip to the normalisation.
+
+    Args:
+      augmentation: as `apply`; its box is not looked at.
+      images: [b, size, size, 3], cropped and resized; uint8 or floats in [0, 1].
+      spec: as `apply`.
+
+    Returns:
+      [b, size, size, 3] float32, normalised.
+    """
+    xp = namespace(images, *augmentation)
+    _check(images)
+    is_bytes = images.dtype == np.uint8
+    images = _swap(to_float(xp, images))
+    images = images / 255.0 if is_bytes else images
+    if spec.flip_probability > 0:
+        flip = to_float(xp, augmentation.flip)[..., None, None, None]
+        images = xp.where(flip > 0.5, geometry.horizontal_flip(images, channel_axis=_CHANNEL_AXIS), images)
+    return _normalise(_distort(augmentation, images, spec), spec)
+
+
+def share(augmentation: Augmentation, n: int) -> Augmentation:
+    """Gives each of g groups' augmentation to its n images.
+
+    Args:
+      augmentation: leading shape [g].
+      n: images in a group.
+
+    Returns:
+      Leading shape [g * n]; row i is the augmentation of group i // n.
+    """
+    xp = namespace(*augmentation)
+    return Augmentation(*(xp.repeat(x, n, axis=0) for x in augmentation))
+
+
+def _crop(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
+    _check(images)
+    cropped = geometry.resized_crop(
+        images,
+        augmentation.top,
+        augmentation.left,
+        augmentation.height,
+        augmentation.width,
+        size=spec.size,
+        antialias=spec.antialias,
+        channel_axis=_CHANNEL_AXIS,
+    )
+    return cropped / 255.0 if images.dtype == np.uint8 else cropped
+
+
+def _distort(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
+    xp = namespace(images, *augmentation)
+    if spec.rotation_degrees > 0 or spec.translation > 0:
+        images = geometry.rotate_and_translate(
+            images, augmentation.angle, augmentation.shift_y, augmentation.shift_x, channel_axis=_CHANNEL_AXIS
+        )
+    if spec.jitter_probability > 0:
+        images = color.color_jitter(
+            images,
+            augmentation.order,
+            augmentation.brightness,
+            augmentation.contrast,
+            augmentation.saturation,
+            augmentation.hue,
+            channel_axis=_CHANNEL_AXIS,
+        )
+    if spec.grayscale_probability > 0:
+        images = color.adjust_saturation(images, 1.0 - to_float(xp, augmentation.grayscale), channel_axis=_CHANNEL_AXIS)
+    if spec.blur_probability > 0:
+        images = geometry.gaussian_blur(
+            images, augmentation.blur_sigma, kernel_size=spec.blur_kernel_size, channel_axis=_CHANNEL_AXIS
+        )
+    if spec.solarize_probability > 0:
+        solarized = color.solarize(images, spec.solarize_threshold)
+        images = xp.where(to_float(xp, augmentation.solarize)[..., None, None, None] > 0.5, solarized, images)
+    return images
+
+
+def _normalise(images: Array, spec: AugmentSpec) -> Array:
+    mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
+    return (_swap(images) - mean) / std
+
+
+def _check(images: Array) -> None:
+    if len(images.shape) < 3 or images.shape[-1] != 3:
+        raise ValueError(f"images must be [..., h, w, 3]; got shape {tuple(images.shape)}")
+
+
+def _swap(images: Array) -> Array:
+    return namespace(images).swapaxes(images, -1, -2)

@@ -1,0 +1,176 @@
+"""Uniform numbers in [0, 1) -> an `Augmentation`. No keys: whoever holds the uniforms decides who shares them."""
+
+import itertools
+import math
+from types import ModuleType
+
+import numpy as np
+
+from care_jax.augment.namespace import Array, namespace, round_half_to_even, to_float
+from care_jax.augment.params import Augmentation, AugmentSpec
+
+CROP_TRIES = 10
+
+# How a row of uniforms is spent; the order is part of what (seed, step) means, so new draws go to the end.
+_LAYOUT = {
+    "area": CROP_TRIES,
+    "ratio": CROP_TRIES,
+    "top": 1,
+    "left": 1,
+    "flip": 1,
+    "jittered": 1,
+    "order": 1,
+    "brightness": 1,
+    "contrast": 1,
+    "saturation": 1,
+    "hue": 1,
+    "grayscale": 1,
+    "blurred": 1,
+    "blur_sigma": 1,
+    "solarize": 1,
+    "angle": 1,
+    "shift_y": 1,
+    "shift_x": 1,
+}
+_STARTS = dict(zip(_LAYOUT, itertools.accumulate(_LAYOUT.values(), initial=0), strict=False))
+NUM_UNIFORMS = sum(_LAYOUT.values())
+
+_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
+_ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
+
+
+def sample(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width: int | Array) -> Augmentation:
+    """Turns rows of uniform numbers into augmentations.
+
+    Args:
+      uniforms: [..., NUM_UNIFORMS] in [0, 1), float32.
+      spec: the ranges.
+      height: of the input image, pixels: one number, or one a row [...].
+      width: the same.
+
+    Returns:
+      An `Augmentation` of leading shape [...].
+
+    Raises:
+      ValueError: the last axis of `uniforms` is not NUM_UNIFORMS.
+    """
+    if uniforms.shape[-1] != NUM_UNIFORMS:
+        raise ValueError(f"uniforms must be [..., {NUM_UNIFORMS}]; got shape {tuple(uniforms.shape)}")
+    xp = namespace(uniforms, height, width)
+    # A float64 just below 1 would round to 1.
+    uniforms = xp.minimum(to_float(xp, uniforms), to_float(xp, _BELOW_ONE))
+
+    def drawn(name: str) -> Array:
+        return uniforms[..., _STARTS[name]]
+
+    def happens(name: str, probability: float) -> Array:
+        return to_float(xp, drawn(name) < probability)
+
+    def between(name: str, low: float, high: float) -> Array:
+        return low + (high - low) * drawn(name)
+
+    def factor(name: str, strength: float) -> Array:
+        return 1.0 + jittered * (between(name, max(0.0, 1.0 - strength), 1.0 + strength) - 1.0)
+
+    zeros = xp.zeros_like(drawn("top"))
+    height, width = to_float(xp, height) + zeros, to_float(xp, width) + zeros
+    if spec.crop == "center":
+        box = _central_box(xp, spec.center_fraction, height, width)
+    else:
+        box = _random_box(xp, uniforms, spec, height, width)
+    jittered = happens("jittered", spec.jitter_probability)
+    order = xp.asarray(xp.floor(drawn("order") * float(len(_ORDERS))), dtype=np.int32)
+    angle = math.radians(spec.rotation_degrees)
+    return Augmentation(
+        *box,
+        flip=happens("flip", spec.flip_probability),
+        jittered=jittered,
+        order=xp.take(xp.asarray(_ORDERS), order, axis=0),
+        brightness=factor("brightness", spec.brightness),
+        contrast=factor("contrast", spec.contrast),
+        saturation=factor("saturation", spec.saturation),
+        hue=jittered * between("hue", -spec.hue, spec.hue),
+        grayscale=happens("grayscale", spec.grayscale_probability),
+        blur_sigma=happens("blurred", spec.blur_probability) * between("blur_sigma", *spec.blur_sigma),
+        solarize=happens("solarize", spec.solarize_probability),
+        angle=between("angle", -angle, angle),
+        shift_y=between("shift_y", -spec.translation, spec.translation),
+        shift_x=between("shift_x", -spec.translation, spec.translation),
+    )
+
+
+def identity(
+    spec: AugmentSpec, *, height: int | Array, width: int | Array, leading_shape: tuple[int, ...] = ()
+) -> Augmentation:
+    """The evaluation transform: the central crop of `spec.center_fraction`, and nothing else.
+
+    Args:
+      spec: gives the fraction; its `crop` and its ranges are ignored.
+      height: of the input image, pixels: one number, or an array that broadcasts to the leading shape.
+      width: the same.
+      leading_shape: of the result; () is one augmentation shared by all images.
+
+    Returns:
+      An `Augmentation` of the leading shape.
+    """
+    xp = namespace(height, width)
+    zeros = xp.zeros(leading_shape, dtype=np.float32)
+    box = _central_box(xp, spec.center_fraction, to_float(xp, height) + zeros, to_float(xp, width) + zeros)
+    zeros = xp.zeros_like(box[0])
+    ones = xp.ones_like(zeros)
+    order = xp.asarray(zeros[..., None] + to_float(xp, np.arange(4)), dtype=np.int32)
+    return Augmentation(
+        *box,
+        flip=zeros,
+        jittered=zeros,
+        order=order,
+        brightness=ones,
+        contrast=ones,
+        saturation=ones,
+        hue=zeros,
+        grayscale=zeros,
+        blur_sigma=zeros,
+        solarize=zeros,
+        angle=zeros,
+        shift_y=zeros,
+        shift_x=zeros,
+    )
+
+
+def _central_box(xp: ModuleType, fraction: float, height: Array, width: Array) -> tuple[Array, Array, Array, Array]:
+    """The central square in whole pixels, so that a JPEG decoder can be asked for exactly this box."""
+    side = xp.maximum(round_half_to_even(xp, fraction * xp.minimum(height, width)), xp.ones_like(height))
+    return xp.floor((height - side) / 2.0), xp.floor((width - side) / 2.0), side, side
+
+
+def _random_box(
+    xp: ModuleType, uniforms: Array, spec: AugmentSpec, height: Array, width: Array
+) -> tuple[Array, Array, Array, Array]:
+    """torchvision's `RandomResizedCrop.get_params`: the first of ten candidates that fits, else a central crop."""
+
+    def drawn(name: str) -> Array:
+        start = _STARTS[name]
+        return uniforms[..., start : start + _LAYOUT[name]]
+
+    low, high = spec.crop_scale
+    log_low, log_high = math.log(spec.crop_ratio[0]), math.log(spec.crop_ratio[1])
+    area = (height * width)[..., None] * (low + (high - low) * drawn("area"))
+    ratio = xp.exp(log_low + (log_high - log_low) * drawn("ratio"))
+    heights, widths = round_half_to_even(xp, xp.sqrt(area / ratio)), round_half_to_even(xp, xp.sqrt(area * ratio))
+    fits = (heights > 0) & (heights <= height[..., None]) & (widths > 0) & (widths <= width[..., None])
+    fits = to_float(xp, fits)
+    first = to_float(xp, xp.cumsum(fits, axis=-1) == 1.0) * fits
+    found = xp.sum(first, axis=-1) > 0
+
+    # The fallback keeps the whole image as far as the ratio allows.
+    central_height = xp.minimum(height, round_half_to_even(xp, width / spec.crop_ratio[0]))
+    central_width = xp.minimum(width, round_half_to_even(xp, height * spec.crop_ratio[1]))
+    box_height = xp.where(found, xp.sum(first * heights, axis=-1), central_height)
+    box_width = xp.where(found, xp.sum(first * widths, axis=-1), central_width)
+
+    def start(name: str, room: Array) -> Array:
+        # A uniform integer of [0, room]; the minimum is for a product that rounds up to room + 1.
+        drawn_start = xp.minimum(xp.floor(drawn(name)[..., 0] * (room + 1.0)), room)
+        return xp.where(found, drawn_start, xp.floor(room / 2.0))
+
+    return start("top", height - box_height), start("left", width - box_width), box_height, box_width

@@ -1,0 +1,281 @@
+"""From a configuration to the pieces it describes; every mistake in it is found here, before any work starts."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from care_jax import data, methods, models
+from care_jax.augment import AugmentSpec
+from care_jax.config import ConfigError, validate
+from care_jax.data import DataSet
+from care_jax.train import optim, sharding
+from care_jax.train.state import TrainState, init_state
+from care_jax.train.step import TrainStep, make_train_step
+from care_jax.train.views import PLACEMENTS, Batch, ViewPlan
+
+BACKBONES = {
+    # One block a stage: for small images on a laptop.
+    "resnet10": partial(models.ResNet, stage_sizes=(1, 1, 1, 1)),
+    "resnet18": models.resnet18,
+    "resnet34": models.resnet34,
+    "resnet50": models.resnet50,
+}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+CHOICES = {
+    "data.name": tuple(data.DATA_SETS),
+    "augment.placement": PLACEMENTS,
+    "model.backbone": tuple(BACKBONES),
+    "model.stem": ("cifar", "imagenet"),
+    "model.dtype": tuple(DTYPES),
+    "loss.method": tuple(methods.METHODS),
+    "equivariance.draws": ("group", "batch"),
+    "optimizer.name": optim.OPTIMIZERS,
+    "optimizer.schedule": optim.SCHEDULES,
+    "optimizer.decay": optim.DECAYS,
+    "evaluate.probe.optimizer": optim.OPTIMIZERS,
+    "evaluate.probe.schedule": optim.SCHEDULES,
+}
+
+
+class Experiment(NamedTuple):
+    """The pieces of one run.
+
+    Attributes:
+      config: as given.
+      mesh: the devices.
+      dataset: loaded.
+      encoder: `models.Encoder`.
+      optimizer, learning_rate: update rule, and rate by step.
+      plan: the views of a step.
+      steps_per_epoch, num_steps: derived from the data set's size.
+    """
+
+    config: ml_collections.ConfigDict
+    mesh: Mesh
+    dataset: DataSet
+    encoder: models.Encoder
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    plan: ViewPlan
+    steps_per_epoch: int
+    num_steps: int
+
+
+def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
+    """Everything about a configuration that can be known before the data is.
+
+    Raises:
+      ConfigError: one line that names the setting.
+    """
+    validate(config, CHOICES)
+    for branch in ("invariance", "equivariance"):
+        augment_spec(config, branch)
+    try:
+        sharding.check_divides(mesh, "config.train.batch_size", config.train.batch_size)
+        if config.equivariance.weight and config.equivariance.batch_size:
+            sharding.check_divides(mesh, "config.equivariance.batch_size", config.equivariance.batch_size)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if config.augment.placement == "device" and config.data.name == "imagenet2012":
+        raise ConfigError("config.augment.placement is 'device', but imagenet2012 does not fit a device; use 'split'")
+
+
+def augment_spec(config: ml_collections.ConfigDict, branch: str) -> AugmentSpec:
+    """The ranges of a branch, "invariance" or "equivariance", with the sizes and colours of the data set."""
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config.augment[branch].to_dict().items()
+    }
+    shared: dict[str, Any] = {
+        "size": config.data.image_size,
+        "mean": tuple(config.data.mean),
+        "std": tuple(config.data.std),
+    }
+    try:
+        return AugmentSpec(**shared, **fields)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.augment.{branch}: {error}") from error
+
+
+def evaluation_spec(config: ml_collections.ConfigDict) -> AugmentSpec:
+    """What evaluation sees: the central square, normalised, nothing drawn."""
+    return AugmentSpec(
+        size=config.data.image_size,
+        crop="center",
+        center_fraction=config.evaluate.center_fraction,
+        mean=tuple(config.data.mean),
+        std=tuple(config.data.std),
+        flip_probability=0.0,
+        jitter_probability=0.0,
+        grayscale_probability=0.0,
+        blur_probability=0.0,
+    )
+
+
+def make_encoder(config: ml_collections.ConfigDict) -> models.Encoder:
+    """The backbone and its projection head."""
+    model = config.model
+    dtype = DTYPES[model.dtype]
+    backbone = BACKBONES[model.backbone](stem=model.stem, width=model.width, dtype=dtype)
+    head = models.ProjectionHead(
+        hidden_sizes=tuple(model.head_hidden_sizes),
+        size=model.head_size,
+        batch_norm=model.head_batch_norm,
+        dtype=dtype,
+    )
+    return models.Encoder(backbone=backbone, head=head)
+
+
+def load_data(config: ml_collections.ConfigDict) -> DataSet:
+    """The data set that the configuration names.
+
+    Raises:
+      DataError: missing or unusable data, with what to do about it.
+    """
+    settings = config.data
+    return data.load(
+        settings.name,
+        root=settings.root or None,
+        image_size=settings.stored_size or settings.image_size,
+        resident=config.augment.placement == "device",
+        class_file=settings.class_file or None,
+        download=settings.download,
+        test_fraction=settings.test_fraction,
+    )
+
+
+def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None) -> Experiment:
+    """Checks the configuration, loads its data and makes the pieces of the run.
+
+    Args:
+      config: as configs/base.py builds it.
+      mesh: the devices; None for all.
+
+    Raises:
+      ConfigError, DataError: one line that says what to change.
+    """
+    mesh = sharding.make_mesh() if mesh is None else mesh
+    check(config, mesh)
+    dataset = load_data(config)
+    batch_size = config.train.batch_size
+    if batch_size > len(dataset.pretrain):
+        raise ConfigError(
+            f"config.train.batch_size is {batch_size}, but {config.data.name} has {len(dataset.pretrain)} training images"
+        )
+    steps_per_epoch = len(dataset.pretrain) // batch_size
+    num_steps = config.train.num_steps or max(round(config.train.epochs * steps_per_epoch), 1)
+    try:
+        learning_rate = optim.make_schedule(
+            config.optimizer.schedule,
+            config.optimizer.learning_rate,
+            num_steps=num_steps,
+            warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
+            boundaries=[round(epoch * steps_per_epoch) for epoch in config.optimizer.step_epochs],
+            factor=config.optimizer.step_factor,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    optimizer = optim.make_optimizer(
+        config.optimizer.name,
+        learning_rate,
+        weight_decay=config.optimizer.weight_decay,
+        momentum=config.optimizer.momentum,
+        decay=config.optimizer.decay,
+    )
+    plan = ViewPlan(
+        invariance=augment_spec(config, "invariance"),
+        equivariance=augment_spec(config, "equivariance"),
+        seed=config.seed,
+        batch_size=batch_size,
+        equivariance_batch_size=(config.equivariance.batch_size or batch_size) if config.equivariance.weight else 0,
+        num_groups=config.equivariance.num_groups,
+        draws=config.equivariance.draws,
+    )
+    return Experiment(
+        config, mesh, dataset, make_encoder(config), optimizer, learning_rate, plan, steps_per_epoch, num_steps
+    )
+
+
+def make_state(experiment: Experiment) -> TrainState:
+    """The state before the first step, on every device."""
+    config = experiment.config
+
+    def init() -> TrainState:
+        return init_state(
+            experiment.encoder, experiment.optimizer, seed=config.seed, image_size=config.data.image_size
+        )
+
+    return jax.jit(init, out_shardings=sharding.replicated(experiment.mesh))()
+
+
+def make_step(experiment: Experiment) -> TrainStep:
+    """The update of `train.step`, not yet compiled."""
+    config = experiment.config
+    objective = methods.Objective(
+        method=methods.METHODS[config.loss.method](temperature=config.loss.temperature),
+        equivariance_weight=config.equivariance.weight,
+        num_groups=config.equivariance.num_groups,
+    )
+    return make_train_step(
+        experiment.encoder,
+        objective,
+        experiment.optimizer,
+        experiment.learning_rate,
+        experiment.plan,
+        placement=config.augment.placement,
+        mesh=experiment.mesh,
+        remat=config.model.remat,
+    )
+
+
+def make_batches(experiment: Experiment, start_step: int) -> Iterator[Batch]:
+    """Batches of steps `start_step`, `start_step + 1`, ... to the end of the run, on the devices.
+
+    Each process reads its own rows alone.
+    """
+    config, mesh, plan = experiment.config, experiment.mesh, experiment.plan
+    pretrain = experiment.dataset.pretrain
+    if config.augment.placement == "device":
+        images = data.put_resident(pretrain, sharding.replicated(mesh))
+        rows = sharding.along_axis(mesh, 0)
+        share = _process_rows(plan.batch_size)
+        for step in range(start_step, experiment.num_steps):
+            indices = data.batch_indices(plan.seed, step, num_examples=len(pretrain), batch_size=plan.batch_size)
+            yield {"images": images, "indices": sharding.from_process(rows, indices[share])}
+        return
+    host_batches = data.host_batches(
+        pretrain,
+        placement=config.augment.placement,
+        invariance_spec=plan.invariance,
+        equivariance_spec=plan.equivariance,
+        seed=plan.seed,
+        start_step=start_step,
+        num_steps=experiment.num_steps,
+        batch_size=plan.batch_size,
+        equivariance_batch_size=plan.equivariance_batch_size,
+        num_groups=plan.num_groups,
+        draws=plan.draws,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        num_threads=config.augment.num_threads or None,
+        skipped=experiment.dataset.skipped,
+    )
+    axis = {"views": 1, "shared_views": 1, "crops": 1, "centers": 0}
+    for batch in host_batches:
+        yield {
+            name: sharding.from_process(sharding.along_axis(mesh, axis[name]), np.asarray(rows))
+            for name, rows in batch.items()
+        }
+
+
+def _process_rows(batch_size: int) -> slice:
+    share = batch_size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)

@@ -1,0 +1,89 @@
+"""Data sets, and the batches of a step: `load` a data set, draw its rows with `batch_indices`.
+
+    from care_jax import data
+    digits = data.load("digits")
+    rows = data.batch_indices(seed, step, num_examples=len(digits.pretrain), batch_size=256)
+    images = digits.pretrain.images[rows]                            # uint8 [256, 32, 32, 3]
+
+Nothing here imports TensorFlow until a data set or a pipeline that needs it is asked for.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+
+from care_jax.data.device import put_resident, take
+from care_jax.data.digits import load_digits
+from care_jax.data.evaluation import evaluation_batches
+from care_jax.data.examples import DataError, DataSet, EncodedImages, Examples, SkippedFiles, batch_indices
+from care_jax.data.image_folder import load_image_folder
+from care_jax.data.pipeline import host_batches
+from care_jax.data.sources import load_imagenet, load_small
+
+__all__ = [
+    "DATA_SETS",
+    "DataError",
+    "DataSet",
+    "EncodedImages",
+    "Examples",
+    "SkippedFiles",
+    "batch_indices",
+    "evaluation_batches",
+    "host_batches",
+    "load",
+    "put_resident",
+    "take",
+]
+
+Root = str | os.PathLike[str] | None
+
+# Name -> its loader, and which arguments of `load` that takes.
+DATA_SETS: dict[str, tuple[Callable[..., DataSet], tuple[str, ...]]] = {
+    "digits": (load_digits, ("image_size",)),
+    "image_folder": (load_image_folder, ("root", "image_size", "resident", "test_fraction")),
+    "cifar10": (functools.partial(load_small, "cifar10"), ("root", "image_size", "download")),
+    "cifar100": (functools.partial(load_small, "cifar100"), ("root", "image_size", "download")),
+    "stl10": (functools.partial(load_small, "stl10"), ("root", "image_size", "download")),
+    "imagenet2012": (load_imagenet, ("root", "class_file", "download")),
+}
+
+
+def load(
+    name: str,
+    *,
+    root: Root = None,
+    image_size: int | None = None,
+    resident: bool = True,
+    class_file: Root = None,
+    download: bool = False,
+    test_fraction: float = 0.1,
+) -> DataSet:
+    """Loads a data set by name. What an argument does not apply to ignores it.
+
+    Args:
+      name: a key of `DATA_SETS`: "digits" (always at hand), "image_folder" (yours), or one of TensorFlow Datasets:
+        "cifar10", "cifar100", "stl10", "imagenet2012".
+      root: the folder of images; for TensorFlow Datasets its data directory (None: its default, ~/tensorflow_datasets).
+      image_size: side of the resident images, pixels (None: 32 for digits, else as they are stored).
+      resident: for image_folder: hold decoded images in memory, rather than decode the files batch by batch.
+        imagenet2012 always stays encoded; the others are always resident.
+      class_file: for imagenet2012: a file of WordNet ids, one a line, of the classes to keep.
+      download: let TensorFlow Datasets download what is missing.
+      test_fraction: for image_folder without a test folder: the share held out.
+
+    Raises:
+      ValueError: an unknown name, or an argument out of range.
+      DataError: data missing or unusable; a ValueError too, of one line.
+    """
+    if name not in DATA_SETS:
+        raise ValueError(f"unknown data set {name!r}; there are {', '.join(DATA_SETS)}")
+    arguments = {
+        "root": root,
+        "image_size": image_size,
+        "resident": resident,
+        "class_file": class_file,
+        "download": download,
+        "test_fraction": test_fraction,
+    }
+    loader, accepted = DATA_SETS[name]
+    return loader(**{argument: arguments[argument] for argument in accepted})

@@ -1,0 +1,162 @@
+"""What every data set is once loaded: examples, their labels, and the rule that picks the batch of a step."""
+
+import collections
+import dataclasses
+import functools
+import threading
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """Data that is missing or unusable: one line that says what, where, and what to do."""
+
+
+@runtime_checkable
+class EncodedImages(Protocol):
+    """Images that stay compressed on disk until a batch needs them; any row can be read at any time, by any thread."""
+
+    def __len__(self) -> int:
+        """Number of images n."""
+
+    def read(self, index: int) -> bytes:
+        """The encoded bytes (JPEG, PNG) of image `index` in [0, n)."""
+
+    def name(self, index: int) -> str:
+        """Where image `index` lies, for messages to people."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Images and their labels, in a fixed order.
+
+    Attributes:
+      images: uint8 array [n, h, w, 3] (resident in memory) or `EncodedImages` of length n.
+      labels: name of a labelling -> int32 array [n]; empty where nothing is labelled.
+    """
+
+    images: np.ndarray | EncodedImages
+    labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.resident:
+            images = np.asarray(self.images)
+            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+                raise ValueError(f"images must be uint8 [n, h, w, 3], got {images.dtype} {images.shape}")
+        for name, values in self.labels.items():
+            if values.dtype != np.int32 or values.shape != (len(self),):
+                raise ValueError(f"labels {name!r} must be int32 [{len(self)}], got {values.dtype} {values.shape}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def resident(self) -> bool:
+        """Whether the pixels are in memory."""
+        return isinstance(self.images, np.ndarray)
+
+
+class SkippedFiles:
+    """Counts the image files that could not be used: each once, however often it is met, from any thread.
+
+    >>> skipped = SkippedFiles()
+    >>> for _ in range(2):
+    ...     skipped.add("photos/a.jpg", "truncated")
+    >>> len(skipped), skipped.summary()
+    (1, 'skipped 1 image file that could not be used (1 truncated), first photos/a.jpg')
+    """
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def add(self, path: str, reason: str) -> None:
+        """Records that `path` was skipped, and why; the first reason given for a path stands."""
+        with self._lock:
+            self._reasons.setdefault(path, reason)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._reasons)
+
+    def __contains__(self, path: str) -> bool:
+        with self._lock:
+            return path in self._reasons
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """path -> reason, sorted by path (a copy)."""
+        with self._lock:
+            return dict(sorted(self._reasons.items()))
+
+    def summary(self) -> str:
+        """One line for the end of a run: how many, why, and the first of them; empty if none was skipped."""
+        reasons = self.reasons
+        if not reasons:
+            return ""
+        counts = collections.Counter(reasons.values())
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
+        files = "file" if len(reasons) == 1 else "files"
+        return f"skipped {len(reasons)} image {files} that could not be used ({why}), first {next(iter(reasons))}"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """One data set, ready to train and to be evaluated on.
+
+    Attributes:
+      name: what `load` was asked for.
+      pretrain: what the self-supervised objective sees.
+      train: labelled examples the probes are fitted on.
+      test: held-out examples, never trained on.
+      num_classes: name of a labelling -> number of its classes; empty turns the probes off.
+      skipped: files found unusable so far; the pipeline adds to it as it meets more.
+    """
+
+    name: str
+    pretrain: Examples
+    train: Examples
+    test: Examples
+    num_classes: dict[str, int]
+    skipped: SkippedFiles = dataclasses.field(default_factory=SkippedFiles)
+
+
+# Two, because training looks at one epoch and the prefetching pipeline may already be in the next.
+@functools.lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    permutation = np.random.default_rng([seed, epoch]).permutation(num_examples).astype(np.int32)
+    permutation.flags.writeable = False
+    return permutation
+
+
+def batch_indices(seed: int, step: int, *, num_examples: int, batch_size: int) -> np.ndarray:
+    """The examples of step t: a pure function of (seed, t), so that a resumed run sees what it would have seen.
+
+    Epoch = t // (n // b), and inside an epoch the batches are consecutive slices of one permutation of the n examples.
+    The last n mod b examples of a permutation are left out; every epoch permutes anew, so they differ from epoch to
+    epoch and no example is left out for good.
+
+    Args:
+      seed: the run's seed, >= 0.
+      step: t >= 0, counted from the start of the run.
+      num_examples: n.
+      batch_size: b <= n, over all processes.
+
+    Returns:
+      int32 [b], distinct, in [0, n).
+
+    Raises:
+      ValueError: a negative seed or step, or a batch size outside [1, n].
+
+    >>> batch_indices(0, 0, num_examples=4, batch_size=2).tolist()
+    [2, 0]
+    """
+    if seed < 0 or step < 0:
+        raise ValueError(f"seed and step must be >= 0, got seed {seed} and step {step}")
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(
+            f"batch_size {batch_size} must be between 1 and the number of training examples, {num_examples}"
+        )
+    epoch, batch = divmod(int(step), num_examples // batch_size)
+    return _permutation(int(seed), epoch, num_examples)[batch * batch_size : (batch + 1) * batch_size].copy()

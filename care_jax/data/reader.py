@@ -1,0 +1,140 @@
+"""What the host pipelines share: examples read one by one, boxes drawn for them, and `tf.data` run within bounds."""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from care_jax import augment
+from care_jax.augment import AugmentSpec
+from care_jax.data.decode import Box, SourceImage, UnreadableImageError
+from care_jax.data.examples import DataError, Examples, SkippedFiles
+
+_PREFETCHED_BATCHES = 2
+
+
+class Reader:
+    """Examples of which the unreadable ones are counted and, where a batch must be full, replaced.
+
+    Attributes:
+      examples: resident or encoded.
+      failure: what ended reading, if anything did; `tf.data` itself reports an exception of a callback as text.
+    """
+
+    def __init__(self, examples: Examples, skipped: SkippedFiles | None):
+        self.examples = examples
+        self.failure: DataError | None = None
+        self._skipped = SkippedFiles() if skipped is None else skipped
+        self._unreadable: set[int] = set()
+
+    def open(self, index: int) -> SourceImage:
+        """Image `index`, its pixels not yet decoded.
+
+        Raises:
+          UnreadableImageError: the file can't be read or holds no image.
+        """
+        images = self.examples.images
+        if isinstance(images, np.ndarray):
+            return SourceImage.from_pixels(images[index])
+        try:
+            data = images.read(index)
+        except OSError as error:
+            raise UnreadableImageError(f"unreadable: {error.strerror or error}") from error
+        return SourceImage.from_bytes(data)
+
+    def skip(self, index: int, error: UnreadableImageError) -> None:
+        """Counts image `index` as skipped."""
+        images = self.examples.images
+        self._unreadable.add(index)
+        self._skipped.add(f"image {index}" if isinstance(images, np.ndarray) else images.name(index), str(error))
+
+    def from_first_readable(self, index: int, decode: Callable[[SourceImage], list[np.ndarray]]) -> list[np.ndarray]:
+        """`decode` of image `index` or, if that is unreadable, of the next in index order that isn't.
+
+        Raises:
+          DataError: no image is readable.
+        """
+        for candidate in range(index, index + len(self.examples)):
+            candidate %= len(self.examples)
+            if candidate in self._unreadable:
+                continue
+            try:
+                return decode(self.open(candidate))
+            except UnreadableImageError as error:
+                self.skip(candidate, error)
+        self.failure = DataError(f"no image can be decoded: {self._skipped.summary()}")
+        raise self.failure
+
+
+def iterate(tf: ModuleType, dataset: Any, num_threads: int, reader: Reader) -> Iterator[Any]:
+    """The elements of a `tf.data.Dataset` as arrays: in order, prefetched, on at most `num_threads` threads."""
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = num_threads
+    options.threading.max_intra_op_parallelism = 1  # it is parallel over images already
+    options.autotune.enabled = False
+    options.deterministic = True
+    try:
+        yield from dataset.prefetch(_PREFETCHED_BATCHES).with_options(options).as_numpy_iterator()
+    except tf.errors.OpError:
+        if reader.failure is not None:
+            raise reader.failure from None
+        raise
+
+
+def available_threads() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def local_rows(batch_size: int, process_index: int, process_count: int) -> range:
+    """The rows of a batch over all processes that one of them makes: [p b / P, (p + 1) b / P).
+
+    Raises:
+      ValueError: the processes don't divide the batch.
+    """
+    if not 0 <= process_index < process_count or batch_size % process_count:
+        raise ValueError(
+            f"the number of processes must divide the batch sizes; got process {process_index} of {process_count} "
+            f"and batch size {batch_size}"
+        )
+    share = batch_size // process_count
+    return range(process_index * share, (process_index + 1) * share)
+
+
+def on_host(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` compiled for this process's CPU, arrays in and out: the accelerator is left to the training step."""
+    compiled = jax.jit(function)
+
+    def call(*arguments: Any) -> Any:
+        with jax.default_device(_host_device()):
+            return jax.device_get(compiled(*arguments))
+
+    return call
+
+
+def boxes(uniforms: np.ndarray, spec: AugmentSpec, height: int, width: int) -> list[Box]:
+    """The boxes that rows of uniforms [v, K] draw from an image of this size."""
+    return [(top, left, rows, columns) for top, left, rows, columns in _box_function(spec)(uniforms, height, width)]
+
+
+@functools.cache
+def _box_function(spec: AugmentSpec) -> Callable[..., list[list[int]]]:
+    @on_host
+    def draw(uniforms: jax.Array, height: jax.Array, width: jax.Array) -> jax.Array:
+        drawn = augment.sample(uniforms, spec, height=height, width=width)
+        return jnp.stack([drawn.top, drawn.left, drawn.height, drawn.width], axis=-1).astype(jnp.int32)
+
+    return lambda *arguments: draw(*arguments).tolist()
+
+
+@functools.cache
+def _host_device() -> jax.Device:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names an accelerator alone
+        return jax.local_devices()[0]

@@ -1,0 +1,164 @@
+"""Random access to data sets prepared by TensorFlow Datasets: any example at any time, so that any step can be made.
+
+ArrayRecord files are made for that. A TFRecord file is a chain of lengths and bytes, so it is walked once to learn
+where its records start. Labels lie in the records too: finding them reads the data set once, and both are then kept
+beside the data in one small file a split.
+"""
+
+import os
+import struct
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from care_jax.data.examples import DataError
+
+# A record: length (uint64, little endian), its CRC (uint32), as many bytes of data, their CRC (uint32).
+_LENGTH = struct.Struct("<Q")
+_BEFORE_DATA, _AFTER_DATA = 12, 4
+_SCAN_THREADS = 16  # they wait for the disk
+_SCAN_ROWS = 256
+
+
+class RecordSource(Protocol):
+    """Features of example i by name, by any thread."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+
+
+class TfrecordSource:
+    """The examples of TFRecord files, read where they lie.
+
+    Args:
+      paths: local files, in order.
+      starts: for each file where its records start, and where the last one ends; from `find_records`.
+      deserialize: bytes of a record -> its features.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], starts: Sequence[np.ndarray], deserialize: Callable[[bytes], Mapping[str, Any]]
+    ):
+        self._paths = tuple(paths)
+        self._starts = tuple(starts)
+        self._deserialize = deserialize
+        self._first = np.cumsum([0, *(len(s) - 1 for s in starts)])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        file = int(np.searchsorted(self._first, index, side="right")) - 1
+        start, stop = self._starts[file][index - self._first[file] :][:2].tolist()
+        # Opened anew: more shards than a process may hold open are common, and the price is microseconds.
+        with open(self._paths[file], "rb", buffering=0) as opened:
+            data = os.pread(opened.fileno(), stop - start - _BEFORE_DATA - _AFTER_DATA, start + _BEFORE_DATA)
+        return self._deserialize(data)
+
+
+def index_tfrecords(
+    paths: Sequence[str], deserialize: Callable[[bytes], Mapping[str, Any]], index_path: Path, description: str
+) -> tuple[TfrecordSource, np.ndarray]:
+    """Opens TFRecord files for random access, and gives the label of every example, int32 [n].
+
+    Args:
+      paths: local files, in order.
+      deserialize: bytes of a record -> its features, "label" among them.
+      index_path: where the index is kept.
+      description: of the records, for messages.
+
+    Raises:
+      DataError: a file is not a whole TFRecord file, or the index is of other files.
+    """
+
+    def build() -> dict[str, np.ndarray]:
+        with ThreadPoolExecutor(_SCAN_THREADS) as threads:
+            starts = list(threads.map(find_records, paths))
+        labels = read_labels(TfrecordSource(paths, starts, deserialize), description)
+        return {"labels": labels, "starts": np.concatenate(starts), "counts": np.asarray([len(s) for s in starts])}
+
+    index = cached(index_path, build)
+    starts = np.split(index["starts"], np.cumsum(index["counts"])[:-1])
+    if [int(s[-1]) for s in starts] != [os.path.getsize(path) for path in paths]:
+        raise DataError(f"{index_path} does not belong to the files beside it: delete it")
+    return TfrecordSource(paths, starts, deserialize), index["labels"]
+
+
+def find_records(path: str | os.PathLike[str]) -> np.ndarray:
+    """Where the n records of a TFRecord file start, and where the last one ends: int64 [n + 1].
+
+    Raises:
+      DataError: the file is cut off, or is no TFRecord file.
+    """
+    size = os.path.getsize(path)
+    starts = [0]
+    with open(path, "rb", buffering=0) as file:
+        while starts[-1] < size:
+            header = os.pread(file.fileno(), _LENGTH.size, starts[-1])
+            length = _LENGTH.unpack(header)[0] if len(header) == _LENGTH.size else size
+            starts.append(starts[-1] + _BEFORE_DATA + length + _AFTER_DATA)
+    if starts[-1] != size:
+        raise DataError(f"{path} is cut off, or no TFRecord file: prepare the data set again")
+    return np.asarray(starts, np.int64)
+
+
+class RecordImages:
+    """`EncodedImages` that are rows of a `RecordSource` with the features "image" and (for messages) "file_name"."""
+
+    def __init__(self, source: RecordSource, rows: np.ndarray, description: str):
+        self._source = source
+        self._rows = rows
+        self._description = description
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, index: int) -> bytes:
+        return self._source[int(self._rows[index])]["image"]
+
+    def name(self, index: int) -> str:
+        row = int(self._rows[index])
+        file_name = self._source[row].get("file_name", b"")
+        return f"{self._description} record {row} {os.fsdecode(file_name)}".rstrip()
+
+
+def read_labels(source: RecordSource, description: str) -> np.ndarray:
+    """The feature "label" of every example, int32 [n]; reads the whole source, and shows how far it is."""
+    labels = np.empty(len(source), np.int32)
+
+    def read(rows: range) -> int:
+        labels[rows.start : rows.stop] = [source[row]["label"] for row in rows]
+        return len(rows)
+
+    parts = [range(row, min(row + _SCAN_ROWS, len(source))) for row in range(0, len(source), _SCAN_ROWS)]
+    with (
+        ThreadPoolExecutor(_SCAN_THREADS) as threads,
+        tqdm(desc=f"reading the labels of {description}, once", total=len(source), disable=None) as progress,
+    ):
+        for count in threads.map(read, parts):
+            progress.update(count)
+    return labels
+
+
+def cached(path: Path, build: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays stored at `path`; built, and stored if the folder can be written to, where there are none."""
+    try:
+        with np.load(path) as stored:
+            return dict(stored)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        arrays = build()
+    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    try:
+        np.savez(partial, **arrays)  # type: ignore[arg-type]  # its stub takes the names for options
+        os.replace(partial, path)  # whole or not at all, also when several processes build it
+    except OSError:
+        partial.unlink(missing_ok=True)
+    return arrays

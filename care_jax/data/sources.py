@@ -1,0 +1,238 @@
+"""Data sets by way of TensorFlow Datasets. Neither it nor TensorFlow is imported before one of them is asked for."""
+
+import contextlib
+import functools
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from care_jax.data.examples import DataError, DataSet, Examples, SkippedFiles
+from care_jax.data.records import RecordImages, RecordSource, cached, index_tfrecords, read_labels
+
+_CHUNK = 512
+_WORDNET_ID = re.compile(r"n\d{8}")
+# Splits that are pre-trained on beside "train".
+_EXTRA_SPLITS = {"stl10": ("unlabelled",)}
+_MANUAL = {
+    "imagenet2012": " (first put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, from image-net.org, into the "
+    "folder downloads/manual of the data directory)"
+}
+
+
+def import_tensorflow() -> ModuleType:
+    """TensorFlow, kept off the accelerators (they are JAX's) and quiet.
+
+    Raises:
+      DataError: it is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise DataError("this needs TensorFlow on the host: pip install tensorflow-cpu") from error
+    for kind in ("GPU", "TPU"):
+        tf.config.set_visible_devices([], kind)
+    return tf
+
+
+def load_small(
+    name: str,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    download: bool = False,
+) -> DataSet:
+    """A data set that fits in memory whole.
+
+    Args:
+      name: "cifar10", "cifar100" or "stl10"; stl10 is pre-trained on its train and unlabelled splits, 105,000 images.
+      root: data directory of TensorFlow Datasets; None is its default.
+      image_size: side to resize to, pixels, bilinear and antialiased; None keeps the images as they are.
+      download: fetch and prepare it if it is missing.
+
+    Raises:
+      DataError: it isn't there, or can't be downloaded or read; the message says how to prepare it.
+    """
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size must be >= 1, got {image_size}")
+    tf = import_tensorflow()
+    builder = _builder(name, root, download)
+    with _reading(name, builder):
+        num_classes = builder.info.features["label"].num_classes
+        train, test = (list(_chunks(tf, builder, split, image_size)) for split in ("train", "test"))
+        extra = [chunk for split in _EXTRA_SPLITS.get(name, ()) for chunk in _chunks(tf, builder, split, image_size)]
+    images = np.concatenate([chunk["image"] for chunk in train + extra])
+    labels = {"label": np.concatenate([chunk["label"] for chunk in train]).astype(np.int32)}
+    train_examples = Examples(images[: len(labels["label"])], labels)
+    test_examples = Examples(
+        np.concatenate([chunk["image"] for chunk in test]),
+        {"label": np.concatenate([chunk["label"] for chunk in test]).astype(np.int32)},
+    )
+    pretrain = Examples(images) if extra else train_examples
+    return DataSet(name, pretrain, train_examples, test_examples, {"label": num_classes})
+
+
+def load_imagenet(
+    *,
+    root: str | os.PathLike[str] | None = None,
+    class_file: str | os.PathLike[str] | None = None,
+    download: bool = False,
+) -> DataSet:
+    """ImageNet (ILSVRC 2012), left encoded; its validation split is the test set.
+
+    The first use reads all records once, for their labels, which are kept beside the data: minutes, on a local disk.
+
+    Args:
+      root: data directory of TensorFlow Datasets, on a local file system; None is its default.
+      class_file: WordNet ids, one a line: only these classes are kept, numbered in the order of the file. With the 100
+        ids of the CMC repository's imagenet100.txt this is ImageNet100.
+      download: prepare it if it is missing (from archives fetched by hand: ImageNet can't be downloaded freely).
+
+    Raises:
+      DataError: it isn't there or can't be read, or the class file is unusable; the message names the line.
+    """
+    import_tensorflow()
+    builder = _builder("imagenet2012", root, download)
+    classes = builder.info.features["label"].names
+    kept = list(range(len(classes))) if class_file is None else read_class_file(class_file, classes)
+    with _reading("imagenet2012", builder):
+        train, test = (_encoded(builder, split, kept) for split in ("train", "validation"))
+    if not len(train) or not len(test):
+        raise DataError(f"imagenet2012 in {builder.data_dir} has no example of the classes in {class_file}")
+    return DataSet("imagenet2012", train, train, test, {"label": len(kept)}, SkippedFiles())
+
+
+def read_class_file(path: str | os.PathLike[str], classes: list[str]) -> list[int]:
+    """Indices into `classes` of the WordNet ids in a file, one a line, in its order; blank lines are passed over.
+
+    Raises:
+      DataError: no such file, or a line that is not an id, not one of the classes, or given before.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise DataError(f"can't read the class file {path}: {reason}") from error
+    known = {name: index for index, name in enumerate(classes)}
+    kept: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        wordnet_id = line.strip()
+        if not wordnet_id:
+            continue
+        where = f"{path}, line {number}: {wordnet_id!r}"
+        if not _WORDNET_ID.fullmatch(wordnet_id):
+            raise DataError(f"{where} is not a WordNet id such as n01440764")
+        if wordnet_id not in known:
+            raise DataError(f"{where} is not one of the {len(classes)} classes of ImageNet")
+        if wordnet_id in kept:
+            raise DataError(f"{where} is listed twice")
+        kept[wordnet_id] = known[wordnet_id]
+    if not kept:
+        raise DataError(f"the class file {path} holds no WordNet ids")
+    return list(kept.values())
+
+
+def _builder(name: str, root: str | os.PathLike[str] | None, download: bool) -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise DataError(f"{name} needs TensorFlow Datasets: pip install tensorflow-datasets") from error
+    with _quiet():
+        builder = tfds.builder(name, data_dir=None if root is None else os.fspath(root))
+    if download:
+        try:
+            builder.download_and_prepare()
+        except Exception as error:  # of the network, the disk, or the data set's own code
+            raise DataError(
+                f"could not download or prepare {_how_to_prepare(name, builder)}: {_line(error)}"
+            ) from error
+    return builder
+
+
+@contextlib.contextmanager
+def _reading(name: str, builder: Any) -> Iterator[None]:
+    """Whatever goes wrong inside is told in one line, with the way to put it right."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        with _quiet():
+            reason = f"can't be read ({_line(error)})" if builder.is_prepared() else "is not prepared"
+        raise DataError(f"{name} {reason} in {builder.data_dir}; {_how_to_prepare(name, builder)}") from error
+
+
+def _how_to_prepare(name: str, builder: Any) -> str:
+    return f"prepare it with: tfds build {name} --data_dir={builder.data_dir_root}{_MANUAL.get(name, '')}"
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back the warnings by which TensorFlow Datasets announces what a DataError is about to say."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _chunks(tf: ModuleType, builder: Any, split: str, image_size: int | None) -> Iterator[dict[str, np.ndarray]]:
+    """Images (uint8) and labels of a split, in its order, some hundred at a time."""
+    import tensorflow_datasets as tfds
+
+    try:
+        # One file after the other: in an order that doesn't depend on how reads interleave.
+        config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+        examples = builder.as_dataset(split=split, read_config=config, shuffle_files=False)
+        chunks = examples.batch(_CHUNK).as_numpy_iterator()
+    except NotImplementedError:  # prepared as ArrayRecord
+        source = builder.as_data_source(split=split)
+        chunks = (
+            {
+                key: np.stack([source[i][key] for i in range(start, min(start + _CHUNK, len(source)))])
+                for key in ("image", "label")
+            }
+            for start in range(0, len(source), _CHUNK)
+        )
+    for chunk in chunks:
+        images = chunk["image"]
+        if image_size is not None and images.shape[1:3] != (image_size, image_size):
+            resized = tf.image.resize(images, (image_size, image_size), antialias=True)
+            images = np.clip(np.round(resized.numpy()), 0, 255).astype(np.uint8)
+        yield {"image": images, "label": np.asarray(chunk["label"])}
+
+
+def _encoded(builder: Any, split: str, kept: list[int]) -> Examples:
+    """The examples of the kept classes, in the order of the split, relabelled 0, 1, ... in the order of `kept`."""
+    import tensorflow_datasets as tfds
+
+    description = f"{builder.name} {split}"
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    path = Path(builder.data_dir) / f"care_jax-{split}.npz"
+    source: RecordSource
+    try:
+        source = builder.as_data_source(split=split, decoders=decoders)
+        labels = cached(path, lambda: {"labels": read_labels(source, description)})["labels"]
+        if len(labels) != len(source):
+            raise DataError(f"{path} does not belong to the files beside it: delete it")
+    except NotImplementedError:  # prepared as TFRecord
+        files = [os.fspath(file) for file in builder.info.splits[split].filepaths]
+        deserialize = functools.partial(builder.info.features.deserialize_example_np, decoders=decoders)
+        source, labels = index_tfrecords(files, deserialize, path, description)
+    new_label = np.full(max(*kept, labels.max()) + 1, -1, np.int32)
+    new_label[kept] = np.arange(len(kept))
+    rows = np.flatnonzero(new_label[labels] >= 0)
+    return Examples(RecordImages(source, rows, description), {"label": new_label[labels[rows]]})

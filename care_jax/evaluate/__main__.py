@@ -1,0 +1,50 @@
+"""Evaluates a run again from a checkpoint: `python -m care_jax.evaluate --workdir=runs/digits [--step=600 | --step=best]`."""
+
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+
+from care_jax import build
+from care_jax.command_line import UsageError, parse_flags, say, user_errors
+from care_jax.config import read_config
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
+flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
+
+
+def main(argv: list[str]) -> None:
+    """Wires the flags to an evaluation."""
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    with user_errors():
+        if not FLAGS.workdir:
+            raise UsageError("--workdir is missing: the folder of a run, --workdir=runs/digits for instance")
+        from care_jax.evaluate import results
+        from care_jax.train.checkpoint import Checkpoints
+
+        workdir = Path(FLAGS.workdir)
+        config = read_config(workdir)
+        experiment = build.build(config)
+        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last)
+        step = _step(FLAGS.step, checkpoints)
+        like = jax.eval_shape(lambda: build.make_state(experiment))
+        state, info = checkpoints.restore(like, step)
+        results.write(experiment, workdir, state.variables, step=int(state.step), seconds=info["seconds"])
+        say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
+        checkpoints.close()
+
+
+def _step(text: str, checkpoints: "object") -> int | None:
+    if not text:
+        return None
+    if text == "best":
+        return checkpoints.best_step()
+    if not text.isdigit():
+        raise UsageError(f"--step={text}: give a step, 'best', or leave it out for the newest checkpoint")
+    return int(text)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=lambda argv: parse_flags(argv, ""))

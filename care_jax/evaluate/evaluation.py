@@ -1,0 +1,184 @@
+"""All measures of one encoder: what the monitor asks during training, and everything at the end."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from care_jax import augment, losses
+from care_jax.build import Experiment, evaluation_spec
+from care_jax.data import Examples
+from care_jax.evaluate.embed import Embedded, Embedder
+from care_jax.evaluate.equivariance import Equivariance, measure_equivariance
+from care_jax.evaluate.knn import knn_top1
+from care_jax.evaluate.linear_probe import linear_probe
+from care_jax.train import optim
+
+# Name of the labelling that says what an image shows; others (the hue of the digits) are extra probes.
+CLASS_LABELS = "label"
+
+
+class Evaluation(NamedTuple):
+    """What was measured.
+
+    Attributes:
+      numbers: by the names of summary.json; accuracies in percent; None where there is nothing to measure.
+      equivariance: the measures behind its Wahba errors and relative equivariances, one entry a drawn augmentation.
+      test: the held-out examples as embedded.
+    """
+
+    numbers: dict[str, Any]
+    equivariance: Equivariance
+    test: Embedded
+
+
+def make_embedder(experiment: Experiment) -> Embedder:
+    """An embedder with the experiment's encoder, devices and evaluation view."""
+    config = experiment.config
+    return Embedder(
+        experiment.encoder,
+        experiment.mesh,
+        evaluation_spec(config),
+        batch_size=config.evaluate.batch_size,
+        skipped=experiment.dataset.skipped,
+    )
+
+
+def make_monitor(experiment: Experiment, embedder: Embedder) -> Callable[[Mapping[str, Any]], dict[str, float]]:
+    """The evaluator that the training loop calls: k-nearest-neighbour accuracy in percent, nothing where no labels are."""
+
+    def monitor(variables: Mapping[str, Any]) -> dict[str, float]:
+        dataset = experiment.dataset
+        if CLASS_LABELS not in dataset.num_classes:
+            return {}
+        train, test = embedder(variables, dataset.train), embedder(variables, dataset.test)
+        return {"knn_top1": _knn(experiment, train, test, CLASS_LABELS)}
+
+    return monitor
+
+
+def evaluate(experiment: Experiment, embedder: Embedder, variables: Mapping[str, Any]) -> Evaluation:
+    """Measures everything on the held-out examples.
+
+    Args:
+      experiment: its data set, its settings.
+      embedder: of its encoder.
+      variables: parameters and statistics to judge.
+    """
+    config, dataset = experiment.config, experiment.dataset
+    test = embedder(variables, dataset.test)
+    numbers: dict[str, Any] = {"knn_top1": None}
+    for name in ("linear_probe", "hue_probe"):
+        numbers |= {f"{name}_top1": None, f"{name}_top1_spread": None}
+    if dataset.num_classes:
+        train = embedder(variables, dataset.train)
+        if CLASS_LABELS in dataset.num_classes:
+            numbers["knn_top1"] = _knn(experiment, train, test, CLASS_LABELS)
+        for labelling in dataset.num_classes:
+            accuracies = 100.0 * _probe(experiment, train, test, labelling)
+            name = "linear_probe" if labelling == CLASS_LABELS else f"{labelling}_probe"
+            numbers[f"{name}_top1"] = float(accuracies.mean())
+            numbers[f"{name}_top1_spread"] = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0
+    measured = measure_equivariance(
+        embedder,
+        variables,
+        dataset.test,
+        experiment.plan.equivariance,
+        num_augmentations=config.evaluate.num_augmentations,
+        seed=config.evaluate.seed,
+        embeddings=test.embeddings,
+    )
+    numbers |= {
+        "wahba_mean": float(measured.wahba.mean()),
+        "wahba_worst": float(measured.wahba.max()),
+        "wahba_orthogonal_mean": float(measured.wahba_orthogonal.mean()),
+        "wahba_orthogonal_worst": float(measured.wahba_orthogonal.max()),
+        "displacement_mean": float(measured.displacement.mean()),
+        "relative_equivariance_mean": float(measured.relative.mean()),
+        "relative_equivariance_median": measured.relative_median,
+        "relative_equivariance_examples": measured.num_pairwise,
+    }
+    numbers |= _alignment_and_uniformity(experiment, embedder, variables)
+    numbers["test_examples"] = len(test.rows)
+    return Evaluation(numbers, measured, test)
+
+
+def _labels(examples: Examples, embedded: Embedded, labelling: str) -> np.ndarray:
+    return examples.labels[labelling][embedded.rows]
+
+
+def _knn(experiment: Experiment, train: Embedded, test: Embedded, labelling: str) -> float:
+    dataset, settings = experiment.dataset, experiment.config.evaluate
+    return 100.0 * knn_top1(
+        train.features,
+        _labels(dataset.train, train, labelling),
+        test.features,
+        _labels(dataset.test, test, labelling),
+        num_classes=dataset.num_classes[labelling],
+        k=min(settings.knn_k, len(train.rows)),
+        temperature=settings.knn_temperature,
+    )
+
+
+def _probe(experiment: Experiment, train: Embedded, test: Embedded, labelling: str) -> np.ndarray:
+    dataset, settings = experiment.dataset, experiment.config.evaluate.probe
+    steps_per_epoch = -(-len(train.rows) // min(settings.batch_size, len(train.rows)))
+    schedule = optim.make_schedule(
+        settings.schedule,
+        settings.learning_rate,
+        num_steps=settings.epochs * steps_per_epoch,
+        boundaries=[round(epoch * steps_per_epoch) for epoch in settings.step_epochs],
+        factor=settings.step_factor,
+    )
+    return linear_probe(
+        train.features,
+        _labels(dataset.train, train, labelling),
+        test.features,
+        _labels(dataset.test, test, labelling),
+        num_classes=dataset.num_classes[labelling],
+        optimizer=optim.make_optimizer(
+            settings.optimizer, schedule, weight_decay=settings.weight_decay, momentum=settings.momentum
+        ),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        num_seeds=settings.num_seeds,
+    )
+
+
+def _alignment_and_uniformity(
+    experiment: Experiment, embedder: Embedder, variables: Mapping[str, Any]
+) -> dict[str, float]:
+    """Of two views of the whole test set, an independent draw an image, temperature 1.
+
+    alignment = -mean cosine of the two views (-1: invariant); uniformity = mean over anchors of the log of the MEAN over
+    negatives of exp(cosine) (lower: more spread), so that it doesn't depend on the size of the test set.
+    """
+    config, dataset = experiment.config, experiment.dataset
+    key = jax.random.fold_in(jax.random.key(config.evaluate.seed), 1)  # apart from the shared draws' key
+    draws = jax.random.uniform(key, (2, len(dataset.test), augment.NUM_UNIFORMS))
+    first, second = (
+        jnp.asarray(embedder(variables, dataset.test, rows, experiment.plan.invariance).embeddings) for rows in draws
+    )
+    return {"alignment": float(losses.alignment(first, second)), "uniformity": mean_uniformity(first, second)}
+
+
+def mean_uniformity(z1: jax.Array, z2: jax.Array, *, block: int = 1024) -> float:
+    """`losses.uniformity(z1, z2) - log(2n - 2)`, a block of anchors at a time: memory grows with n, not n^2.
+
+    Args:
+      z1, z2: [n, d] unit rows.
+      block: anchors at once.
+    """
+    n = len(z1)
+    embeddings = jnp.concatenate([z1, z2])
+
+    @jax.jit
+    def total(anchors: jax.Array, rows: jax.Array) -> jax.Array:
+        similarity = jnp.matmul(anchors, embeddings.T, precision=jax.lax.Precision.HIGHEST)
+        others = jnp.arange(2 * n) % n != rows[:, None] % n  # neither itself nor its positive
+        return jnp.sum(jax.nn.logsumexp(similarity, axis=-1, where=others))
+
+    sums = [total(embeddings[start : start + block], jnp.arange(2 * n)[start : start + block]) for start in range(0, 2 * n, block)]
+    return float(sum(float(value) for value in sums) / (2 * n) - np.log(2 * n - 2))

@@ -1,0 +1,6 @@
+"""Encoders: ResNets equal to torchvision's, projection heads, and weights to and from PyTorch."""
+
+from care_jax.models.batch_norm import BatchNorm
+from care_jax.models.encoder import Encoder, encode_views, normalize
+from care_jax.models.heads import Linear, ProjectionHead
+from care_jax.models.resnet import ResNet, resnet18, resnet34, resnet50

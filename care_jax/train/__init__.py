@@ -1,0 +1,1 @@
+"""Training: the state, one step, checkpoints and the loop around them."""

@@ -1,0 +1,140 @@
+"""Checkpoints: written in the background, proved on restore, the last few and the best kept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint import checkpoint_managers
+
+from care_jax.train.state import TrainState, params_sha256
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that can't be used, with the folder and the reason."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `directory`, one folder a step.
+
+    Each holds the whole TrainState and `info`, a JSON object with the SHA-256 of the parameters, which `restore`
+    compares with what it reads.
+
+    Args:
+      directory: created if missing.
+      keep_last: newest checkpoints kept.
+      best_metric: key of `metrics` whose largest value marks one more checkpoint to keep.
+    """
+
+    def __init__(self, directory: Path, *, keep_last: int = 2, best_metric: str = "knn_top1"):
+        self.directory = Path(directory).absolute()  # orbax refuses relative paths
+        self._best_metric = best_metric
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep_last),
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics[best_metric], n=1, keep_checkpoints_without_metrics=False
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, create=True, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=options,
+            item_handlers={"state": ocp.StandardCheckpointHandler(), "info": ocp.JsonCheckpointHandler()},
+        )
+
+    def save(self, state: TrainState, *, info: dict[str, Any], metrics: dict[str, float] | None = None) -> str:
+        """Starts to write the state and returns once it has been copied from the device.
+
+        Args:
+          state: written under its own step; a step that is already there is left as it is.
+          info: JSON values to keep beside the state.
+          metrics: of an evaluation at this very step, if there was one; the best of them is kept.
+
+        Returns:
+          The SHA-256 of the parameters.
+        """
+        step = int(state.step)
+        sha256 = params_sha256(state.params)
+        if step in self._manager.all_steps():
+            return sha256
+        ranked = metrics if metrics and self._best_metric in metrics else None
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), info=ocp.args.JsonSave({**info, "params_sha256": sha256})
+            ),
+            metrics=ranked,
+        )
+        logging.info("saving step %d, params_sha256 %s", step, sha256)
+        return sha256
+
+    def steps(self) -> list[int]:
+        """Steps with a complete checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The step with the best metric, or None if none was measured."""
+        ranked: list[tuple[float, int]] = []
+        for step in self.steps():
+            file = self.directory / str(step) / "metrics" / "metrics"
+            if file.exists():
+                ranked.append((json.loads(file.read_text())[self._best_metric], step))
+        return max(ranked)[1] if ranked else None
+
+    def info(self, step: int) -> dict[str, Any]:
+        """What `save` was given as `info` at that step, with `params_sha256`."""
+        return self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
+
+    def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
+        """Reads a checkpoint onto the devices of `like`.
+
+        Args:
+          like: a state (arrays or `jax.ShapeDtypeStruct` with shardings) of the shapes to restore.
+          step: which; None for the newest that is whole. A damaged newer one is passed over, and said.
+
+        Returns:
+          The state and its info.
+
+        Raises:
+          CheckpointError: there is none, it doesn't fit `like`, or its parameters are not those that were saved.
+        """
+        steps = self.steps()
+        if not steps:
+            raise CheckpointError(f"no checkpoint in {self.directory}; train first, or give the folder of a run")
+        if step is not None and step not in steps:
+            raise CheckpointError(f"no checkpoint of step {step} in {self.directory}; there are {steps}")
+        problem = ""
+        for candidate in reversed(steps) if step is None else [step]:
+            try:
+                return self._restore_one(like, candidate)
+            except Exception as error:  # orbax raises many types for damaged files
+                # First lines only: orbax lists whole trees.
+                problem = f"step {candidate}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+                logging.warning("checkpoint %s can't be used: %s", self.directory / str(candidate), problem)
+        raise CheckpointError(f"no usable checkpoint in {self.directory}: {problem}")
+
+    def _restore_one(self, like: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore()),
+        )
+        state, info = restored["state"], restored["info"]
+        found = params_sha256(state.params)
+        if found != info["params_sha256"]:
+            raise CheckpointError(f"params_sha256 is {found}, but {info['params_sha256']} was saved")
+        logging.info("restored step %d, params_sha256 %s", step, found)
+        return state, info
+
+    def wait(self) -> None:
+        """Returns when what is being written is whole."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then frees the background threads."""
+        self._manager.wait_until_finished()
+        self._manager.close()

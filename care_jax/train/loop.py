@@ -1,0 +1,247 @@
+"""The loop around the step: feed it, log, evaluate, save, and stop in good order."""
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.metric_writer import MetricWriter
+from care_jax.train.state import TrainState
+from care_jax.train.step import TrainStep
+from care_jax.train.views import Batch
+
+Evaluator = Callable[[Mapping[str, Any]], dict[str, float]]
+
+
+class NonFiniteLossError(RuntimeError):
+    """A term of the loss, or the gradient, is not a finite number."""
+
+
+class Schedule(NamedTuple):
+    """When things are due, in steps; 0 means only after the last step.
+
+    Attributes:
+      num_steps: updates in the whole run.
+      log_every: rows of metrics; each is the mean over the steps since the row before.
+      evaluate_every: calls of the evaluators.
+      checkpoint_every: saves.
+      batch_size: images a step, for the speed.
+    """
+
+    num_steps: int
+    log_every: int
+    evaluate_every: int
+    checkpoint_every: int
+    batch_size: int
+
+    def due(self, every: int, step: int) -> bool:
+        """Whether something that happens `every` steps happens after `step` updates."""
+        return step == self.num_steps or (every > 0 and step % every == 0)
+
+
+class Outcome(NamedTuple):
+    """How a run of the loop ended.
+
+    Attributes:
+      state: after the last update made.
+      finished: False where SIGTERM ended it early (what was done is saved).
+      seconds: spent so far, over all resumed parts, compilation included.
+      images_per_second: median over the rows logged by this part of the run; NaN if it logged none.
+      data_wait_share: share of this part's time spent waiting for data.
+    """
+
+    state: TrainState
+    finished: bool
+    seconds: float
+    images_per_second: float
+    data_wait_share: float
+
+
+class _Meter:
+    """Steps whose metrics are still on the device, and the clock of the interval they belong to."""
+
+    def __init__(self, schedule: Schedule, writer: MetricWriter, bar: "_Progress"):
+        self._schedule = schedule
+        self._writer = writer
+        self._bar = bar
+        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
+        self.rates: list[float] = []
+        self.waited = 0.0
+        self.total_waited = 0.0
+        self._compiling = True
+        self._start = time.perf_counter()
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        self._pending.append((step, metrics))
+
+    def restart_clock(self) -> None:
+        """After something that isn't training."""
+        self._start = time.perf_counter()
+        self.waited = 0.0
+
+    def flush(self, up_to: int) -> None:
+        """Fetches, checks and logs the steps up to the one given; waits for the device if it has not made them."""
+        ready = [item for item in self._pending if item[0] <= up_to]
+        if not ready:
+            return
+        self._pending = self._pending[len(ready) :]
+        rows = jax.device_get([metrics for _, metrics in ready])
+        now = time.perf_counter()
+        for (step, _), row in zip(ready, rows, strict=True):
+            for name, value in row.items():
+                if not math.isfinite(value):
+                    raise NonFiniteLossError(
+                        f"{name} is {float(value)} at step {step}; the last good checkpoint is kept. "
+                        "Try a smaller optimizer.learning_rate or equivariance.weight, or float32"
+                    )
+        numbers = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        elapsed = max(now - self._start, 1e-9)
+        numbers["images_per_second"] = len(ready) * self._schedule.batch_size / elapsed
+        numbers["data_wait_share"] = min(self.waited / elapsed, 1.0)
+        if not self._compiling:
+            self.rates.append(numbers["images_per_second"])
+        self._compiling = False
+        self.total_waited += self.waited
+        self.restart_clock()
+        self._writer.write(ready[-1][0], numbers)
+        self._bar.show(ready[-1][0], numbers)
+
+
+class _Progress:
+    """A bar on a terminal, a line a row elsewhere (a log file has no use for carriage returns)."""
+
+    def __init__(self, num_steps: int, start_step: int):
+        self._num_steps = num_steps
+        self._start_step = start_step
+        self._began = time.perf_counter()
+        self._bar = tqdm(total=num_steps, initial=start_step, unit="step", dynamic_ncols=True, disable=None)
+
+    def show(self, step: int, numbers: Mapping[str, float]) -> None:
+        hidden = ("learning_rate", "gradient_norm", "images_per_second", "data_wait_share")
+        terms = {name: f"{value:.4g}" for name, value in numbers.items() if name not in hidden}
+        speed = f"{numbers['images_per_second']:.0f} images/s, waiting {numbers['data_wait_share']:.0%}"
+        described = ", ".join(f"{name} {value}" for name, value in terms.items())
+        if not self._bar.disable:
+            self._bar.set_postfix_str(f"{described}, {speed}", refresh=False)
+            self._bar.update(step - self._bar.n)
+            return
+        done = max(step - self._start_step, 1)
+        left = (time.perf_counter() - self._began) / done * (self._num_steps - step)
+        print(f"step {step}/{self._num_steps}: {described}, {speed}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        if self._bar.disable:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets while the block runs, instead of ending the process."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
+        yield stop
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def run(
+    state: TrainState,
+    step_fn: TrainStep,
+    batches: Iterator[Batch],
+    *,
+    schedule: Schedule,
+    checkpoints: Checkpoints,
+    writer: MetricWriter,
+    evaluators: Mapping[str, Evaluator],
+    info: Mapping[str, Any],
+    seconds_before: float = 0.0,
+) -> Outcome:
+    """Trains from the state's step to the last one.
+
+    The device is never waited for but where something is due: metrics of an interval are fetched when the next one
+    has been dispatched.
+
+    Args:
+      state: where to start; its buffers are given up to the step.
+      step_fn: jitted, with the state donated.
+      batches: of the state's step and those after it.
+      schedule: when things are due.
+      checkpoints: where to save.
+      writer: where to log.
+      evaluators: functions of the encoder's variables that return numbers by name.
+      info: JSON values saved with each checkpoint; `seconds` is added.
+      seconds_before: spent by earlier parts of this run.
+
+    Raises:
+      NonFiniteLossError: names the term and the step; what was saved before stays.
+    """
+    began = time.perf_counter()
+    step = int(state.step)
+    bar = _Progress(schedule.num_steps, step)
+    meter = _Meter(schedule, writer, bar)
+    last_logged = step
+
+    def save(metrics: dict[str, float] | None) -> None:
+        seconds = seconds_before + time.perf_counter() - began
+        checkpoints.save(state, info={**info, "seconds": seconds}, metrics=metrics)
+
+    try:
+        with stop_on_sigterm() as stop:
+            while step < schedule.num_steps and not stop.is_set():
+                asked = time.perf_counter()
+                batch = next(batches)
+                meter.waited += time.perf_counter() - asked
+                state, metrics = step_fn(state, batch)
+                step += 1
+                meter.add(step, metrics)
+                if schedule.due(schedule.log_every, step):
+                    meter.flush(up_to=last_logged)
+                    last_logged = step
+                evaluating = schedule.due(schedule.evaluate_every, step)
+                saving = schedule.due(schedule.checkpoint_every, step)
+                if evaluating or saving:
+                    # Nothing is saved, or evaluated, before its loss is known to be finite.
+                    meter.flush(up_to=step)
+                    last_logged = step
+                    numbers: dict[str, float] = {}
+                    for evaluator in evaluators.values() if evaluating else ():
+                        numbers |= evaluator(state.variables)
+                    if numbers:
+                        writer.write(step, numbers)
+                        shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+                        bar.note(f"step {step}: {shown}")
+                    if saving:
+                        save(numbers or None)
+                    meter.restart_clock()
+            if stop.is_set():
+                meter.flush(up_to=step)
+                save(None)
+        checkpoints.wait()
+    finally:
+        bar.close()
+    seconds = time.perf_counter() - began
+    return Outcome(
+        state=state,
+        finished=step >= schedule.num_steps,
+        seconds=seconds_before + seconds,
+        images_per_second=float(np.median(meter.rates)) if meter.rates else math.nan,
+        data_wait_share=meter.total_waited / max(seconds, 1e-9),
+    )

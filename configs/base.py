@@ -1,0 +1,119 @@
+"""Every setting there is, with its unit and its default. The other files of this folder override it, one level deep.
+
+The defaults are the paper's for CIFAR10 (arXiv:2306.13924, appendix; "script" is the official repository's script).
+Values are raw: what can be derived (steps from epochs, say) is derived in code, so that an override can't go stale.
+
+    python -m care_jax.main --config=configs/cifar10.py --workdir=runs/cifar10 --config.equivariance.weight=0.03
+"""
+
+import ml_collections
+
+
+def augmentation() -> ml_collections.ConfigDict:
+    """The ranges that one branch draws from (`care_jax.augment.AugmentSpec`): SimCLR's set, as the paper uses it."""
+    spec = ml_collections.ConfigDict()
+    spec.crop = "random_resized"  # or "center": the central square, no draw
+    spec.crop_scale = (0.08, 1.0)  # share of the image's area
+    spec.crop_ratio = (3 / 4, 4 / 3)  # width over height
+    spec.center_fraction = 1.0  # side of the central square over the shorter side ("center" only)
+    spec.antialias = True
+    spec.flip_probability = 0.5
+    spec.jitter_probability = 0.8
+    spec.brightness = 0.4  # factor from U(max(0, 1 - x), 1 + x); contrast and saturation alike
+    spec.contrast = 0.4
+    spec.saturation = 0.4
+    spec.hue = 0.1  # turns, from U(-x, x)
+    spec.grayscale_probability = 0.2
+    spec.blur_probability = 0.5
+    spec.blur_kernel_size = 3  # pixels, odd
+    spec.blur_sigma = (0.1, 2.0)  # pixels
+    spec.solarize_probability = 0.0
+    spec.solarize_threshold = 0.5
+    spec.rotation_degrees = 0.0  # angle from U(-x, x); off by default
+    spec.translation = 0.0  # share of the side, from U(-x, x) in each direction; off by default
+    return spec
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The complete configuration."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # with the step's number it determines every batch, crop and colour
+
+    config.data = data = ml_collections.ConfigDict()
+    data.name = "cifar10"  # digits, cifar10, cifar100, stl10, imagenet2012, image_folder
+    data.root = ""  # TFDS's data_dir, or the image folder; empty: TFDS's default
+    data.image_size = 32  # pixels a side that the encoder sees
+    data.stored_size = 0  # pixels a side of the images kept on the device; 0: image_size
+    data.mean = (0.4914, 0.4822, 0.4465)  # of the data set, by channel, for images in [0, 1]
+    data.std = (0.2023, 0.1994, 0.2010)
+    data.class_file = ""  # WordNet ids, one a line: keep only these ImageNet classes
+    data.download = False  # let TFDS fetch and prepare what is missing
+    data.test_fraction = 0.1  # share held out of an image folder that has no test folder
+
+    config.augment = augment = ml_collections.ConfigDict()
+    # Where views are made. "device": in the compiled step, images resident on the device; "host": in tf.data;
+    # "split": decode and crop in tf.data, the rest in the step.
+    augment.placement = "device"
+    augment.invariance = augmentation()  # two draws an image, for the contrastive loss
+    augment.equivariance = augmentation()  # two draws a group, for the equivariance loss
+    augment.num_threads = 0  # of tf.data; 0: one a CPU core
+
+    config.model = model = ml_collections.ConfigDict()
+    model.backbone = "resnet50"  # resnet10, resnet18, resnet34, resnet50
+    model.stem = "cifar"  # "cifar": 3x3 stride 1, no max-pool; "imagenet": 7x7 stride 2 and max-pool
+    model.width = 64  # channels of the first stage
+    model.dtype = "float32"  # of the computation, or "bfloat16"; parameters and statistics stay float32
+    model.head_hidden_sizes = (512,)  # hidden layers of the projection head
+    model.head_size = 128  # dimension of the embedding
+    model.head_batch_norm = True
+    model.remat = False  # recompute activations in the backward pass: less memory, more time
+
+    config.loss = loss = ml_collections.ConfigDict()
+    loss.method = "simclr"  # the base objective
+    loss.temperature = 0.5
+
+    config.equivariance = equivariance = ml_collections.ConfigDict()
+    equivariance.weight = 0.01  # lambda; 0: the plain base objective (paper 0.01, script 0.03)
+    equivariance.num_groups = 16  # groups a batch is cut into; each draws its own pair of augmentations
+    equivariance.draws = "group"  # or "batch": one pair for the whole batch, as the official code happens to do
+    equivariance.batch_size = 0  # images of the batch that the term uses, the first ones; 0: all
+
+    config.optimizer = optimizer = ml_collections.ConfigDict()
+    optimizer.name = "adam"  # adam (weight decay added to the gradient), adamw, sgd, lars
+    optimizer.learning_rate = 1e-3  # for the global batch, whatever the number of devices
+    optimizer.momentum = 0.9  # of sgd and lars
+    optimizer.weight_decay = 1e-6
+    optimizer.decay = "all"  # parameters that decay: "all", or "kernels": no biases, no batch norm
+    optimizer.schedule = "constant"  # constant, cosine, step
+    optimizer.warmup_epochs = 0.0  # linear, from 0
+    optimizer.step_epochs = (250, 300, 350)  # "step": where the rate is multiplied by step_factor
+    optimizer.step_factor = 0.1
+
+    config.train = train = ml_collections.ConfigDict()
+    train.batch_size = 256  # images a step, over all devices
+    train.epochs = 400.0
+    train.num_steps = 0  # steps instead of epochs; 0: from epochs
+    train.log_every = 50  # steps
+    train.evaluate_every_epochs = 10.0  # the k-nearest-neighbour monitor; 0: only at the end
+    train.checkpoint_every_epochs = 10.0
+    train.keep_last = 2  # checkpoints kept, besides the one with the best k-nearest-neighbour accuracy
+
+    config.evaluate = evaluate = ml_collections.ConfigDict()
+    evaluate.seed = 0  # of the drawn augmentations: the same for every run, so that runs compare
+    evaluate.batch_size = 500  # images a forward pass
+    evaluate.center_fraction = 1.0  # of the central square that evaluation sees; 0.875 is resize 256, crop 224
+    evaluate.knn_k = 200
+    evaluate.knn_temperature = 0.5  # weights exp(cosine / temperature); the paper's monitor uses the loss's
+    evaluate.num_augmentations = 20  # drawn for the measures of equivariance
+    evaluate.probe = probe = ml_collections.ConfigDict()
+    probe.num_seeds = 3
+    probe.epochs = 100
+    probe.batch_size = 512
+    probe.optimizer = "adam"
+    probe.learning_rate = 1e-3
+    probe.momentum = 0.9
+    probe.weight_decay = 1e-6
+    probe.schedule = "constant"
+    probe.step_epochs = (30, 40, 50)
+    probe.step_factor = 0.1
+    return config

@@ -1,0 +1,53 @@
+"""Shared by all tests: eight CPU devices, and the numbers of the official implementation."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Read once, when JAX starts: it must be set before anything imports jax.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+import ml_collections
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """`golden("losses")`: the arrays of tests/golden/losses.npz by key."""
+    return lambda name: dict(np.load(GOLDEN / f"{name}.npz"))
+
+
+@pytest.fixture
+def tiny_config() -> Callable[..., "ml_collections.ConfigDict"]:
+    """`tiny_config(**overrides)`: configs/digits.py made small enough for a test; keys with dots, `__` for a dot."""
+    from configs import digits
+
+    def make(**overrides: object) -> ml_collections.ConfigDict:
+        config = digits.get_config()
+        small = {
+            "data.image_size": 16,
+            "model.backbone": "resnet10",
+            "model.stem": "imagenet",
+            "model.width": 4,
+            "model.head_hidden_sizes": (16,),
+            "model.head_size": 8,
+            "train.batch_size": 32,
+            "train.num_steps": 6,
+            "train.log_every": 2,
+            "train.evaluate_every_epochs": 0.0,
+            "train.checkpoint_every_epochs": 2 / 44,  # two steps of 44 an epoch
+            "equivariance.num_groups": 4,
+            "equivariance.weight": 0.1,
+            "evaluate.knn_k": 5,
+            "evaluate.num_augmentations": 3,
+            "evaluate.probe.epochs": 2,
+        }
+        names = {name.replace("__", "."): value for name, value in overrides.items()}
+        config.update_from_flattened_dict(small | names)
+        return config
+
+    return make

@@ -1,0 +1,42 @@
+"""Resident images on the devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from care_jax import data
+from care_jax.data import Examples
+
+
+@pytest.fixture
+def examples():
+    return Examples(np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3))
+
+
+def test_rows_as_floats(examples):
+    images = data.put_resident(examples)
+    assert images.dtype == jnp.uint8
+    batch = jax.jit(data.take)(images, jnp.array([4, 0, 4], jnp.int32))
+    assert batch.dtype == jnp.float32
+    np.testing.assert_array_equal(batch, examples.images[[4, 0, 4]].astype(np.float32) / 255)
+
+
+def test_one_copy_a_device(examples):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    images = data.put_resident(examples, replicated)
+    assert len(images.addressable_shards) == 8
+    assert images.is_fully_replicated
+    indices = jax.device_put(np.arange(8, dtype=np.int32) % 5, jax.sharding.NamedSharding(mesh, jax.P("data")))
+    batch = jax.jit(data.take)(images, indices)
+    np.testing.assert_array_equal(batch, examples.images[np.arange(8) % 5].astype(np.float32) / 255)
+
+
+def test_encoded_examples_have_no_pixels():
+    class Encoded:
+        def __len__(self):
+            return 1
+
+    with pytest.raises(ValueError, match="resident=True"):
+        data.put_resident(Examples(Encoded()))

@@ -1,0 +1,101 @@
+"""Tinted digits: the tint can be read off, and gray copies say nothing of it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from care_jax import data
+from care_jax.augment import color
+from care_jax.data.digits import HUE_CLASSES, hue_to_rgb
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+def _hue(rgb):
+    """Hue in turns, by the textbook, of [n, 3] colours that are not gray."""
+    high, low = rgb.max(-1), rgb.min(-1)
+    red, green, blue = np.moveaxis(rgb, -1, 0)
+    sector = np.where(
+        high == red,
+        (green - blue) / (high - low),
+        np.where(high == green, 2 + (blue - red) / (high - low), 4 + (red - green) / (high - low)),
+    )
+    return sector / 6 % 1
+
+
+def test_sizes_and_labels(digits):
+    assert digits.num_classes == {"label": 10, "hue": HUE_CLASSES}
+    assert (len(digits.train), len(digits.test)) == (1438, 359)
+    assert digits.pretrain is digits.train
+    for examples in (digits.train, digits.test):
+        assert examples.images.shape[1:] == (32, 32, 3)
+        assert set(examples.labels) == {"label", "hue"}
+        for name, count in digits.num_classes.items():
+            assert sorted(set(examples.labels[name])) == list(range(count))
+
+
+def test_the_split_is_stratified(digits):
+    share = np.bincount(digits.test.labels["label"]) / np.bincount(digits.train.labels["label"])
+    np.testing.assert_allclose(share, 0.25, atol=0.01)
+
+
+def test_train_and_test_share_no_image(digits):
+    seen = {image.tobytes() for image in digits.train.images}
+    assert len(seen) == len(digits.train)
+    assert not any(image.tobytes() in seen for image in digits.test.images)
+
+
+def test_it_never_changes(digits):
+    again = data.load("digits", image_size=32)
+    np.testing.assert_array_equal(again.train.images, digits.train.images)
+    np.testing.assert_array_equal(again.test.labels["hue"], digits.test.labels["hue"])
+    # The split and the tints are part of published numbers; a change of either must be a decision.
+    assert digits.test.labels["label"][:8].tolist() == FIRST_LABELS
+    assert digits.test.labels["hue"][:8].tolist() == FIRST_HUES
+
+
+def test_the_hue_label_can_be_read_off_the_pixels(digits):
+    pixels = digits.test.images.reshape(len(digits.test), -1, 3).astype(float)
+    brightest = pixels[np.arange(len(pixels)), pixels.sum(-1).argmax(-1)]
+    read = np.floor(_hue(brightest) * HUE_CLASSES)
+    assert np.mean(read == digits.test.labels["hue"]) > 0.99  # bytes blur a hue at the edge of its bin
+
+
+def test_tints_have_their_hue_and_one_luminance():
+    hue = np.linspace(0, 1, 97, endpoint=False)
+    rgb = hue_to_rgb(hue)
+    np.testing.assert_allclose(_hue(rgb), hue, atol=1e-9)
+    np.testing.assert_allclose(rgb @ [0.299, 0.587, 0.114], 0.468, atol=1e-3)
+    assert rgb.min() >= 0
+    assert rgb.max() <= 1
+
+
+def test_gray_copies_say_nothing_of_the_hue(digits):
+    gray = np.asarray(color.to_grayscale(digits.train.images / np.float32(255)))
+    peak = gray.max(axis=(1, 2, 3))
+    by_hue = [np.median(peak[digits.train.labels["hue"] == hue]) for hue in range(HUE_CLASSES)]
+    assert np.ptp(by_hue) < 2 / 255
+
+
+def test_other_sizes(digits):
+    small = data.load("digits", image_size=8).train.images
+    assert small.shape[1:] == (8, 8, 3)
+    shrunk = digits.train.images.astype(float).reshape(-1, 8, 4, 8, 4, 3).mean((2, 4))
+    assert np.abs(shrunk - small).mean() < 8  # the same pictures
+    with pytest.raises(ValueError, match="image_size"):
+        data.load("digits", image_size=0)
+
+
+def test_unknown_names_are_told_the_known_ones():
+    with pytest.raises(ValueError, match="'mnist'.*digits.*image_folder.*cifar10.*imagenet2012"):
+        data.load("mnist")
+
+
+def test_tensorflow_is_not_imported():
+    code = "import sys; from care_jax import data; data.load('digits'); sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,295 @@
+"""Metrics against SciPy, scikit-learn and loops in float64, and against rotations planted on purpose."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+from scipy.spatial.transform import Rotation
+from sklearn.neighbors import KNeighborsClassifier
+
+from care_jax import metrics
+
+jitted_gamma = jax.jit(metrics.relative_equivariance)
+jitted_median = jax.jit(metrics.relative_equivariance_median)
+jitted_wahba = jax.jit(metrics.wahba, static_argnames="special")
+
+
+def unit_rows(seed: int, n: int, d: int) -> np.ndarray:
+    z = np.random.default_rng(seed).standard_normal((n, d))
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+def orthogonal(seed: int, d: int, determinant: int) -> np.ndarray:
+    q = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
+    q[:, 0] *= determinant * np.sign(np.linalg.det(q))
+    return q
+
+
+def wahba64(f, fa, special=True):
+    with jax.enable_x64(True):
+        return [np.asarray(x) for x in jitted_wahba(f, fa, special=special)]
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("d", [2, 3, 8])
+def test_wahba_recovers_a_planted_rotation(d, special):
+    f, planted = unit_rows(0, 30, d), orthogonal(1, d, determinant=1)
+    rotation, error = wahba64(f, f @ planted.T, special)
+    np.testing.assert_allclose(rotation, planted, atol=1e-12)
+    assert error < 1e-12
+
+
+@pytest.mark.parametrize("d", [2, 3, 8])
+def test_wahba_tells_reflections_from_rotations(d):
+    f, planted = unit_rows(2, 30, d), orthogonal(3, d, determinant=-1)
+    fa = f @ planted.T
+    (reflection, no_error), (rotation, error) = wahba64(f, fa, special=False), wahba64(f, fa)
+    np.testing.assert_allclose(reflection, planted, atol=1e-12)
+    assert no_error < 1e-12
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(d), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rotation), 1, rtol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(f @ rotation.T - fa), error, rtol=1e-12)
+    # Restoring the handedness costs the direction in which f has least variance, there and back.
+    np.testing.assert_allclose(error, 2 * np.linalg.svd(f, compute_uv=False)[-1], rtol=1e-10)
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+def test_wahba_against_scipy(determinant):
+    f, noise = unit_rows(4, 30, 3), 0.3 * unit_rows(5, 30, 3)
+    fa = f @ orthogonal(6, 3, determinant).T + noise
+    (rotation, error), (orthogonal_map, orthogonal_error) = wahba64(f, fa), wahba64(f, fa, special=False)
+    expected, expected_error = Rotation.align_vectors(fa, f)
+    np.testing.assert_allclose(rotation, expected.as_matrix(), atol=1e-10)
+    np.testing.assert_allclose(error, expected_error, rtol=1e-10)
+    procrustes, _ = scipy.linalg.orthogonal_procrustes(f, fa)
+    np.testing.assert_allclose(orthogonal_map, procrustes.T, atol=1e-10)
+    np.testing.assert_allclose(orthogonal_error, np.linalg.norm(f @ procrustes - fa), rtol=1e-10)
+    assert (error > orthogonal_error + 0.1) == (determinant == -1)
+
+
+def test_wahba_with_fewer_rows_than_dimensions():
+    f, fa = unit_rows(7, 3, 8), unit_rows(7, 3, 8) @ orthogonal(8, 8, determinant=-1).T
+    rotation, error = wahba64(f, fa)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(8), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rotation), 1, rtol=1e-12)
+    assert error < 1e-12
+
+
+def test_wahba_in_single_and_half_precision():
+    f, planted = unit_rows(9, 200, 16), orthogonal(10, 16, determinant=1)
+    rotation, error = jitted_wahba(f, f @ planted.T)
+    assert rotation.dtype == error.dtype == jnp.float32
+    np.testing.assert_allclose(rotation, planted, atol=1e-5)
+    assert error < 1e-4
+    halves = jitted_wahba(jnp.asarray(f, jnp.bfloat16), jnp.asarray(f @ planted.T, jnp.bfloat16))
+    assert halves[0].dtype == halves[1].dtype == jnp.float32
+    np.testing.assert_allclose(halves[0], planted, atol=5e-3)
+
+
+def test_wahba_maps_over_augmentations():
+    f = unit_rows(11, 20, 4)
+    planted = np.stack([orthogonal(seed, 4, determinant=1) for seed in (12, 13)])
+    rotations, errors = jax.jit(jax.vmap(metrics.wahba, (None, 0)))(f, f @ planted.mT)
+    np.testing.assert_allclose(rotations, planted, atol=1e-5)
+    assert errors.shape == (2,)
+
+
+def composed_case(noise=0.0):
+    f, first, second = unit_rows(14, 25, 5), orthogonal(15, 5, determinant=1), orthogonal(16, 5, determinant=1)
+    return first, second, f, f @ (second @ first).T + noise * unit_rows(17, 25, 5)
+
+
+def test_composition_in_the_right_order():
+    first, second, f, f_composed = composed_case()
+    with jax.enable_x64(True):
+        assert metrics.composition_error(first, second, f, f_composed) < 1e-13
+        assert metrics.composition_error(second, first, f, f_composed) > 0.1
+        np.testing.assert_allclose(metrics.composition_error(first, second, f, -f_composed), 2, rtol=1e-12)
+
+
+def test_composition_is_the_relative_miss_of_an_embedding():
+    first, second, f, f_composed = composed_case(noise=0.2)
+    f_composed *= 3
+    miss = [np.sum((second @ first @ x - y) ** 2) for x, y in zip(f, f_composed, strict=True)]
+    size = [np.sum(y**2) for y in f_composed]
+    with jax.enable_x64(True):
+        actual = metrics.composition_error(first, second, f, f_composed)
+        twice = metrics.composition_error(first, second, np.tile(f, (2, 1)), np.tile(f_composed, (2, 1)))
+    np.testing.assert_allclose([actual, twice], np.sqrt(np.mean(miss) / np.mean(size)), rtol=1e-12)
+
+
+def ratio_loops(f, fa):
+    def squared(x):
+        return float(x @ x)
+
+    n = len(f)
+    ratios = np.full((n, n), np.nan)
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                change = squared(fa[j] - fa[i]) - squared(f[j] - f[i])
+                moved = squared(fa[j] - f[j]) + squared(fa[i] - f[i])
+                ratios[i, j] = (change / moved) ** 2 if moved else 0.0
+    return ratios
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1, 4, 13, 100])  # 13 rows: single, ragged, one block, fewer than a block
+def test_relative_equivariance_loops(monkeypatch, rows_at_a_time):
+    monkeypatch.setattr(metrics, "_PAIR_ROWS", rows_at_a_time)
+    f, fa = unit_rows(18, 13, 5), 1.5 * unit_rows(19, 13, 5)
+    expected = ratio_loops(f, fa)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(metrics.relative_equivariance(f, fa), np.nanmean(expected), rtol=1e-12)
+        np.testing.assert_allclose(metrics.relative_equivariance_ratios(f, fa), expected, rtol=1e-10)
+        median = metrics.relative_equivariance_median(f, fa)
+    np.testing.assert_allclose(median, np.nanmedian(expected), rtol=1e-10)
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+def test_relative_equivariance_is_zero_under_isometries(determinant):
+    f = unit_rows(20, 300, 8)  # more than one block of rows
+    fa = f @ orthogonal(21, 8, determinant).T + 0.5
+    with jax.enable_x64(True):
+        assert jitted_gamma(f, fa) < 1e-28
+        assert jitted_gamma(f, unit_rows(22, 300, 8)) > 0.05
+    assert jitted_gamma(f, fa) < 1e-11  # float32
+
+
+def test_unmoved_embeddings_count_zero():
+    f, fa = unit_rows(23, 13, 5), unit_rows(24, 13, 5)
+    assert jitted_gamma(f, f) == jitted_median(f, f) == 0
+    fa[:9] = f[:9]
+    expected = ratio_loops(f, fa)
+    assert np.nanmedian(expected) != np.nanmean(expected) > 0.1
+    np.testing.assert_allclose(jitted_gamma(f, fa), np.nanmean(expected), rtol=1e-5)
+    np.testing.assert_allclose(jitted_median(f, fa), np.nanmedian(expected), rtol=1e-5)
+
+
+def test_one_hardly_moved_pair_rules_the_mean_but_not_the_median():
+    f = unit_rows(25, 40, 5)
+    fa = unit_rows(26, 40, 5)
+    settled = jitted_median(f, fa)
+    fa[:2] = f[:2] * (1 + 1e-4)
+    assert jitted_gamma(f, fa) > 1e4
+    np.testing.assert_allclose(jitted_median(f, fa), settled, rtol=0.3)
+
+
+def test_broken_embeddings_show():
+    f, fa = unit_rows(27, 13, 5), unit_rows(28, 13, 5)
+    fa[3, 2] = np.nan
+    assert np.isnan(jitted_gamma(f, fa)) and np.isnan(jitted_median(f, fa))
+
+
+def test_small_steps_keep_their_digits_in_float32():
+    f = unit_rows(29, 40, 8).astype(np.float32)
+    for step in (1e-2, 1e-4):
+        fa = (f @ orthogonal(30, 8, 1).T @ np.diag(1 + step * np.arange(8)) @ orthogonal(30, 8, 1)).astype(np.float32)
+        expected = np.nanmean(ratio_loops(f.astype(np.float64), fa.astype(np.float64)))
+        np.testing.assert_allclose(jitted_gamma(f, fa), expected, rtol=1e-5)
+
+
+def test_memory_of_ten_thousand_embeddings_is_bounded():
+    f = jax.ShapeDtypeStruct((10_000, 128), jnp.float32)
+    compiled = jax.jit(metrics.relative_equivariance).lower(f, f).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 100e6  # [n, n] alone would be 400 MB
+
+
+def test_eight_devices_agree():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.P("data"))
+    arrays = [unit_rows(seed, 40, 5).astype(np.float32) for seed in (31, 32)]
+    on_eight = [jax.device_put(z, rows) for z in arrays]
+    np.testing.assert_allclose(jitted_gamma(*on_eight), jitted_gamma(*arrays), rtol=1e-5)
+    np.testing.assert_allclose(jitted_wahba(*on_eight)[1], jitted_wahba(*arrays)[1], rtol=1e-5)
+
+
+def test_knn_vote_loops():
+    rng = np.random.default_rng(33)
+    similarities, labels = rng.uniform(-1, 1, (6, 9)), rng.integers(-1, 5, (6, 9))  # -1 and 4 are no class: no vote
+    expected = np.zeros((6, 4))
+    for q in range(6):
+        for s, label in zip(similarities[q], labels[q], strict=True):
+            if 0 <= label < 4:
+                expected[q, label] += np.exp(s / 0.3) / np.exp(similarities[q].max() / 0.3)
+    with jax.enable_x64(True):
+        scores = metrics.knn_vote(similarities, labels, num_classes=4, temperature=0.3)
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_knn_vote_at_low_temperature(dtype):
+    similarities = jnp.asarray([[1.0, 0.5, 0.5], [-1.0, -1.0, -0.5]], dtype)
+    scores = metrics.knn_vote(similarities, jnp.array([[2, 0, 0], [0, 0, 1]]), num_classes=3, temperature=0.005)
+    assert scores.dtype == jnp.float32
+    np.testing.assert_allclose(scores, [[0, 0, 1], [0, 1, 0]], atol=1e-30)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("k", [1, 20])
+def test_weighted_knn_against_scikit_learn(k, temperature):
+    rng = np.random.default_rng(34)
+    centres = rng.standard_normal((4, 6))
+    bank_labels, bank = rng.integers(0, 4, 150), rng.standard_normal((150, 6))
+    bank += centres[bank_labels]
+    queries = rng.standard_normal((37, 6)) + centres[rng.integers(0, 4, 37)]
+    oracle = KNeighborsClassifier(k, weights=lambda d: np.exp((1 - d) / temperature), metric="cosine")
+    predict = jax.jit(partial(metrics.weighted_knn, k=k, temperature=temperature, num_classes=4, block=16))
+    expected = oracle.fit(bank, bank_labels).predict(queries)
+    with jax.enable_x64(True):
+        actual = predict(queries, bank, bank_labels)
+    np.testing.assert_array_equal(actual, expected)
+    assert actual.dtype == jnp.int32
+    assert len(set(expected)) > 1
+
+
+def test_weighted_knn_blocks():
+    arrays = unit_rows(35, 10, 4), unit_rows(36, 12, 4), np.arange(12) % 3
+    predict = jax.jit(partial(metrics.weighted_knn, k=12, temperature=0.2, num_classes=3), static_argnames="block")
+    for block in (1, 4, 10):
+        np.testing.assert_array_equal(predict(*arrays, block=block), predict(*arrays))
+
+
+def test_weighted_knn_ties_go_to_the_lower_class():
+    bank = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    predict = partial(metrics.weighted_knn, jnp.array([[1.0, 0.0], [0.0, 0.0]]), bank, temperature=0.1, num_classes=5)
+    np.testing.assert_array_equal(predict(jnp.array([4, 2, 4, 2]), k=4), [2, 2])
+    np.testing.assert_array_equal(predict(jnp.array([4, 2, 2, 2]), k=1), [4, 4])  # the earlier row of equal cosine
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_recall_at_k_loops(k):
+    rng = np.random.default_rng(37)
+    retrieved, labels = rng.integers(0, 4, (25, 5))[:, :k], rng.integers(0, 4, 25)
+    expected = sum(label in row for row, label in zip(retrieved.tolist(), labels.tolist(), strict=True)) / 25
+    recall = jax.jit(metrics.recall_at_k)(retrieved, labels)
+    assert recall.dtype == jnp.float32 and 0 < expected < 1
+    np.testing.assert_allclose(recall, expected, rtol=1e-6)
+
+
+def test_errors_name_the_function_and_the_value():
+    f, eye = np.ones((4, 3)), np.eye(3)
+    knn = partial(metrics.weighted_knn, f, f, np.zeros(4, int), temperature=0.1, num_classes=2)
+    vote = partial(metrics.knn_vote, f, np.zeros((4, 3), int), num_classes=2)
+    for call, message in [
+        (lambda: metrics.wahba(f, f[:3]), r"wahba: .*\(4, 3\) and \(3, 3\)"),
+        (lambda: metrics.wahba(f[:0], f[:0]), r"wahba: .*\(0, 3\)"),
+        (lambda: metrics.relative_equivariance(f, f[:, :2]), r"relative_equivariance: .*\(4, 2\)"),
+        (lambda: metrics.relative_equivariance(f[:1], f[:1]), "relative_equivariance: .* got 1"),
+        (lambda: metrics.relative_equivariance_median(f[:1], f[:1]), "relative_equivariance.*: .* got 1"),
+        (lambda: metrics.composition_error(eye, np.eye(4), f, f), r"rotation_second must be .*\(4, 4\)"),
+        (lambda: metrics.composition_error(np.ones(3), eye, f, f), r"rotation_first must be .*\(3,\)"),
+        (lambda: knn(k=5), "k must be between 1 and the bank's 4 rows; got 5"),
+        (lambda: knn(k=0), "got 0"),
+        (lambda: knn(k=1, temperature=0.0), "temperature must be positive; got 0.0"),
+        (lambda: metrics.weighted_knn(f, f[:, :2], f[:, 0], k=1, temperature=1.0, num_classes=2), r"\(4, 2\)"),
+        (lambda: metrics.weighted_knn(f, f, f, k=1, temperature=1.0, num_classes=2), r"as many labels; .*\(4, 3\)"),
+        (lambda: vote(temperature=-1.0), "knn_vote: temperature must be positive; got -1.0"),
+        (lambda: vote(temperature=1.0, num_classes=0), "knn_vote: num_classes must be positive; got 0"),
+        (lambda: metrics.knn_vote(f, eye, num_classes=2, temperature=1.0), r"knn_vote: .*\(4, 3\), \(3, 3\)"),
+        (lambda: metrics.recall_at_k(f, np.zeros(3)), r"recall_at_k: .*\(4, 3\) and \(3,\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
