@@ -152,19 +152,22 @@ def load_data(config: ml_collections.ConfigDict) -> DataSet:
     )
 
 
-def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None) -> Experiment:
+def build(
+    config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: DataSet | None = None
+) -> Experiment:
     """Checks the configuration, loads its data and makes the pieces of the run.
 
     Args:
       config: as configs/base.py builds it.
       mesh: the devices; None for all.
+      dataset: used instead of the one that the configuration names.
 
     Raises:
       ConfigError, DataError: one line that says what to change.
     """
     mesh = sharding.make_mesh() if mesh is None else mesh
     check(config, mesh)
-    dataset = load_data(config)
+    dataset = load_data(config) if dataset is None else dataset
     batch_size = config.train.batch_size
     if batch_size > len(dataset.pretrain):
         raise ConfigError(

@@ -51,6 +51,9 @@ def parse_flags(argv: list[str], example: str) -> list[str]:
     """
     try:
         rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
+            # A file that could not be loaded only says so when it is looked into.
+            flags.FLAGS["config"].value.keys()
     except (AttributeError, KeyError) as error:
         fail(_unknown_setting(argv, str(error)))
     except (flags.Error, OSError, TypeError, ValueError) as error:

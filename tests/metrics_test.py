@@ -256,6 +256,9 @@ def test_weighted_knn_ties_go_to_the_lower_class():
     bank = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
     predict = partial(metrics.weighted_knn, jnp.array([[1.0, 0.0], [0.0, 0.0]]), bank, temperature=0.1, num_classes=5)
     np.testing.assert_array_equal(predict(jnp.array([4, 2, 4, 2]), k=4), [2, 2])
+    np.testing.assert_array_equal(
+        predict(jnp.array([4, 4, 2, 4]), k=4), [4, 4]
+    )  # a zero row has equal cosines, not NaN
     np.testing.assert_array_equal(predict(jnp.array([4, 2, 2, 2]), k=1), [4, 4])  # the earlier row of equal cosine
 
 

@@ -4,6 +4,13 @@
 
 One row an image makes SimCLR's views; one row a group, shared by its images, makes CARE's; one row for a whole test set
 measures equivariance; two in turn make a composition. The same code runs on the device (JAX) and in `tf.data`.
+
+>>> import jax
+>>> spec = AugmentSpec(size=4, flip_probability=0.5, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+>>> uniforms = jax.random.uniform(jax.random.key(0), (2, NUM_UNIFORMS))  # two groups
+>>> augmentation = share(sample(uniforms, spec, height=8, width=8), 3)  # of three images each
+>>> apply(augmentation, jax.numpy.ones((6, 8, 8, 3)), spec).shape
+(6, 4, 4, 3)
 """
 
 from care_jax.augment import color, geometry

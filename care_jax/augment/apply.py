@@ -26,7 +26,7 @@ def apply(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array
       ValueError: the images are not [..., h, w, 3].
     """
     xp = namespace(images, *augmentation)
-    if spec.flip_probability > 0:  # a box read from right to left makes the flip free; the pixels are the same
+    if spec.flip_probability > 0:  # a box read from right to left makes the flip free
         flip, left, width = (to_float(xp, x) for x in (augmentation.flip, augmentation.left, augmentation.width))
         augmentation = augmentation._replace(left=left + flip * width, width=width * (1.0 - 2.0 * flip))
     return _normalise(_distort(augmentation, _crop(augmentation, images, spec), spec), spec)

@@ -61,6 +61,11 @@ def adjust_hue(images: Array, delta: float | Array, *, channel_axis: int = -1) -
 
     Returns:
       As `images`, float32.
+
+    >>> import numpy as np
+    >>> red = np.array([[[1.0, 0.0, 0.0]]])
+    >>> np.round(adjust_hue(red, 1 / 3), 3).tolist()
+    [[[0.0, 1.0, 0.0]]]
     """
     xp = namespace(images, delta)
     return xp.stack(_turn_hue(xp, _split(xp, images, channel_axis), _per_image(xp, delta)), axis=channel_axis)

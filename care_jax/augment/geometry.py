@@ -40,7 +40,7 @@ def resized_crop(
       left: first column.
       height: rows of the box.
       width: columns of the box. A box may be read backwards: one that starts at `left + width` and has a negative width
-        gives the mirrored crop, at no cost.
+        gives the mirrored crop.
       size: side of the output, pixels.
       antialias: widen the triangle filter along a side of the box that is longer than the output.
       channel_axis: of the result; the images always have their channels last.

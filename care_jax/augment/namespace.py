@@ -55,8 +55,12 @@ def length(x: Array, axis: int) -> Any:
 
 
 def positions(xp: ModuleType, n: Any) -> Array:
-    """[0, 1, ..., n - 1] as float32."""
-    return to_float(xp, np.arange(n) if isinstance(n, int) else xp.arange(n))
+    """[0, 1, ..., n - 1] as float32; n as `length` gives it."""
+    if not is_tensorflow(n):
+        return to_float(xp, np.arange(n))
+    import tensorflow as tf
+
+    return tf.range(to_float(xp, n))
 
 
 def clip(xp: ModuleType, x: Array, low: float, high: float) -> Array:

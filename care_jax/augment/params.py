@@ -55,6 +55,11 @@ class AugmentSpec:
 
     Raises:
       ValueError: a field is out of its range; the message names it and its value.
+
+    >>> AugmentSpec(size=32, hue=0.7, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    Traceback (most recent call last):
+        ...
+    ValueError: AugmentSpec.hue must be turns, in [0, 0.5]; got 0.7
     """
 
     size: int
@@ -98,9 +103,8 @@ class AugmentSpec:
         self._check("hue", 0 <= self.hue <= 0.5, "turns, in [0, 0.5]")
         self._check("rotation_degrees", 0 <= self.rotation_degrees <= 180, "in [0, 180]")
         kernel_size = self.blur_kernel_size
-        self._check(
-            "blur_kernel_size", isinstance(kernel_size, int) and kernel_size % 2 == 1 and kernel_size > 0, "odd"
-        )
+        is_odd = isinstance(kernel_size, int) and kernel_size > 0 and kernel_size % 2 == 1
+        self._check("blur_kernel_size", is_odd, "a positive odd number of pixels")
         if self.blur_probability > 0:
             self._check("blur_kernel_size", kernel_size // 2 < self.size, "less than twice the size")
         for name in _TRIPLES:

@@ -11,29 +11,17 @@ from care_jax.augment.params import Augmentation, AugmentSpec
 
 CROP_TRIES = 10
 
-# How a row of uniforms is spent; the order is part of what (seed, step) means, so new draws go to the end.
-_LAYOUT = {
-    "area": CROP_TRIES,
-    "ratio": CROP_TRIES,
-    "top": 1,
-    "left": 1,
-    "flip": 1,
-    "jittered": 1,
-    "order": 1,
-    "brightness": 1,
-    "contrast": 1,
-    "saturation": 1,
-    "hue": 1,
-    "grayscale": 1,
-    "blurred": 1,
-    "blur_sigma": 1,
-    "solarize": 1,
-    "angle": 1,
-    "shift_y": 1,
-    "shift_x": 1,
+# How a row of uniforms is spent. The order is part of what (seed, step) means: new draws go to the end.
+_ONCE = (
+    *("top", "left", "flip", "jittered", "order", "brightness", "contrast", "saturation", "hue"),
+    *("grayscale", "blurred", "blur_sigma", "solarize", "angle", "shift_y", "shift_x"),
+)
+SLOTS = {
+    "area": slice(0, CROP_TRIES),
+    "ratio": slice(CROP_TRIES, 2 * CROP_TRIES),
+    **{name: slice(i, i + 1) for i, name in enumerate(_ONCE, start=2 * CROP_TRIES)},
 }
-_STARTS = dict(zip(_LAYOUT, itertools.accumulate(_LAYOUT.values(), initial=0), strict=False))
-NUM_UNIFORMS = sum(_LAYOUT.values())
+NUM_UNIFORMS = 2 * CROP_TRIES + len(_ONCE)
 
 _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
@@ -49,7 +37,8 @@ def sample(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width: in
       width: the same.
 
     Returns:
-      An `Augmentation` of leading shape [...].
+      An `Augmentation` of leading shape [...]. JAX and TensorFlow differ in the last bit of an exponential: about one
+      box of a photograph in 80,000, of a 32x32 image in 700,000, is a pixel larger in one of them.
 
     Raises:
       ValueError: the last axis of `uniforms` is not NUM_UNIFORMS.
@@ -61,7 +50,7 @@ def sample(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width: in
     uniforms = xp.minimum(to_float(xp, uniforms), to_float(xp, _BELOW_ONE))
 
     def drawn(name: str) -> Array:
-        return uniforms[..., _STARTS[name]]
+        return uniforms[..., SLOTS[name].start]
 
     def happens(name: str, probability: float) -> Array:
         return to_float(xp, drawn(name) < probability)
@@ -148,14 +137,10 @@ def _random_box(
 ) -> tuple[Array, Array, Array, Array]:
     """torchvision's `RandomResizedCrop.get_params`: the first of ten candidates that fits, else a central crop."""
 
-    def drawn(name: str) -> Array:
-        start = _STARTS[name]
-        return uniforms[..., start : start + _LAYOUT[name]]
-
     low, high = spec.crop_scale
     log_low, log_high = math.log(spec.crop_ratio[0]), math.log(spec.crop_ratio[1])
-    area = (height * width)[..., None] * (low + (high - low) * drawn("area"))
-    ratio = xp.exp(log_low + (log_high - log_low) * drawn("ratio"))
+    area = (height * width)[..., None] * (low + (high - low) * uniforms[..., SLOTS["area"]])
+    ratio = xp.exp(log_low + (log_high - log_low) * uniforms[..., SLOTS["ratio"]])
     heights, widths = round_half_to_even(xp, xp.sqrt(area / ratio)), round_half_to_even(xp, xp.sqrt(area * ratio))
     fits = (heights > 0) & (heights <= height[..., None]) & (widths > 0) & (widths <= width[..., None])
     fits = to_float(xp, fits)
@@ -170,7 +155,7 @@ def _random_box(
 
     def start(name: str, room: Array) -> Array:
         # A uniform integer of [0, room]; the minimum is for a product that rounds up to room + 1.
-        drawn_start = xp.minimum(xp.floor(drawn(name)[..., 0] * (room + 1.0)), room)
-        return xp.where(found, drawn_start, xp.floor(room / 2.0))
+        drawn = xp.minimum(xp.floor(uniforms[..., SLOTS[name].start] * (room + 1.0)), room)
+        return xp.where(found, drawn, xp.floor(room / 2.0))
 
     return start("top", height - box_height), start("left", width - box_width), box_height, box_width

@@ -45,6 +45,10 @@ def draw_view_uniforms(
 
     Raises:
       ValueError: `draws` is unknown, or the groups don't divide the images.
+
+    >>> uniforms = draw_view_uniforms(0, 7, batch_size=4, equivariance_batch_size=4, num_groups=2)
+    >>> [bool((row == uniforms.shared_first[0]).all()) for row in uniforms.shared_first]
+    [True, True, False, False]
     """
     if draws not in DRAWS:
         raise ValueError(f"draws must be one of {DRAWS}; got {draws!r}")

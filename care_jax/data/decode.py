@@ -73,15 +73,13 @@ class SourceImage:
         """The whole image, upright: uint8 [h, w, 3]."""
         return np.asarray(self._decoded())
 
-    def crops(self, boxes: Sequence[Box], sizes: Sequence[int]) -> list[np.ndarray]:
+    def crops(self, boxes: Sequence[Box], sizes: Sequence[int], *, reduction: int = 1) -> list[np.ndarray]:
         """Cuts boxes out of one decode and resizes each, bilinear and antialiased.
-
-        A JPEG much larger than what is wanted of it is decoded at 1/2, 1/4 or 1/8 of its size, which costs less time
-        and memory; at least twice the wanted size is kept, so that the resize still does the filtering.
 
         Args:
           boxes: (top, left, height, width) inside the image, whole pixels.
           sizes: side of each output, pixels.
+          reduction: decode a JPEG at 1 / reduction of its size, in steps of two up to 8; see `reduction_for`.
 
         Returns:
           uint8 [size, size, 3] a box.
@@ -89,11 +87,7 @@ class SourceImage:
         Raises:
           UnreadableImageError: the pixels are truncated or damaged.
         """
-        spare = min(
-            (min(height, width) / (2 * size) for (_, _, height, width), size in zip(boxes, sizes, strict=True)),
-            default=1.0,
-        )
-        image = self._decoded(reduce=int(spare))
+        image = self._decoded(reduction)
         scale_y, scale_x = image.height / self.height, image.width / self.width
         crops = []
         for (top, left, height, width), size in zip(boxes, sizes, strict=True):
@@ -106,16 +100,26 @@ class SourceImage:
             crops.append(np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR, box=box)))
         return crops
 
-    def _decoded(self, reduce: int = 1) -> Image.Image:
+    def _decoded(self, reduction: int = 1) -> Image.Image:
         image = self._image
         try:
-            if reduce > 1:
-                # Pillow picks the largest reduction that keeps both sides at least this long.
-                image.draft("RGB", (image.width // reduce, image.height // reduce))
+            if reduction > 1:
+                # Pillow picks the largest step that keeps both sides at least this long.
+                image.draft("RGB", (image.width // reduction, image.height // reduction))
             image.load()
             return _to_rgb(image if self._orientation == 1 else ImageOps.exif_transpose(image))
         except Exception as error:
             raise UnreadableImageError("truncated or damaged") from error
+
+
+def reduction_for(boxes: Sequence[Box], sizes: Sequence[int]) -> int:
+    """How much smaller an image may be decoded: twice the wanted pixels stay, so that the resize does the filtering.
+
+    A photograph of many megapixels then costs a fraction of the time and memory. The pixels change a little, so whoever
+    cuts some boxes out of an image here and others elsewhere must reduce it for all of them alike.
+    """
+    spare = (min(height, width) // (2 * size) for (_, _, height, width), size in zip(boxes, sizes, strict=True))
+    return max(1, min(spare, default=1))
 
 
 def central_square(height: int, width: int) -> Box:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from care_jax.augment import NUM_UNIFORMS, AugmentSpec
-from care_jax.data.decode import UnreadableImageError
+from care_jax.data.decode import UnreadableImageError, reduction_for
 from care_jax.data.examples import Examples, SkippedFiles
 from care_jax.data.reader import Reader, available_threads, boxes, iterate, local_rows
 from care_jax.data.sources import import_tensorflow
@@ -56,7 +56,8 @@ def evaluation_batches(
         try:
             image = reader.open(int(row))
             box = boxes(np.zeros((1, NUM_UNIFORMS), np.float32), central, image.height, image.width)
-            return image.crops(box, [spec.size])[0], np.int32(row), np.True_
+            (center,) = image.crops(box, [spec.size], reduction=reduction_for(box, [spec.size]))
+            return center, np.int32(row), np.True_
         except UnreadableImageError as error:
             reader.skip(int(row), error)
             return np.zeros(shape, np.uint8), np.int32(row), np.False_

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from care_jax.data.decode import SourceImage, UnreadableImageError, central_square
+from care_jax.data.decode import SourceImage, UnreadableImageError, central_square, reduction_for
 from care_jax.data.examples import DataError, DataSet, Examples, SkippedFiles
 
 EXTENSIONS = (".jpeg", ".jpg", ".png")
@@ -210,7 +210,8 @@ def _check_sample(paths: Sequence[str], skipped: SkippedFiles) -> int:
 
 
 def _central(image: SourceImage, size: int) -> np.ndarray:
-    return image.crops([central_square(image.height, image.width)], [size])[0]
+    boxes, sizes = [central_square(image.height, image.width)], [size]
+    return image.crops(boxes, sizes, reduction=reduction_for(boxes, sizes))[0]
 
 
 def _read(path: str, skipped: SkippedFiles, decode: Callable[[SourceImage], np.ndarray]) -> np.ndarray | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from care_jax import augment
 from care_jax.augment import Augmentation, AugmentSpec, ViewUniforms
-from care_jax.data.decode import SourceImage, central_square
+from care_jax.data.decode import SourceImage, central_square, reduction_for
 from care_jax.data.examples import Examples, SkippedFiles, batch_indices
 from care_jax.data.reader import Reader, available_threads, boxes, iterate, local_rows, on_host
 from care_jax.data.sources import import_tensorflow
@@ -92,17 +92,9 @@ def host_batches(
         invariance=invariance_spec,
         equivariance=equivariance_spec,
         indices=functools.partial(batch_indices, seed, num_examples=len(examples), batch_size=batch_size),
-        uniforms=on_host(
-            functools.partial(
-                augment.draw_view_uniforms,
-                seed,
-                batch_size=batch_size,
-                equivariance_batch_size=equivariance_batch_size,
-                num_groups=num_groups,
-                draws=draws,
-            )
-        ),
+        uniforms=_uniform_function(seed, batch_size, equivariance_batch_size, num_groups, draws),
         steps=range(start_step, num_steps),
+        equivariance_batch_size=equivariance_batch_size,
         rows=local_rows(batch_size, process_index, process_count),
         shared_rows=local_rows(equivariance_batch_size, process_index, process_count),
         num_threads=num_threads or available_threads(),
@@ -132,6 +124,7 @@ class _Plan:
     indices: Callable[[int], np.ndarray]  # step -> [b], over all processes
     uniforms: Callable[[int], ViewUniforms]  # step -> rows over all processes
     steps: range
+    equivariance_batch_size: int  # over all processes
     rows: range  # of the batch, this process's
     shared_rows: range
     num_threads: int
@@ -154,32 +147,38 @@ def _crops_and_centers(tf: ModuleType, plan: _Plan) -> Any:
     is_cropped, is_shared = np.isin(jobs, plan.rows), np.isin(jobs, plan.shared_rows)
     images = plan.reader.examples.images
     size, center_shape = plan.invariance.size, plan.center_shape
-    crops_shape = (2, size, size, 3)
 
     def jobs_of_steps() -> Iterator[tuple[np.ndarray, ...]]:
         for step in plan.steps:
             drawn = plan.uniforms(step)
             uniforms = np.stack([drawn.first[jobs], drawn.second[jobs]], axis=1)
-            yield plan.indices(step)[jobs], uniforms, is_cropped, is_shared
+            yield plan.indices(step)[jobs], uniforms, jobs < plan.equivariance_batch_size, is_cropped, is_shared
 
-    def decode(index: int, uniforms: np.ndarray, cropped: bool, shared: bool) -> tuple[np.ndarray, np.ndarray]:
+    def decode(
+        index: int, uniforms: np.ndarray, has_center: bool, cropped: bool, shared: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         def outputs(image: SourceImage) -> list[np.ndarray]:
-            wanted = boxes(uniforms, plan.invariance, image.height, image.width) if cropped else []
-            sizes = [size] * len(wanted)
-            if shared and not isinstance(images, np.ndarray):
+            wanted = boxes(uniforms, plan.invariance, image.height, image.width)
+            sizes = [size, size]
+            if has_center and not isinstance(images, np.ndarray):
                 wanted.append(central_square(image.height, image.width))
                 sizes.append(center_shape[0])
-            return image.crops(wanted, sizes)
+            # Decided by what all processes make of the image, so that the pixels don't depend on their number.
+            reduction = reduction_for(wanted, sizes)
+            mine = slice(0 if cropped else 2, 3 if shared else 2)
+            return image.crops(wanted[mine], sizes[mine], reduction=reduction)
 
-        crops = plan.reader.from_first_readable(int(index), outputs)
-        center = np.zeros(center_shape, np.uint8)
-        if shared:
-            center = images[index] if isinstance(images, np.ndarray) else crops.pop()
-        return np.stack(crops) if cropped else np.zeros(crops_shape, np.uint8), center
+        made = plan.reader.from_first_readable(int(index), outputs)
+        crops, center = np.zeros((2, size, size, 3), np.uint8), np.zeros(center_shape, np.uint8)
+        if made is not None and shared:
+            center = images[index] if isinstance(images, np.ndarray) else made.pop()
+        if made is not None and cropped:
+            crops = np.stack(made)
+        return crops, center
 
     def decoded(*job: Any) -> dict[str, Any]:
         crops, center = tf.numpy_function(decode, job, [tf.uint8, tf.uint8])
-        return {"crops": tf.ensure_shape(crops, crops_shape), "centers": tf.ensure_shape(center, center_shape)}
+        return {"crops": tf.ensure_shape(crops, (2, size, size, 3)), "centers": tf.ensure_shape(center, center_shape)}
 
     def select(batch: dict[str, Any]) -> dict[str, Any]:
         wanted = {"crops": is_cropped} | ({"centers": is_shared} if is_shared.any() else {})
@@ -200,13 +199,7 @@ def _augmented(tf: ModuleType, plan: _Plan) -> Any:
     height, width = images.shape[1:3] if isinstance(images, np.ndarray) else (plan.invariance.size,) * 2
     center_height, center_width, _ = plan.center_shape
 
-    @on_host
-    def draw(uniforms: jax.Array, shared_uniforms: jax.Array) -> dict[str, Augmentation]:
-        # By JAX, as on the device: a box must not depend on how some other library rounds a square root.
-        return {
-            "own": augment.sample(uniforms, plan.invariance, height=height, width=width),
-            "shared": augment.sample(shared_uniforms, plan.equivariance, height=center_height, width=center_width),
-        }
+    draw = _draw_function(plan.invariance, plan.equivariance, height, width, center_height, center_width)
 
     def draws_of_steps() -> Iterator[dict[str, Augmentation]]:
         for step in plan.steps:
@@ -224,6 +217,7 @@ def _augmented(tf: ModuleType, plan: _Plan) -> Any:
             centers = {"centers": images[indices[plan.shared_rows]]} if plan.shared_rows else {}
             yield {"images": images[indices[plan.rows]]} | centers
 
+    @tf.autograph.experimental.do_not_convert
     def views(pixels: dict[str, Any], draws: dict[str, Any]) -> dict[str, Any]:
         """Of one part of a step: [n, 2, ...] in, [n, 2, s, s, 3] out, both views of all images in one call."""
 
@@ -256,6 +250,39 @@ def _augmented(tf: ModuleType, plan: _Plan) -> Any:
     dataset = dataset.map(lambda *step: tf.nest.map_structure(cut, step)).unbatch()
     dataset = dataset.map(views, num_parallel_calls=plan.num_threads).batch(parts, drop_remainder=True)
     return dataset.map(lambda batch: {name: tf.transpose(_merge(x), _VIEWS_FIRST) for name, x in batch.items()})
+
+
+# Cached, because another pipeline of the same shapes (a resumed run, a benchmark) need not compile them again.
+@functools.cache
+def _uniform_function(
+    seed: int, batch_size: int, equivariance_batch_size: int, num_groups: int, draws: str
+) -> Callable[[int], ViewUniforms]:
+    return on_host(
+        functools.partial(
+            augment.draw_view_uniforms,
+            seed,
+            batch_size=batch_size,
+            equivariance_batch_size=equivariance_batch_size,
+            num_groups=num_groups,
+            draws=draws,
+        )
+    )
+
+
+@functools.cache
+def _draw_function(
+    invariance: AugmentSpec, equivariance: AugmentSpec, height: int, width: int, center_height: int, center_width: int
+) -> Callable[..., dict[str, Augmentation]]:
+    """Draws by JAX, as on the device: a box must not depend on how some other library rounds a square root."""
+
+    @on_host
+    def draw(uniforms: jax.Array, shared_uniforms: jax.Array) -> dict[str, Augmentation]:
+        return {
+            "own": augment.sample(uniforms, invariance, height=height, width=width),
+            "shared": augment.sample(shared_uniforms, equivariance, height=center_height, width=center_width),
+        }
+
+    return draw
 
 
 def _number_of_parts(rows: int, shared_rows: int) -> int:

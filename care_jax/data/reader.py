@@ -23,7 +23,8 @@ class Reader:
 
     Attributes:
       examples: resident or encoded.
-      failure: what ended reading, if anything did; `tf.data` itself reports an exception of a callback as text.
+      failure: what ended reading, if anything did. Kept, not raised: what a callback of `tf.data` raises arrives as the
+        text of another exception, after a page of log.
     """
 
     def __init__(self, examples: Examples, skipped: SkippedFiles | None):
@@ -53,11 +54,12 @@ class Reader:
         self._unreadable.add(index)
         self._skipped.add(f"image {index}" if isinstance(images, np.ndarray) else images.name(index), str(error))
 
-    def from_first_readable(self, index: int, decode: Callable[[SourceImage], list[np.ndarray]]) -> list[np.ndarray]:
+    def from_first_readable(
+        self, index: int, decode: Callable[[SourceImage], list[np.ndarray]]
+    ) -> list[np.ndarray] | None:
         """`decode` of image `index` or, if that is unreadable, of the next in index order that isn't.
 
-        Raises:
-          DataError: no image is readable.
+        None, and a `failure`, if no image at all is readable.
         """
         for candidate in range(index, index + len(self.examples)):
             candidate %= len(self.examples)
@@ -68,22 +70,24 @@ class Reader:
             except UnreadableImageError as error:
                 self.skip(candidate, error)
         self.failure = DataError(f"no image can be decoded: {self._skipped.summary()}")
-        raise self.failure
+        return None
 
 
 def iterate(tf: ModuleType, dataset: Any, num_threads: int, reader: Reader) -> Iterator[Any]:
-    """The elements of a `tf.data.Dataset` as arrays: in order, prefetched, on at most `num_threads` threads."""
+    """The elements of a `tf.data.Dataset` as arrays: in order, prefetched, on at most `num_threads` threads.
+
+    Raises:
+      DataError: the reader's failure.
+    """
     options = tf.data.Options()
     options.threading.private_threadpool_size = num_threads
     options.threading.max_intra_op_parallelism = 1  # it is parallel over images already
     options.autotune.enabled = False
     options.deterministic = True
-    try:
-        yield from dataset.prefetch(_PREFETCHED_BATCHES).with_options(options).as_numpy_iterator()
-    except tf.errors.OpError:
+    for element in dataset.prefetch(_PREFETCHED_BATCHES).with_options(options).as_numpy_iterator():
         if reader.failure is not None:
-            raise reader.failure from None
-        raise
+            raise reader.failure
+        yield element
 
 
 def available_threads() -> int:

@@ -150,7 +150,7 @@ def _builder(name: str, root: str | os.PathLike[str] | None, download: bool) -> 
             builder.download_and_prepare()
         except Exception as error:  # of the network, the disk, or the data set's own code
             raise DataError(
-                f"could not download or prepare {_how_to_prepare(name, builder)}: {_line(error)}"
+                f"{name} could not be prepared in {builder.data_dir} ({_line(error)}); {_how_to_prepare(name, builder)}"
             ) from error
     return builder
 

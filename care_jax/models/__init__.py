@@ -4,3 +4,28 @@ from care_jax.models.batch_norm import BatchNorm
 from care_jax.models.encoder import Encoder, encode_views, normalize
 from care_jax.models.heads import Linear, ProjectionHead
 from care_jax.models.resnet import ResNet, resnet18, resnet34, resnet50
+from care_jax.models.torch_weights import (
+    TorchCheckpoint,
+    load_torch_checkpoint,
+    resnet_from_torch,
+    variables_from_torch,
+    variables_to_torch,
+)
+
+__all__ = [
+    "BatchNorm",
+    "Encoder",
+    "Linear",
+    "ProjectionHead",
+    "ResNet",
+    "TorchCheckpoint",
+    "encode_views",
+    "load_torch_checkpoint",
+    "normalize",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet_from_torch",
+    "variables_from_torch",
+    "variables_to_torch",
+]

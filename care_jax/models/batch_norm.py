@@ -15,8 +15,8 @@ MOMENTUM = 0.1  # torch's convention: the share of the NEW statistic
 class BatchNorm(nn.Module):
     """Normalises every channel by its mean and variance over the other axes.
 
-    Training: y = scale (x - mean) / sqrt(var + 1e-5) + bias with the batch's mean and biased variance, while the running
-    averages move as running = 0.9 running + 0.1 batch, there with the unbiased variance n / (n - 1) var.
+    Training: y = scale (x - mean) / sqrt(var + 1e-5) + bias with the batch's mean and biased variance var; the running
+    averages move as running = 0.9 running + 0.1 batch, with the unbiased variance n / (n - 1) var.
     Evaluation: the running averages take the place of the batch's statistics.
 
     There is no `axis_name`: under `jit` with sharded inputs the statistics are those of the global batch.
@@ -60,13 +60,16 @@ class BatchNorm(nn.Module):
         if train:
             count = grouped.shape[0] * grouped.shape[2]
             if count < 2 and not self.is_initializing():
-                raise ValueError(f"batch norm can't train on one value per channel: input {x.shape}, {num_views} view(s)")
+                raise ValueError(f"batch norm can't train on one value per channel: {x.shape}, {num_views} view(s)")
             mean = _mean(grouped)
-            var = _mean(jnp.square(grouped - jax.lax.stop_gradient(mean)))
+            # Not E[x^2] - E[x]^2: that cancels where |mean| is large, and was no faster on a CPU.
+            var = _mean(jnp.square(grouped - mean))
             if not self.is_initializing():
+                unbiased_var = var * (count / (count - 1))
                 for view in range(num_views):
-                    running_mean.value += MOMENTUM * (mean[0, view, 0] - running_mean.value)
-                    running_var.value += MOMENTUM * (var[0, view, 0] * (count / (count - 1)) - running_var.value)
+                    # Not `+=`: the variables may be the caller's numpy arrays, which that would write to.
+                    running_mean.value = (1 - MOMENTUM) * running_mean.value + MOMENTUM * mean[0, view, 0]
+                    running_var.value = (1 - MOMENTUM) * running_var.value + MOMENTUM * unbiased_var[0, view, 0]
         else:
             mean, var = running_mean.value, running_var.value
         factor = jax.lax.rsqrt(var + EPSILON)

@@ -1,7 +1,7 @@
 """ResNets equal to torchvision's, NHWC, without the classifier.
 
-He et al., "Deep Residual Learning for Image Recognition", 2016; the bottleneck is torchvision's (v1.5: the stride sits on
-the 3x3 convolution). The names of modules follow torchvision's, so that weights travel both ways (torch_weights.py).
+He et al., "Deep Residual Learning for Image Recognition", 2016; the bottleneck is torchvision's (v1.5: the stride sits
+on the 3x3 convolution). The names of modules follow torchvision's, so that weights travel both ways (torch_weights.py).
 """
 
 import functools
@@ -41,7 +41,7 @@ def _kernel_gradient_by_patches(x: jax.Array, gradient: jax.Array, size: int, st
     padding = (size - 1) // 2
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
-    def add_chunk(total: jax.Array, operands: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    def add_chunk(total: jax.Array, operands: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         x, gradient = operands
         patches = [
             x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
@@ -56,9 +56,9 @@ def _kernel_gradient_by_patches(x: jax.Array, gradient: jax.Array, size: int, st
         ), None
 
     # The chunk index is the inner one: the batch may be sharded, and every device then has its share of each chunk.
-    operands = [jnp.moveaxis(y.reshape(chunk, b // chunk, *y.shape[1:]), 1, 0) for y in (x, gradient)]
+    operands = tuple(jnp.moveaxis(y.reshape(chunk, b // chunk, *y.shape[1:]), 1, 0) for y in (x, gradient))
     total = jnp.zeros((size**2 * x.shape[-1], out_features), jnp.float32)
-    total, _ = jax.lax.scan(add_chunk, total, tuple(operands))
+    total, _ = jax.lax.scan(add_chunk, total, operands)
     return total.reshape(size, size, x.shape[-1], out_features).astype(x.dtype)
 
 
@@ -66,8 +66,9 @@ def _kernel_gradient_by_patches(x: jax.Array, gradient: jax.Array, size: int, st
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """A convolution padded by (size - 1) // 2 on every side, as ResNet's are in torch.
 
-    On CPUs, XLA's gradient with respect to the kernel takes four to ten times as long as the convolution; there it is
-    computed as a matrix product of patches, three to ten times as fast. Elsewhere XLA's own gradient is used.
+    On CPUs, XLA's gradient with respect to the kernel takes several times as long as the convolution; there it is
+    computed as a matrix product of patches, which makes a training step of a narrow ResNet-18 1.8 times as fast.
+    Elsewhere XLA's own gradient is used. The price is that forward-mode differentiation (`jax.jvp`) isn't defined.
 
     Args:
       x: [b, h, w, in].
@@ -102,7 +103,7 @@ convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 class Conv(nn.Module):
-    """A square convolution without bias, padded as in torch; the parameter `kernel` is float32 [size, size, in, out]."""
+    """A square convolution without bias, padded as in torch; parameter `kernel`, float32 [size, size, in, out]."""
 
     features: int
     size: int

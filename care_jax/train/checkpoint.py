@@ -39,7 +39,11 @@ class Checkpoints:
                 ),
             ]
         )
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, create=True, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            best_fn=lambda metrics: metrics[best_metric],  # without it, orbax does not write the metrics
+            cleanup_tmp_directories=True,
+        )
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=options,

@@ -55,14 +55,12 @@ class Outcome(NamedTuple):
       state: after the last update made.
       finished: False where SIGTERM ended it early (what was done is saved).
       seconds: spent so far, over all resumed parts, compilation included.
-      images_per_second: median over the rows logged by this part of the run; NaN if it logged none.
       data_wait_share: share of this part's time spent waiting for data.
     """
 
     state: TrainState
     finished: bool
     seconds: float
-    images_per_second: float
     data_wait_share: float
 
 
@@ -74,10 +72,8 @@ class _Meter:
         self._writer = writer
         self._bar = bar
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
-        self.rates: list[float] = []
         self.waited = 0.0
         self.total_waited = 0.0
-        self._compiling = True
         self._start = time.perf_counter()
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -97,19 +93,16 @@ class _Meter:
         rows = jax.device_get([metrics for _, metrics in ready])
         now = time.perf_counter()
         for (step, _), row in zip(ready, rows, strict=True):
-            for name, value in row.items():
-                if not math.isfinite(value):
-                    raise NonFiniteLossError(
-                        f"{name} is {float(value)} at step {step}; the last good checkpoint is kept. "
-                        "Try a smaller optimizer.learning_rate or equivariance.weight, or float32"
-                    )
+            bad = [f"{name} is {float(value)}" for name, value in row.items() if not math.isfinite(value)]
+            if bad:
+                raise NonFiniteLossError(
+                    f"step {step} is not finite: {', '.join(bad)}; the last good checkpoint is kept. "
+                    "Try a smaller optimizer.learning_rate or equivariance.weight, or model.dtype=float32"
+                )
         numbers = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         elapsed = max(now - self._start, 1e-9)
         numbers["images_per_second"] = len(ready) * self._schedule.batch_size / elapsed
         numbers["data_wait_share"] = min(self.waited / elapsed, 1.0)
-        if not self._compiling:
-            self.rates.append(numbers["images_per_second"])
-        self._compiling = False
         self.total_waited += self.waited
         self.restart_clock()
         self._writer.write(ready[-1][0], numbers)
@@ -219,6 +212,7 @@ def run(
                 saving = schedule.due(schedule.checkpoint_every, step)
                 if evaluating or saving:
                     # Nothing is saved, or evaluated, before its loss is known to be finite.
+                    meter.flush(up_to=last_logged)
                     meter.flush(up_to=step)
                     last_logged = step
                     numbers: dict[str, float] = {}
@@ -231,17 +225,17 @@ def run(
                     if saving:
                         save(numbers or None)
                     meter.restart_clock()
-            if stop.is_set():
+            if stop.is_set() and step < schedule.num_steps:
+                meter.flush(up_to=last_logged)
                 meter.flush(up_to=step)
                 save(None)
-        checkpoints.wait()
     finally:
+        checkpoints.wait()  # also after an error: what is being written was good
         bar.close()
     seconds = time.perf_counter() - began
     return Outcome(
         state=state,
         finished=step >= schedule.num_steps,
         seconds=seconds_before + seconds,
-        images_per_second=float(np.median(meter.rates)) if meter.rates else math.nan,
         data_wait_share=meter.total_waited / max(seconds, 1e-9),
     )

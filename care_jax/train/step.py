@@ -96,7 +96,7 @@ def make_train_step(
 
         gradients, (terms, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
-        metrics = {**terms, "gradient_norm": optax.global_norm(gradients), "learning_rate": schedule(state.step)}
+        metrics = {**terms, "gradient_norm": optax.tree.norm(gradients), "learning_rate": schedule(state.step)}
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -174,7 +174,7 @@ def test_larger_groups_need_no_array_of_pairs():
         assert absent not in str(jax.make_jaxpr(step)(view, view))
 
 
-@pytest.mark.parametrize(("n", "products"), [(4, 1), (10, 3)])
+@pytest.mark.parametrize(("n", "products"), [(D, 1), (D + 1, 3)])
 def test_only_a_form_pays_for_a_form(n, products):
     loss, z = partial(equivariance_loss, num_groups=1), np.ones((n, D))
     assert str(jax.make_jaxpr(loss)(z, z)).count("dot_general") == products

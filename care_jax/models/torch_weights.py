@@ -1,0 +1,260 @@
+"""Weights to and from PyTorch: torchvision's names for backbones, and checkpoints of the official CARE code.
+
+Nothing here imports torch except `load_torch_checkpoint`: state dicts may hold numpy arrays.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from care_jax.models.encoder import Encoder
+from care_jax.models.heads import ProjectionHead
+from care_jax.models.resnet import ResNet
+
+Path = tuple[str, ...]  # of a leaf: (collection, module, ..., variable)
+
+_TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+class TorchCheckpoint(NamedTuple):
+    """A checkpoint of the official code.
+
+    Attributes:
+      encoder: the module: its `backbone` is a `ResNet` (stage sizes, stem, ...), its `head` a `ProjectionHead`.
+      variables: {"params", "batch_stats"} for `encoder.apply`, numpy float32.
+      epoch: training epochs completed, or None if the file doesn't say.
+    """
+
+    encoder: Encoder
+    variables: dict[str, Any]
+    epoch: int | None
+
+
+def variables_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of a `ResNet` from a torchvision state dict.
+
+    The architecture is read off the names and shapes; see `resnet_from_torch` for the module. `fc.*` (the classifier)
+    and `num_batches_tracked` are left out.
+
+    Args:
+      state_dict: torchvision names to numpy arrays or torch tensors, convolutions [out, in, height, width].
+
+    Returns:
+      {"params": ..., "batch_stats": ...}, numpy float32, for `ResNet.apply`.
+
+    Raises:
+      ValueError: naming what is missing, unexpected or misshapen.
+    """
+    return _backbone_from_torch(state_dict)[1]
+
+
+def resnet_from_torch(state_dict: Mapping[str, Any]) -> ResNet:
+    """The `ResNet` whose weights a torchvision state dict holds: blocks, bottleneck, width and stem.
+
+    Args and Raises: as `variables_from_torch`.
+    """
+    return _backbone_from_torch(state_dict)[0]
+
+
+def variables_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """A torchvision state dict from the variables of a `ResNet`; the inverse of `variables_from_torch`, bit for bit.
+
+    For torchvision or timm: `model.load_state_dict({k: torch.from_numpy(v) for k, v in result.items()}, strict=False)`;
+    only the classifier is reported missing. The cifar stem needs `model.conv1` and `model.maxpool` replaced first.
+
+    Args:
+      variables: {"params": ..., "batch_stats": ...} of a `ResNet`; of an `Encoder`, those under "backbone".
+
+    Returns:
+      torchvision names to numpy arrays, convolutions [out, in, height, width].
+
+    Raises:
+      ValueError: if the variables aren't those of a `ResNet`.
+    """
+    leaves = {
+        (collection, *path): value
+        for collection in ("params", "batch_stats")
+        for path, value in flax.traverse_util.flatten_dict(dict(variables.get(collection, {}))).items()
+    }
+    if ("params", "conv1", "kernel") not in leaves:
+        modules = sorted({path[1] for path in leaves})
+        raise ValueError(
+            f"variables_to_torch takes a ResNet's variables (of an Encoder: its backbone's), got {modules}"
+        )
+    return {_torch_name(path): np.array(_to_torch_layout(np.asarray(value))) for path, value in leaves.items()}
+
+
+def load_torch_checkpoint(path: str | os.PathLike[str]) -> TorchCheckpoint:
+    """The encoder saved by the official code (Sharut/CARE), `.pth.tar`.
+
+    Two layouts are read, with or without the prefix `module.` of a parallel wrapper: CIFAR and STL10 (backbone `f.*`,
+    projection head `g.*`) and ImageNet100 (backbone `encoder_q.*`, head `encoder_q.fc.*`; the momentum encoder and the
+    queue are left out).
+
+    Loading never runs code from the file: torch's restricted unpickler reads it, and anything but tensors, plain
+    containers and `argparse.Namespace` (the CIFAR checkpoints carry their command line) is refused.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The encoder, its variables and the epoch.
+
+    Raises:
+      ImportError: if torch isn't installed.
+      OSError: if the file can't be read.
+      ValueError: if it isn't such a checkpoint.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError("reading a torch checkpoint needs torch: pip install care_jax[torch]") from error
+
+    try:
+        # A Namespace is filled attribute by attribute and has no hooks, so allowing it executes nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises many kinds, by format and version
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"{os.fspath(path)!r} can't be loaded without running code from it: {reason}") from error
+
+    state_dict = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state_dict, Mapping):
+        keys = _listed(checkpoint) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise ValueError(f"{os.fspath(path)!r} has no 'state_dict' as the official checkpoints do; it holds {keys}")
+    backbone_state, head_state = _split_official(state_dict)
+    backbone, backbone_variables = _backbone_from_torch(backbone_state)
+    head, head_variables = _head_from_torch(head_state)
+    variables = {
+        collection: {
+            name: part[collection]
+            for name, part in (("backbone", backbone_variables), ("head", head_variables))
+            if collection in part
+        }
+        for collection in ("params", "batch_stats")
+    }
+    epoch = checkpoint.get("epoch")
+    return TorchCheckpoint(Encoder(backbone, head), variables, epoch if isinstance(epoch, int) else None)
+
+
+def _split_official(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The official state dict -> the backbone's with torchvision names, the head's with the names of a Sequential."""
+    state = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    if any(name.startswith("encoder_q.") for name in state):
+        query = {name.removeprefix("encoder_q."): x for name, x in state.items() if name.startswith("encoder_q.")}
+        backbone = {name: x for name, x in query.items() if not name.startswith("fc.")}
+        return backbone, {name.removeprefix("fc."): x for name, x in query.items() if name.startswith("fc.")}
+    if any(name.startswith("f.") for name in state):
+        # A Sequential of torchvision's children without max-pool and classifier.
+        children = {"0": "conv1", "1": "bn1", "3": "layer1", "4": "layer2", "5": "layer3", "6": "layer4"}
+        backbone, head = {}, {}
+        for name, value in state.items():
+            part, index, *rest = name.split(".", 2)
+            if part == "f":
+                backbone[".".join([children.get(index, name), *rest])] = value
+            elif part == "g":
+                head[name.removeprefix("g.")] = value
+            else:
+                raise ValueError(f"unexpected entry {name!r} beside 'f.*' and 'g.*' in the checkpoint's state dict")
+        return backbone, head
+    raise ValueError(f"the state dict has neither official layout ('f.*', 'g.*' or 'encoder_q.*'): {_listed(state)}")
+
+
+def _backbone_from_torch(state_dict: Mapping[str, Any]) -> tuple[ResNet, dict[str, Any]]:
+    state = {
+        name: _array(value)
+        for name, value in state_dict.items()
+        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+    }
+    blocks = {match.groups() for name in state if (match := re.match(r"layer(\d+)\.(\d+)\.", name))}
+    stages = sorted({int(stage) for stage, _ in blocks})
+    conv1 = state.get("conv1.weight")
+    stem = {3: "cifar", 7: "imagenet"}.get(conv1.shape[-1]) if conv1 is not None and conv1.ndim == 4 else None
+    if conv1 is None or stem is None or not stages or stages != list(range(1, len(stages) + 1)):
+        found = "none" if conv1 is None else conv1.shape
+        raise ValueError(
+            "not a ResNet state dict with torchvision names: needs conv1.weight with a 3x3 or 7x7 kernel, and layer1,"
+            f" layer2, ...; conv1.weight is {found}, names are {_listed(state)}"
+        )
+    resnet = ResNet(
+        stage_sizes=tuple(sum(int(stage) == s for stage, _ in blocks) for s in stages),
+        bottleneck="layer1.0.conv3.weight" in state,
+        width=conv1.shape[0],
+        stem=stem,
+    )
+    return resnet, _fill(resnet, jnp.zeros((1, 32, 32, 3)), state, _torch_name)
+
+
+def _head_from_torch(state_dict: Mapping[str, Any]) -> tuple[ProjectionHead, dict[str, Any]]:
+    """From the names of `nn.Sequential(Linear, [BatchNorm1d,] ReLU, ..., Linear)`: indices as modules."""
+    state = {name: _array(value) for name, value in state_dict.items() if not name.endswith("num_batches_tracked")}
+    indices = sorted({int(name.split(".")[0]) for name in state if name.split(".")[0].isdigit()})
+    linears = [f"{i}.weight" for i in indices if f"{i}.weight" in state and state[f"{i}.weight"].ndim == 2]
+    if not linears:
+        raise ValueError(f"no projection head of linear layers in the checkpoint: {_listed(state)}")
+    sizes = [state[name].shape[0] for name in linears]
+    batch_norm = any(name.endswith("running_mean") for name in state)
+    head = ProjectionHead(tuple(sizes[:-1]), sizes[-1], batch_norm)
+
+    def torch_name(path: Path) -> str:
+        module, index = re.fullmatch(r"(linear|bn)(\d+)", path[1]).groups()  # type: ignore[union-attr]
+        position = int(index) * (3 if batch_norm else 2) + (module == "bn")
+        return f"{position}.{_TORCH_LEAVES[path[-1]]}"
+
+    return head, _fill(head, jnp.zeros((1, state[linears[0]].shape[1])), state, torch_name)
+
+
+def _fill(module: nn.Module, example: jax.Array, state: Mapping[str, np.ndarray], torch_name: Any) -> dict[str, Any]:
+    """The module's variables taken from `state`, all of it, checked by name and shape."""
+    kind = type(module).__name__
+    shapes = flax.traverse_util.flatten_dict(jax.eval_shape(module.init, jax.random.key(0), example))
+    names = {path: torch_name(path) for path in shapes}
+    missing, unexpected = set(names.values()) - set(state), set(state) - set(names.values())
+    if missing or unexpected:
+        raise ValueError(f"torch {kind} weights: missing {_listed(missing)}; unexpected {_listed(unexpected)}")
+    leaves = {path: _from_torch_layout(state[name]) for path, name in names.items()}
+    for path, name in names.items():
+        if leaves[path].shape != shapes[path].shape:
+            wanted = _to_torch_layout(np.empty(shapes[path].shape)).shape
+            raise ValueError(f"torch {kind} weights: {name} has shape {state[name].shape}, expected {wanted}")
+    return flax.traverse_util.unflatten_dict(leaves)
+
+
+def _torch_name(path: Path) -> str:
+    """("params", "layer1_0", "downsample_conv", "kernel") -> "layer1.0.downsample.0.weight"."""
+    modules = ".".join(path[1:-1])
+    modules = re.sub(r"^layer(\d+)_", r"layer\1.", modules)
+    modules = modules.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1")
+    return f"{modules}.{_TORCH_LEAVES[path[-1]]}"
+
+
+def _from_torch_layout(x: np.ndarray) -> np.ndarray:
+    """Convolutions [out, in, h, w] -> [h, w, in, out]; matrices [out, in] -> [in, out]."""
+    return np.ascontiguousarray(x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T)
+
+
+def _to_torch_layout(x: np.ndarray) -> np.ndarray:
+    return x.transpose(3, 2, 0, 1) if x.ndim == 4 else x.T
+
+
+def _array(value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):  # a torch tensor; numpy has no bfloat16, so the cast comes first
+        value = value.detach().cpu().float().numpy()
+    return np.asarray(value, np.float32)
+
+
+def _listed(names: Iterable[str], limit: int = 6) -> str:
+    names = sorted(names)
+    if len(names) > limit:
+        names = [*names[:limit], f"... ({len(names)} in all)"]
+    return ", ".join(names) or "nothing"

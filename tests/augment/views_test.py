@@ -1,0 +1,103 @@
+"""A step's uniforms: the same whenever the step is drawn again, shared in a group, otherwise independent."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from care_jax.augment import NUM_UNIFORMS, ViewUniforms, draw_view_uniforms
+
+SIZES = {"batch_size": 16, "equivariance_batch_size": 8, "num_groups": 4}
+
+
+drawn_by_jit = jax.jit(draw_view_uniforms, static_argnames=("seed", *SIZES, "draws"))
+
+
+def draw(seed: int = 0, step: int = 3, **changes) -> ViewUniforms:
+    return jax.tree.map(np.asarray, drawn_by_jit(seed, step, **(SIZES | changes)))
+
+
+def test_shapes_and_range():
+    uniforms = draw(batch_size=2000)
+    assert [x.shape for x in uniforms] == [(2000, NUM_UNIFORMS)] * 2 + [(8, NUM_UNIFORMS)] * 2
+    for x in uniforms:
+        assert x.dtype == jnp.float32
+        assert x.min() >= 0 and x.max() < 1
+    np.testing.assert_allclose(uniforms.first.mean(axis=0), 0.5, atol=6 / np.sqrt(12 * 2000))
+
+
+def test_a_step_is_the_same_whenever_it_is_drawn_eagerly_or_traced():
+    for again in (draw(), draw(step=jnp.asarray(3, jnp.int32)), draw_view_uniforms(0, 3, **SIZES)):
+        jax.tree.map(np.testing.assert_array_equal, draw(), again)
+
+
+def test_another_step_needs_no_other_compilation():
+    draw(step=0)
+    compiled = drawn_by_jit._cache_size()
+    draw(step=1)
+    assert drawn_by_jit._cache_size() == compiled
+
+
+def test_another_step_or_seed_is_another_draw():
+    for other in (draw(step=4), draw(seed=1), draw(seed=3, step=0)):
+        for one, another in zip(draw(), other, strict=True):
+            assert (one != another).mean() > 0.99
+
+
+def test_the_four_draws_are_different():
+    uniforms = [x[0] for x in draw()]
+    for i in range(4):
+        for j in range(i):
+            assert (uniforms[i] != uniforms[j]).all()
+
+
+def test_a_group_shares_its_rows_and_groups_differ():
+    for shared in draw()[2:]:
+        groups = shared.reshape(4, 2, NUM_UNIFORMS)
+        np.testing.assert_array_equal(groups[:, 0], groups[:, 1])
+        for i in range(4):
+            for j in range(i):
+                assert (groups[i, 0] != groups[j, 0]).all()
+
+
+def test_images_of_the_invariance_term_do_not_share():
+    for own in draw()[:2]:
+        assert len(np.unique(own[:, 0])) == 16
+
+
+def test_one_draw_a_batch_is_the_official_codes_behaviour():
+    uniforms = draw(draws="batch")
+    for shared in uniforms[2:]:
+        np.testing.assert_array_equal(shared, np.broadcast_to(shared[0], (8, NUM_UNIFORMS)))
+    assert (uniforms.shared_first != uniforms.shared_second).all()
+    # The invariance term draws as it does with a draw a group.
+    np.testing.assert_array_equal(uniforms.first, draw().first)
+
+
+def test_no_equivariance_term_needs_no_draws():
+    uniforms = draw(equivariance_batch_size=0)
+    assert uniforms.shared_first.shape == uniforms.shared_second.shape == (0, NUM_UNIFORMS)
+    np.testing.assert_array_equal(uniforms.first, draw().first)
+
+
+@pytest.mark.parametrize("draws", ["group", "batch"])
+def test_eight_devices_draw_the_same(draws: str):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    by_row = NamedSharding(mesh, PartitionSpec("data"))
+    sharded = jax.jit(lambda step: draw_view_uniforms(0, step, **SIZES, draws=draws), out_shardings=by_row)(3)
+    assert len(sharded.first.sharding.device_set) == 8
+    jax.tree.map(np.testing.assert_array_equal, draw(draws=draws), sharded)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"draws": "image"}, "draws must be one of .*; got 'image'"),
+        ({"num_groups": 3}, "num_groups .* 3 .* 8"),
+        ({"num_groups": 0}, "num_groups .* 0 .* 8"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(changes: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        draw(**changes)

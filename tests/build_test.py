@@ -1,0 +1,111 @@
+"""Every file of configs/ builds its model and traces its step; what does not fit together is refused."""
+
+import importlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from care_jax import build, data
+from care_jax.config import ConfigError
+from care_jax.train import sharding
+from care_jax.train.views import VIEWS
+
+CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "__init__")
+
+
+class _Encoded:
+    """Stands for ImageNet: its size is known, its pixels are never asked for."""
+
+    def __len__(self) -> int:
+        return 8192
+
+
+def _dataset(config) -> data.DataSet:
+    side = config.data.stored_size or config.data.image_size
+    resident = config.augment.placement == "device"
+    examples = data.Examples(images=np.zeros((1024, side, side, 3), np.uint8) if resident else _Encoded())
+    return data.DataSet(name=config.data.name, pretrain=examples, train=examples, test=examples, num_classes={})
+
+
+def _batch(experiment) -> dict:
+    plan, config = experiment.plan, experiment.config
+    size, fraction = config.data.image_size, config.augment.equivariance.center_fraction
+    if config.augment.placement == "split":
+        side = round(size / fraction)
+        crops = jax.ShapeDtypeStruct((2, plan.batch_size, size, size, 3), jnp.uint8)
+        return {"crops": crops, "centers": jax.ShapeDtypeStruct((plan.equivariance_batch_size, side, side, 3), jnp.uint8)}
+    images = experiment.dataset.pretrain.images
+    return {"images": jnp.asarray(images), "indices": jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_builds_its_model_and_traces_its_step(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    experiment = build.build(config, sharding.make_mesh(jax.devices()[:8]), _dataset(config))
+    state = jax.eval_shape(lambda: build.make_state(experiment))
+    images = [leaf.shape for leaf in jax.tree.leaves(state.params)]
+    assert images
+    batch = _batch(experiment)
+    structs = {key: jax.ShapeDtypeStruct(value.shape, value.dtype) for key, value in batch.items()}
+    after, metrics = jax.eval_shape(build.make_step(experiment), state, structs)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert {"loss", "info_nce", "equivariance"} <= metrics.keys()
+    views, shared = jax.eval_shape(lambda step, batch: VIEWS[config.augment.placement](experiment.plan, batch, step), jnp.int32(0), structs)
+    size = config.data.image_size
+    assert views.shape == (2, config.train.batch_size, size, size, 3)
+    assert shared.shape == (2, experiment.plan.equivariance_batch_size, size, size, 3)
+
+
+def test_every_setting_of_base_is_checked():
+    """A setting without a rule would be a setting that takes any value."""
+    from care_jax.config import _SETTINGS, leaves
+    from configs import base
+
+    names = {name for name in leaves(base.get_config().to_dict()) if not name.startswith(("augment.inv", "augment.equi"))}
+    assert names == set(_SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("equivariance.num_groups", 5, "does not divide the 128 images"),
+        ("equivariance.num_groups", 128, "groups of one image"),
+        ("equivariance.batch_size", 256, "more than the batch of 128"),
+        ("equivariance.weight", -1.0, "must be at least 0"),
+        ("loss.temperature", 0.0, "must be above 0"),
+        ("loss.method", "moco9", "choose one of simclr"),
+        ("model.dtype", "float16", "choose one of float32, bfloat16"),
+        ("data.mean", (0.1, 0.2), "give a tuple of 3 numbers"),
+        ("data.std", (0.1, 0.2, 0.0), "must be above 0"),
+        ("optimizer.learning_rate", float("nan"), "give a finite number"),
+        ("augment.invariance.crop_scale", (0.9, 0.1), "crop_scale"),
+        ("augment.equivariance.blur_kernel_size", 4, "blur_kernel_size"),
+        ("evaluate.probe.schedule", "linear", "config.evaluate.probe.schedule"),
+        ("train.batch_size", 100, "8 devices do not divide"),
+        ("optimizer.warmup_epochs", 1000.0, "warm-up"),
+    ],
+)
+def test_a_bad_value_is_named(setting, value, message):
+    from configs import digits
+
+    config = digits.get_config()
+    config.update_from_flattened_dict({setting: value})
+    if setting == "train.batch_size":
+        config.equivariance.num_groups = 4
+    with pytest.raises(ConfigError, match=message) as caught:
+        build.build(config, sharding.make_mesh(jax.devices()[:8]), _dataset(config))
+    assert "\n" not in str(caught.value)
+
+
+def test_imagenet_does_not_fit_a_device():
+    from configs import imagenet
+
+    config = imagenet.get_config()
+    config.augment.placement = "device"
+    with pytest.raises(ConfigError, match="use 'split'"):
+        build.check(config, sharding.make_mesh(jax.devices()[:8]))

@@ -1,0 +1,118 @@
+"""Random access to TFRecord files, and the labels that are read once."""
+
+import struct
+import threading
+
+import numpy as np
+import pytest
+
+from care_jax.data import DataError, EncodedImages, records
+
+
+def write(path, payloads):
+    with open(path, "wb") as file:
+        for payload in payloads:
+            file.write(struct.pack("<Q", len(payload)) + b"crc1" + payload + b"crc2")
+
+
+def deserialize(data):
+    """ "7:abc" -> label 7, image "abc"."""
+    label, image = data.split(b":")
+    return {"label": int(label), "image": image, "file_name": b"name of " + image}
+
+
+@pytest.fixture
+def files(tmp_path):
+    payloads = [b"%d:%s" % (i % 4, b"x" * i) for i in range(600)]
+    paths = [str(tmp_path / f"shard-{i}") for i in range(4)]
+    for path, part in zip(paths, (payloads[:1], payloads[1:1], payloads[1:400], payloads[400:]), strict=True):
+        write(path, part)
+    return paths
+
+
+def test_every_record_at_any_time(files, tmp_path):
+    source, labels = records.index_tfrecords(files, deserialize, tmp_path / "index.npz", "test")
+    assert len(source) == 600
+    assert labels.dtype == np.int32
+    assert labels.tolist() == [i % 4 for i in range(600)]
+    for i in (599, 0, 1, 399, 400, 250):
+        assert source[i]["image"] == b"x" * i
+    for i in (-1, 600):
+        with pytest.raises(IndexError):
+            source[i]
+
+
+def test_many_threads_read_at_once(files, tmp_path):
+    source, _ = records.index_tfrecords(files, deserialize, tmp_path / "index.npz", "test")
+    wrong = []
+
+    def read(seed):
+        for i in np.random.default_rng(seed).integers(0, 600, 200):
+            if source[int(i)]["image"] != b"x" * i:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_index_is_kept(files, tmp_path):
+    read = []
+
+    def counted(data):
+        read.append(data)
+        return deserialize(data)
+
+    first, labels = records.index_tfrecords(files, counted, tmp_path / "index.npz", "test")
+    assert len(read) == 600
+    second, again = records.index_tfrecords(files, counted, tmp_path / "index.npz", "test")
+    assert len(read) == 600
+    np.testing.assert_array_equal(labels, again)
+    assert second[77] == first[77]
+    assert [path.name for path in tmp_path.iterdir() if "index" in path.name] == ["index.npz"]
+
+
+def test_an_unusable_index_is_built_again(files, tmp_path):
+    (tmp_path / "index.npz").write_bytes(b"not an index")
+    source, _ = records.index_tfrecords(files, deserialize, tmp_path / "index.npz", "test")
+    assert source[5]["image"] == b"xxxxx"
+
+
+def test_a_folder_that_cannot_be_written_to(files, tmp_path):
+    source, labels = records.index_tfrecords(files, deserialize, tmp_path / "none" / "index.npz", "test")
+    assert len(source) == len(labels) == 600
+
+
+def test_the_index_of_other_files(files, tmp_path):
+    records.index_tfrecords(files, deserialize, tmp_path / "index.npz", "test")
+    write(files[0], [b"0:a", b"1:b"])
+    with pytest.raises(DataError, match=r"index.npz does not belong .* delete it"):
+        records.index_tfrecords(files, deserialize, tmp_path / "index.npz", "test")
+
+
+@pytest.mark.parametrize("cut", [1, 4, 9, 20])
+def test_a_file_cut_off(tmp_path, cut):
+    path = tmp_path / "shard"
+    write(path, [b"0:abc", b"1:defg"])
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(DataError, match="shard is cut off"):
+        records.find_records(path)
+
+
+def test_a_file_of_another_kind(tmp_path):
+    path = tmp_path / "shard"
+    path.write_text("anything else, of some length")
+    with pytest.raises(DataError, match="no TFRecord file"):
+        records.find_records(path)
+
+
+def test_images_are_rows_of_the_source(files, tmp_path):
+    source, _ = records.index_tfrecords(files, deserialize, tmp_path / "index.npz", "test")
+    images = records.RecordImages(source, np.array([9, 3]), "tiny train")
+    assert isinstance(images, EncodedImages)
+    assert len(images) == 2
+    assert images.read(1) == b"xxx"
+    assert images.name(1) == "tiny train record 3 name of xxx"

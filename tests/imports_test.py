@@ -1,0 +1,79 @@
+"""Imports flow one way (the order of the rooms), and TensorFlow stays out until a data set needs it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "care_jax"
+# Each may import those before it, never those after it.
+ROOMS = [
+    "losses",
+    "metrics",
+    "augment",
+    "models",
+    "methods",
+    "data",
+    "train",
+    "config",
+    "command_line",
+    "build",
+    "evaluate",
+    "run",
+    "main",
+]
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "care_jax" and len(parts) > 1 and parts[1] in ROOMS:
+                rooms.add(parts[1])
+    return rooms
+
+
+def test_the_list_of_rooms_is_complete():
+    assert {_room(path) for path in MODULES} - {"__init__"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_rooms_above_it(path):
+    room = _room(path)
+    if room == "__init__":
+        assert not _imported_rooms(path)
+        return
+    below = {other for other in _imported_rooms(path) if ROOMS.index(other) > ROOMS.index(room)}
+    assert not below, f"{path.name} is in {room}, which comes before {sorted(below)}"
+
+
+def test_losses_and_methods_import_what_they_may():
+    assert all(not _imported_rooms(path) - {"losses"} for path in MODULES if _room(path) == "losses")
+    assert all("evaluate" not in _imported_rooms(path) for path in MODULES if _room(path) == "train")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_stay_under_300_lines(path):
+    assert len(path.read_text().splitlines()) < 300
+
+
+def test_training_on_digits_imports_no_tensorflow():
+    code = (
+        "import sys; from care_jax import run, main, data; from care_jax.evaluate import results;"
+        "data.load('digits'); bad = {'tensorflow', 'tensorflow_datasets'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)

@@ -1,0 +1,201 @@
+"""The launcher as a user meets it: a run, a run killed and resumed, a run stopped, and every kind of mistake."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# As tiny_config in conftest.py, on the command line.
+TINY = [
+    "--config=configs/digits.py",
+    "--config.data.image_size=16",
+    "--config.model.backbone=resnet10",
+    "--config.model.width=4",
+    "--config.model.head_hidden_sizes=(16,)",
+    "--config.model.head_size=8",
+    "--config.train.batch_size=32",
+    "--config.train.num_steps=30",
+    "--config.train.log_every=5",
+    "--config.train.evaluate_every_epochs=0.0",
+    "--config.train.checkpoint_every_epochs=0.1",  # 4 steps
+    "--config.equivariance.num_groups=4",
+    "--config.evaluate.num_augmentations=2",
+    "--config.evaluate.probe.epochs=2",
+]
+
+
+def _start(*arguments: str, devices: int = 1, module: str = "care_jax.main") -> subprocess.Popen:
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _run(*arguments: str, **settings) -> subprocess.CompletedProcess:
+    process = _start(*arguments, **settings)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def _summary(workdir: Path) -> dict:
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def _wait_for(process: subprocess.Popen, condition) -> None:
+    deadline = time.time() + 240
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.time() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The workdir of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("run") / "finished"
+    done = _run(*TINY, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+NUMBERS = (
+    "knn_top1 linear_probe_top1 hue_probe_top1 wahba_mean wahba_worst relative_equivariance_mean "
+    "relative_equivariance_median alignment uniformity images_per_second seconds steps"
+).split()
+
+
+@pytest.mark.slow
+def test_a_run_leaves_its_numbers_and_a_report(finished):
+    summary = _summary(finished)
+    assert all(isinstance(summary[name], (int, float)) for name in NUMBERS)
+    assert summary["steps"] == 30
+    assert summary["test_examples"] == 359
+    assert len(summary["params_sha256"]) == 64
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert {"step", "loss", "info_nce", "equivariance", "images_per_second", "data_wait_share"} <= rows[0].keys()
+    report = (finished / "report.html").read_text()
+    assert report.count("data:image/png;base64,") == 4
+    assert "src='http" not in report and 'src="http' not in report
+    assert list((finished / "tensorboard").iterdir())
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path):
+    workdir = tmp_path / "killed"
+    process = _start(*TINY, f"--workdir={workdir}")
+    _wait_for(process, lambda: any((workdir / "checkpoints").glob("[0-9]*[0-9]")))
+    time.sleep(random.uniform(0, 1))
+    process.kill()
+    process.communicate()
+    assert not (workdir / "summary.json").exists()
+    resumed = _run(*TINY, f"--workdir={workdir}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on from step" in resumed.stderr
+    assert _summary(workdir)["params_sha256"] == _summary(finished)["params_sha256"]
+    again = {"seconds", "images_per_second"}
+    assert {k: v for k, v in _summary(workdir).items() if k not in again} == {
+        k: v for k, v in _summary(finished).items() if k not in again
+    }
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_with_status_0(finished, tmp_path):
+    workdir = tmp_path / "stopped"
+    process = _start(*TINY, f"--workdir={workdir}", "--config.train.checkpoint_every_epochs=0.0", "--config.train.log_every=1")
+    _wait_for(process, lambda: (workdir / "metrics.jsonl").exists() and (workdir / "metrics.jsonl").read_text())
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "goes on from here" in err
+    assert any((workdir / "checkpoints").glob("[0-9]*[0-9]"))
+
+
+@pytest.mark.slow
+def test_evaluate_again_from_the_checkpoint(finished):
+    before = _summary(finished)
+    (finished / "report.html").unlink()
+    done = _run(f"--workdir={finished}", module="care_jax.evaluate")
+    assert done.returncode == 0, done.stderr
+    assert _summary(finished) == before
+    assert (finished / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_another_configuration_does_not_go_on(finished):
+    done = _run(*TINY, f"--workdir={finished}", "--config.loss.temperature=0.2")
+    assert done.returncode == 2
+    assert "config.loss.temperature: 0.5 -> 0.2" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.train.batchsize=3"], "did you mean 'batch_size'?"),
+        (["--config.trian.batch_size=3"], "did you mean 'train'?"),
+        (["--config.train.batch_size=many"], "--config.train.batch_size=many"),
+        (["--config.train.batch_size=3.5"], "--config.train.batch_size=3.5"),
+        (["--config.equivariance.num_groups=5"], "config.equivariance.num_groups is 5"),
+        (["--config.equivariance.num_groups=128"], "groups of one image have no pairs"),
+        (["--config.model.backbone=vgg"], "choose one of resnet10"),
+        (["--config.data.mean=(0.1,)"], "config.data.mean"),
+        (["--config.augment.invariance.crop_scale=(0.5,0.1)"], "crop_scale"),
+        (["--config.optimizer.learning_rate=-1"], "config.optimizer.learning_rate is -1"),
+        (["--config.train.batch_size=2048"], "1438 training images"),
+        (["--confg.seed=3"], "confg.seed"),
+        (["digits"], "'digits' is not a flag"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path):
+    workdir = tmp_path / "none"
+    done = _run("--config=configs/digits.py", f"--workdir={workdir}", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (workdir / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/none.py", "--workdir=x"], "configs/none.py"),
+        (["--workdir=x"], "--config is missing"),
+        (["--config=configs/digits.py"], "--workdir is missing"),
+    ],
+)
+def test_missing_flags_are_named(arguments, message):
+    done = _run(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_devices_must_divide_the_batch(tmp_path):
+    done = _run("--config=configs/digits.py", f"--workdir={tmp_path / 'none'}", "--config.train.batch_size=120",
+                "--config.equivariance.num_groups=4", devices=7)
+    assert done.returncode == 2
+    assert "7 devices do not divide" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_missing_data_names_the_folder(tmp_path):
+    done = _run("--config=configs/image_folder.py", f"--workdir={tmp_path / 'run'}", f"--config.data.root={tmp_path / 'no'}")
+    assert done.returncode == 2
+    assert str(tmp_path / "no") in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr

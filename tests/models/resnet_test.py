@@ -1,0 +1,175 @@
+"""ResNets against torchvision's numbers, and their convolution's gradient against XLA's."""
+
+import doctest
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from care_jax.models import ResNet, resnet18, resnet34, resnet50, variables_from_torch, variables_to_torch
+from care_jax.models import resnet as resnet_module
+from care_jax.models.resnet import convolve
+
+ARCHITECTURES = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
+
+
+def _seeded_weights(model: ResNet) -> dict:
+    """The variables behind the golden numbers: every torchvision name seeds its own array (golden/README)."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    state = {}
+    for name, like in variables_to_torch(jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)).items():
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        if name.endswith("running_var"):
+            value = 0.5 + rng.random(like.shape)
+        elif name.endswith("running_mean"):
+            value = 0.1 * rng.standard_normal(like.shape)
+        elif like.ndim == 1 and name.endswith("weight"):
+            value = 0.8 + 0.4 * rng.random(like.shape)
+        elif like.ndim == 1:
+            value = 0.1 * rng.standard_normal(like.shape)
+        else:
+            value = rng.standard_normal(like.shape) * np.sqrt(2 / np.prod(like.shape[1:]))
+        state[name] = value.astype(np.float32)
+    return variables_from_torch(state)
+
+
+def _relative_error(actual, expected) -> float:
+    return float(np.linalg.norm(np.asarray(actual) - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", pytest.param("resnet34", marks=pytest.mark.slow), pytest.param("resnet50", marks=pytest.mark.slow)],
+)
+def test_equals_torchvision(golden, name, stem):
+    expected = {
+        key.removeprefix(f"{name}/{stem}/"): value
+        for key, value in golden("resnet").items()
+        if f"{name}/{stem}/" in key
+    }
+    model = ARCHITECTURES[name](stem=stem)
+    variables, images = _seeded_weights(model), expected["input_nhwc"]
+
+    @jax.jit
+    def both(variables, images):
+        return model.apply(variables, images), model.apply(variables, images, train=True, mutable=["batch_stats"])
+
+    features_eval, (features_train, updates) = both(variables, images)
+    assert _relative_error(features_eval, expected["features_eval"]) < 1e-4
+    assert _relative_error(features_train, expected["features_train"]) < 1e-4
+    bn1 = updates["batch_stats"]["bn1"]
+    assert _relative_error(bn1["mean"], expected["bn1.running_mean_after_train"]) < 1e-4
+    assert _relative_error(bn1["var"], expected["bn1.running_var_after_train"]) < 1e-4
+    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == expected["num_params"]  # without the classifier
+    assert features_eval.shape[-1] == model.num_features
+
+
+def test_width_scales_every_layer():
+    model = resnet18(stem="cifar", width=16)
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    assert params["conv1"]["kernel"].shape == (3, 3, 3, 16)
+    assert params["layer4_1"]["conv2"]["kernel"].shape == (3, 3, 128, 128)
+    assert model.num_features == 128
+    assert resnet50(stem="imagenet", width=16).num_features == 512
+
+
+def test_initialised_as_torchvision():
+    model = ResNet((1,), bottleneck=True, width=64)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    block = params["layer1_0"]
+    for module in (params["conv1"], block["conv1"], block["conv2"], block["downsample_conv"]):
+        kernel = module["kernel"]
+        deviation = (2 / (kernel.shape[0] * kernel.shape[1] * kernel.shape[3])) ** 0.5
+        np.testing.assert_allclose(float(kernel.std()), deviation, rtol=0.05)
+        assert float(jnp.abs(kernel).max()) > 2.5 * deviation  # not truncated at two standard deviations
+    np.testing.assert_array_equal(block["bn3"]["scale"], np.ones(256))
+    np.testing.assert_array_equal(block["bn3"]["bias"], np.zeros(256))
+
+
+def test_zero_init_residual_zeroes_the_last_scale_of_each_block_only():
+    model = ResNet((1, 1), width=4, zero_init_residual=True)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    zero = {
+        f"{block}.{name}"
+        for block, modules in params.items()
+        for name, module in modules.items()
+        if block.startswith("layer") and "scale" in module and not module["scale"].any()
+    }
+    assert zero == {"layer1_0.bn2", "layer2_0.bn2"}
+    assert params["bn1"]["scale"].all()
+
+
+def test_bfloat16_keeps_float32_parameters_statistics_and_features():
+    images = jax.random.normal(jax.random.key(1), (8, 16, 16, 3))
+    model = ResNet((1,), width=8, stem="imagenet", dtype=jnp.bfloat16)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+
+    def mean(params):
+        features, updates = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+        return features.mean(), (features, updates)
+
+    gradient, (features, updates) = jax.jit(jax.grad(mean, has_aux=True))(variables["params"])
+    assert {x.dtype for x in jax.tree.leaves((variables, updates, features, gradient))} == {jnp.dtype(jnp.float32)}
+    full = model.clone(dtype=jnp.float32)
+    expected, _ = jax.jit(lambda v: full.apply(v, images, train=True, mutable=["batch_stats"]))(variables)
+    assert 1e-5 < _relative_error(features, np.asarray(expected)) < 0.05  # computed in bfloat16, and no worse than that
+
+
+# The kernels and strides of a ResNet. The batches take one chunk of patches, seven (a prime number), and three.
+@pytest.mark.parametrize(
+    ("size", "stride", "shape", "out_features"),
+    [(3, 2, (6, 8, 9, 4), 5), (7, 2, (7, 93, 90, 3), 4), (3, 1, (6, 32, 30, 64), 8)],
+)
+def test_gradients_of_the_convolution_equal_xlas(size, stride, shape, out_features):
+    def plain(x, kernel, stride):
+        padding = [(size // 2, size // 2)] * 2
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    @jax.jit
+    def results(x, kernel):
+        outputs = []
+        for function in (convolve, plain):
+            output, gradients = jax.vjp(lambda x, kernel, f=function: f(x, kernel, stride), x, kernel)
+            outputs.append(
+                (output, *gradients(jnp.sin(jnp.arange(output.size, dtype=jnp.float32)).reshape(output.shape)))
+            )
+        return outputs
+
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((size, size, shape[-1], out_features), np.float32)
+    for ours, theirs in zip(*results(rng.standard_normal(shape, np.float32), kernel), strict=True):
+        assert _relative_error(ours, np.asarray(theirs)) < 1e-5
+
+
+def test_gradients_of_the_convolution_under_vmap_and_twice():
+    x, kernel = (
+        jax.random.normal(jax.random.key(0), (2, 4, 6, 6, 3)),
+        jax.random.normal(jax.random.key(1), (3, 3, 3, 5)),
+    )
+    gradient = jax.grad(lambda kernel, x: jnp.sum(jnp.sin(convolve(x, kernel, 2))))
+    one_by_one = jax.jit(lambda: jnp.stack([gradient(kernel, y) for y in x]))()
+    together = jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(kernel, x)
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-4, atol=1e-4)
+
+    directional = jax.jit(lambda kernel: jnp.vdot(gradient(kernel, x[0]), one_by_one[1]))
+    step = 1e-2 * one_by_one[0] / jnp.linalg.norm(one_by_one[0])
+    difference = directional(kernel + step) - directional(kernel - step)
+    np.testing.assert_allclose(jnp.vdot(jax.jit(jax.grad(directional))(kernel), 2 * step), difference, rtol=1e-2)
+
+
+def test_errors_name_the_value():
+    with pytest.raises(ValueError, match="'tiny'"):
+        resnet18(stem="tiny")
+    with pytest.raises(ValueError, match=r"\(2, 0\)"):
+        ResNet((2, 0))
+    with pytest.raises(ValueError, match="got 0"):
+        resnet18(stem="cifar", width=0)
+
+
+def test_doctests():
+    assert doctest.testmod(resnet_module).failed == 0

@@ -1,0 +1,121 @@
+"""The loop: what it logs, when it saves, and how it stops."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from care_jax.train import loop
+from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.metric_writer import MetricWriter, read_metrics
+from care_jax.train.state import TrainState
+
+
+def _state() -> TrainState:
+    return TrainState(step=jnp.int32(0), params={"w": jnp.zeros(3)}, batch_stats={}, optimizer_state=())
+
+
+@jax.jit
+def _step(state: TrainState, batch: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+    params = {"w": state.params["w"] + batch}
+    return state.replace(step=state.step + 1, params=params), {"loss": batch, "info_nce": 2 * batch}
+
+
+def _run(path, batches, *, state=None, start=0, **overrides):
+    settings = {"num_steps": 10, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 5, "batch_size": 4}
+    checkpoints = Checkpoints(path / "checkpoints")
+    with MetricWriter(path, start_step=start) as writer:
+        outcome = loop.run(
+            state or _state(),
+            _step,
+            (jnp.float32(batch) for batch in batches),
+            schedule=loop.Schedule(**{**settings, **overrides}),
+            checkpoints=checkpoints,
+            writer=writer,
+            evaluators={"knn": lambda variables: {"knn_top1": float(variables["params"]["w"][0])}},
+            info={},
+        )
+    checkpoints.close()
+    return outcome
+
+
+def test_rows_are_means_over_every_step_once(tmp_path):
+    outcome = _run(tmp_path, range(10))
+    rows = [row for row in read_metrics(tmp_path) if "loss" in row]
+    assert [(row["step"], row["loss"]) for row in rows] == [(2, 0.5), (4, 2.5), (5, 4.0), (6, 5.0), (8, 6.5), (10, 8.5)]
+    assert all(row["info_nce"] == 2 * row["loss"] for row in rows)
+    assert all(row["images_per_second"] > 0 and 0 <= row["data_wait_share"] <= 1 for row in rows)
+    assert outcome.finished
+    assert float(outcome.state.params["w"][0]) == sum(range(10))
+
+
+def test_evaluates_and_saves_when_due_and_at_the_end(tmp_path):
+    _run(tmp_path, range(12), num_steps=12)
+    evaluated = [(row["step"], row["knn_top1"]) for row in read_metrics(tmp_path) if "knn_top1" in row]
+    assert evaluated == [(5, 10.0), (10, 45.0), (12, 66.0)]
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [10, 12]
+
+
+@pytest.mark.parametrize(("bad", "term"), [(float("nan"), "nan"), (float("inf"), "inf")])
+def test_a_non_finite_term_stops_the_run_and_keeps_what_was_saved(tmp_path, bad, term):
+    batches = [0, 1, 2, 3, 4, 5, bad, 7, 8, 9]
+    with pytest.raises(loop.NonFiniteLossError, match=f"step 7 is not finite: info_nce is {term}, loss is {term};"):
+        _run(tmp_path, batches)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps() == [5]
+    state, _ = checkpoints.restore(_state())
+    assert float(state.params["w"][0]) == 10.0
+
+
+def test_nothing_is_saved_after_a_non_finite_loss_at_the_step_of_a_save(tmp_path):
+    with pytest.raises(loop.NonFiniteLossError, match="step 5 is not finite"):
+        _run(tmp_path, [0, 0, 0, 0, float("nan")])
+    assert Checkpoints(tmp_path / "checkpoints").steps() == []
+
+
+def test_sigterm_saves_and_the_rest_is_the_same(tmp_path):
+    def interrupted():
+        for batch in range(10):
+            if batch == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    before = signal.getsignal(signal.SIGTERM)
+    outcome = _run(tmp_path, interrupted())
+    assert not outcome.finished
+    assert signal.getsignal(signal.SIGTERM) is before
+    state, info = Checkpoints(tmp_path / "checkpoints").restore(_state())
+    step = int(state.step)
+    assert step == 8 and info["seconds"] > 0
+    outcome = _run(tmp_path, range(step, 10), state=state, start=step)
+    assert outcome.finished
+    assert float(outcome.state.params["w"][0]) == sum(range(10))
+    steps = [row["step"] for row in read_metrics(tmp_path) if "loss" in row]
+    assert steps == sorted(set(steps)) and steps[-1] == 10
+
+
+def test_waiting_for_data_is_measured(tmp_path):
+    def slow():
+        import time
+
+        for batch in range(6):
+            time.sleep(0.1)
+            yield batch
+
+    outcome = _run(tmp_path, slow(), num_steps=6, evaluate_every=0, checkpoint_every=0)
+    rows = [row for row in read_metrics(tmp_path) if "loss" in row]
+    assert rows[1]["data_wait_share"] > 0.5
+    assert outcome.data_wait_share > 0.3
+
+
+def test_writer_drops_the_steps_that_are_made_again(tmp_path):
+    with MetricWriter(tmp_path) as writer:
+        for step in (1, 2, 3):
+            writer.write(step, {"loss": float(step)})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')  # killed in the middle of a line
+    with MetricWriter(tmp_path, start_step=2) as writer:
+        writer.write(3, {"loss": 30.0})
+    assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path)] == [(1, 1.0), (2, 2.0), (3, 30.0)]

@@ -1,0 +1,120 @@
+"""One update: what it computes, that it compiles once, and that devices do not change its numbers."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from care_jax import build, losses
+from care_jax.methods import METHODS, Objective
+from care_jax.train import sharding
+from care_jax.train.views import VIEWS
+
+
+def _experiment(config, num_devices=1):
+    return build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
+
+
+def _train(experiment, steps):
+    step_fn = jax.jit(chex.assert_max_traces(build.make_step(experiment), n=1), donate_argnums=0)
+    state = build.make_state(experiment)
+    batches = build.make_batches(experiment, 0)
+    rows = []
+    for _ in range(steps):
+        state, metrics = step_fn(state, next(batches))
+        rows.append(metrics)
+    return jax.device_get(state), jax.device_get(rows)
+
+
+@pytest.fixture(scope="module")
+def trained(request):
+    """The tiny run on one device and on eight: made once, asked by several tests."""
+    cache = {}
+
+    def get(config, num_devices):
+        if num_devices not in cache:
+            cache[num_devices] = _train(_experiment(config, num_devices), 4)
+        return cache[num_devices]
+
+    return get
+
+
+def test_eight_devices_give_the_numbers_of_one(tiny_config, trained):
+    (one, rows_one), (eight, rows_eight) = (trained(tiny_config(), devices) for devices in (1, 8))
+    chex.assert_trees_all_close(rows_one[0], rows_eight[0], rtol=1e-5, atol=1e-6)
+    # Adam divides by the root of a squared gradient: rounding in a tiny gradient grows, bounded by the learning rate.
+    chex.assert_trees_all_close(one.batch_stats, eight.batch_stats, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(rows_one, rows_eight, rtol=1e-4, atol=1e-4)
+
+
+def test_eight_devices_give_the_gradients_of_one(tiny_config):
+    """With plain SGD the parameters after a step are the gradients, to 1e-5."""
+    config = tiny_config(optimizer__name="sgd", optimizer__momentum=0.0, optimizer__learning_rate=0.01)
+    one, eight = (_train(_experiment(config, devices), 4)[0] for devices in (1, 8))
+    chex.assert_trees_all_close(one.params, eight.params, rtol=1e-5, atol=1e-5)
+
+
+def test_the_loss_is_that_of_the_views_embedded_one_by_one(tiny_config, trained):
+    experiment = _experiment(tiny_config())
+    state = jax.device_get(build.make_state(experiment))
+    batch = next(build.make_batches(experiment, 0))
+    views, shared = VIEWS["device"](experiment.plan, batch, jnp.int32(0))
+    encode = jax.jit(lambda x: experiment.encoder.apply(state.variables, x, train=True, mutable=["batch_stats"])[0][1])
+    z1, z2, e1, e2 = (encode(view) for view in (*views, *shared))
+    contrast = losses.info_nce(z1, z2, temperature=0.5)
+    rotation = losses.equivariance_loss(e1, e2, num_groups=4)
+    _, rows = trained(tiny_config(), 1)
+    np.testing.assert_allclose(rows[0]["info_nce"], contrast, rtol=1e-5)
+    np.testing.assert_allclose(rows[0]["equivariance"], rotation, rtol=1e-4)
+    np.testing.assert_allclose(rows[0]["loss"], contrast + 0.1 * rotation, rtol=1e-5)
+
+
+def test_lambda_zero_makes_no_shared_views(tiny_config):
+    experiment = _experiment(tiny_config(equivariance__weight=0.0))
+    _, shared = VIEWS["device"](experiment.plan, next(build.make_batches(experiment, 0)), jnp.int32(0))
+    assert shared is None
+
+
+def test_equivariance_on_the_first_images_alone(tiny_config):
+    experiment = _experiment(tiny_config(equivariance__batch_size=16, equivariance__num_groups=2))
+    batch = next(build.make_batches(experiment, 0))
+    views, shared = VIEWS["device"](experiment.plan, batch, jnp.int32(0))
+    assert views.shape == (2, 32, 16, 16, 3)
+    assert shared.shape == (2, 16, 16, 16, 3)
+    _, rows = _train(experiment, 2)
+    assert np.isfinite(rows[-1]["equivariance"])
+
+
+def test_images_of_a_group_share_their_draw(tiny_config):
+    """The same image all over the batch: equal views inside a group, other views in the next."""
+    experiment = _experiment(tiny_config())
+    batch = next(build.make_batches(experiment, 0))
+    same = {**batch, "indices": jnp.zeros_like(batch["indices"])}
+    views, shared = VIEWS["device"](experiment.plan, same, jnp.int32(0))
+    groups = np.asarray(shared[0]).reshape(4, 8, -1)
+    assert np.ptp(groups, axis=1).max() < 1e-6
+    assert all(np.abs(groups[i, 0] - groups[j, 0]).max() > 0.01 for i in range(4) for j in range(i))
+    assert np.ptp(np.asarray(views[0]).reshape(32, -1), axis=0).max() > 0.1
+    assert np.abs(shared[0] - shared[1]).max() > 0.1
+
+
+def test_objective_weighs_its_terms():
+    rng = np.random.default_rng(0)
+    z = jnp.asarray(rng.normal(size=(4, 8, 3)), jnp.float32)
+    z /= jnp.linalg.norm(z, axis=-1, keepdims=True)
+    objective = Objective(METHODS["simclr"](temperature=0.5), equivariance_weight=0.25, num_groups=2)
+    total, terms = objective(z[:2], z[2:])
+    expected = losses.info_nce(z[0], z[1], temperature=0.5) + 0.25 * losses.equivariance_loss(z[2], z[3], num_groups=2)
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    assert set(terms) == {"loss", "info_nce", "equivariance"}
+    plain, terms = objective(z[:2], None)
+    np.testing.assert_allclose(plain, losses.info_nce(z[0], z[1], temperature=0.5), rtol=1e-6)
+    assert set(terms) == {"loss", "info_nce"}
+
+
+def test_metrics_report_the_gradient_and_the_rate(tiny_config, trained):
+    state, rows = trained(tiny_config(), 1)
+    assert int(state.step) == 4
+    assert all(row["learning_rate"] == np.float32(1e-3) for row in rows)
+    assert all(np.isfinite(row["gradient_norm"]) and row["gradient_norm"] > 0 for row in rows)
