@@ -152,9 +152,7 @@ def load_data(config: ml_collections.ConfigDict) -> DataSet:
     )
 
 
-def build(
-    config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: DataSet | None = None
-) -> Experiment:
+def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: DataSet | None = None) -> Experiment:
     """Checks the configuration, loads its data and makes the pieces of the run.
 
     Args:
@@ -212,9 +210,7 @@ def make_state(experiment: Experiment) -> TrainState:
     config = experiment.config
 
     def init() -> TrainState:
-        return init_state(
-            experiment.encoder, experiment.optimizer, seed=config.seed, image_size=config.data.image_size
-        )
+        return init_state(experiment.encoder, experiment.optimizer, seed=config.seed, image_size=config.data.image_size)
 
     return jax.jit(init, out_shardings=sharding.replicated(experiment.mesh))()
 

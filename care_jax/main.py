@@ -20,7 +20,7 @@ flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, metrics, 
 def main(argv: list[str]) -> None:
     """Wires the flags to a run."""
     del argv
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
     with user_errors():
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of this run, --workdir=runs/mine for instance")

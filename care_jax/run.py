@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def train(experiment: Experiment, workdir: Path) -> loop.Outcome:
     config = experiment.config
     embedder = make_embedder(experiment)
     monitor = make_monitor(experiment, embedder)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
     try:
         state: TrainState = build.make_state(experiment)
         seconds = 0.0
@@ -97,7 +96,9 @@ def _claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
         path = workdir / "config.json"
         if path.exists():
             changed = [
-                line for line in differences(read_config(workdir).to_dict(), config.to_dict()) if not line.startswith(_FREE)
+                line
+                for line in differences(read_config(workdir).to_dict(), config.to_dict())
+                if not line.startswith(_FREE)
             ]
             if changed:
                 raise ConfigError(

@@ -1,6 +1,6 @@
 """CIFAR100 as in the paper: ResNet-50, 400 epochs; linear probe 68.05 % (SimCLR 66.77 %).
 
-    python -m care_jax.main --config=configs/cifar100.py --workdir=runs/cifar100
+python -m care_jax.main --config=configs/cifar100.py --workdir=runs/cifar100
 """
 
 import ml_collections

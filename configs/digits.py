@@ -1,6 +1,6 @@
 """CARE on scikit-learn's 1,797 handwritten digits, tinted with drawn hues: the first run on a laptop.
 
-    python -m care_jax.main --config=configs/digits.py --workdir=runs/digits
+python -m care_jax.main --config=configs/digits.py --workdir=runs/digits
 """
 
 import ml_collections

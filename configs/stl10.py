@@ -1,6 +1,6 @@
 """STL10 at 32x32 as in the paper: ResNet-50 on train + unlabelled, 400 epochs; linear probe 84.64 % (SimCLR 84.19 %).
 
-    python -m care_jax.main --config=configs/stl10.py --workdir=runs/stl10
+python -m care_jax.main --config=configs/stl10.py --workdir=runs/stl10
 """
 
 import ml_collections

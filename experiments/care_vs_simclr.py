@@ -101,7 +101,7 @@ def verdicts(results: Mapping[float, Sequence[Summary]]) -> list[str]:
 def main(argv: list[str]) -> None:
     """Makes the runs that are missing and prints the table."""
     del argv
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
     with user_errors():
         base, workdir = FLAGS.config, Path(FLAGS.workdir)
         try:

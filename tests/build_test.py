@@ -36,7 +36,10 @@ def _batch(experiment) -> dict:
     if config.augment.placement == "split":
         side = round(size / fraction)
         crops = jax.ShapeDtypeStruct((2, plan.batch_size, size, size, 3), jnp.uint8)
-        return {"crops": crops, "centers": jax.ShapeDtypeStruct((plan.equivariance_batch_size, side, side, 3), jnp.uint8)}
+        return {
+            "crops": crops,
+            "centers": jax.ShapeDtypeStruct((plan.equivariance_batch_size, side, side, 3), jnp.uint8),
+        }
     images = experiment.dataset.pretrain.images
     return {"images": jnp.asarray(images), "indices": jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)}
 
@@ -55,7 +58,9 @@ def test_config_builds_its_model_and_traces_its_step(name):
         lambda leaf: (leaf.shape, leaf.dtype), state
     )
     assert {"loss", "info_nce", "equivariance"} <= metrics.keys()
-    views, shared = jax.eval_shape(lambda step, batch: VIEWS[config.augment.placement](experiment.plan, batch, step), jnp.int32(0), structs)
+    views, shared = jax.eval_shape(
+        lambda step, batch: VIEWS[config.augment.placement](experiment.plan, batch, step), jnp.int32(0), structs
+    )
     size = config.data.image_size
     assert views.shape == (2, config.train.batch_size, size, size, 3)
     assert shared.shape == (2, experiment.plan.equivariance_batch_size, size, size, 3)
@@ -66,7 +71,9 @@ def test_every_setting_of_base_is_checked():
     from care_jax.config import _SETTINGS, leaves
     from configs import base
 
-    names = {name for name in leaves(base.get_config().to_dict()) if not name.startswith(("augment.inv", "augment.equi"))}
+    names = {
+        name for name in leaves(base.get_config().to_dict()) if not name.startswith(("augment.inv", "augment.equi"))
+    }
     assert names == set(_SETTINGS)
 
 

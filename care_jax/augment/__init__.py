@@ -7,9 +7,11 @@ measures equivariance; two in turn make a composition. The same code runs on the
 
 >>> import jax
 >>> spec = AugmentSpec(size=4, flip_probability=0.5, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
->>> uniforms = jax.random.uniform(jax.random.key(0), (2, NUM_UNIFORMS))  # two groups
->>> augmentation = share(sample(uniforms, spec, height=8, width=8), 3)  # of three images each
->>> apply(augmentation, jax.numpy.ones((6, 8, 8, 3)), spec).shape
+>>> @jax.jit
+... def views(uniforms, images):
+...     augmentation = sample(uniforms, spec, height=8, width=8)  # one for each of two groups,
+...     return apply(share(augmentation, 3), images, spec)  # shared by the group's three images
+>>> views(jax.random.uniform(jax.random.key(0), (2, NUM_UNIFORMS)), jax.numpy.ones((6, 8, 8, 3))).shape
 (6, 4, 4, 3)
 """
 

@@ -25,6 +25,7 @@ from care_jax.data.sources import import_tensorflow
 HOST_PLACEMENTS = ("host", "split")
 # Images augmented by one call: enough to hide what TensorFlow spends a call, few enough to bound memory.
 _IMAGES_A_CALL = 32
+_VIEWS_FIRST = (1, 0, 2, 3, 4)  # [b, 2, s, s, 3] -> [2, b, s, s, 3]
 
 
 def host_batches(
@@ -109,9 +110,6 @@ def host_batches(
         dataset = _crops_and_centers(tf, plan)
         dataset = dataset.map(lambda batch: batch | {"crops": tf.transpose(batch["crops"], _VIEWS_FIRST)})
     return iterate(tf, dataset, plan.num_threads, plan.reader)
-
-
-_VIEWS_FIRST = (1, 0, 2, 3, 4)  # [b, 2, s, s, 3] -> [2, b, s, s, 3]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """What the host pipelines share: examples read one by one, boxes drawn for them, and `tf.data` run within bounds."""
 
+import atexit
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -84,10 +87,27 @@ def iterate(tf: ModuleType, dataset: Any, num_threads: int, reader: Reader) -> I
     options.threading.max_intra_op_parallelism = 1  # it is parallel over images already
     options.autotune.enabled = False
     options.deterministic = True
-    for element in dataset.prefetch(_PREFETCHED_BATCHES).with_options(options).as_numpy_iterator():
-        if reader.failure is not None:
-            raise reader.failure
-        yield element
+
+    def elements() -> Generator[Any, None, None]:
+        for element in dataset.prefetch(_PREFETCHED_BATCHES).with_options(options).as_numpy_iterator():
+            if reader.failure is not None:
+                raise reader.failure
+            yield element
+
+    iterator = elements()
+    _running.add(iterator)
+    return iterator
+
+
+# A pipeline still prefetching when the interpreter is taken down waits for it, and it for the pipeline, for ever.
+_running: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_pipelines() -> None:
+    for iterator in list(_running):
+        with contextlib.suppress(ValueError):  # some other thread is in it
+            iterator.close()
 
 
 def available_threads() -> int:

@@ -17,7 +17,7 @@ flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for 
 def main(argv: list[str]) -> None:
     """Wires the flags to an evaluation."""
     del argv
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
     with user_errors():
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of a run, --workdir=runs/digits for instance")
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
         workdir = Path(FLAGS.workdir)
         config = read_config(workdir)
         experiment = build.build(config)
-        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last)
+        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
         step = _step(FLAGS.step, checkpoints)
         like = jax.eval_shape(lambda: build.make_state(experiment))
         state, info = checkpoints.restore(like, step)

@@ -42,9 +42,7 @@ class Embedder:
       skipped: counts files that could not be read.
     """
 
-    def __init__(
-        self, encoder: linen.Module, mesh: Mesh, spec: AugmentSpec, *, batch_size: int, skipped: SkippedFiles
-    ):
+    def __init__(self, encoder: linen.Module, mesh: Mesh, spec: AugmentSpec, *, batch_size: int, skipped: SkippedFiles):
         self.spec = spec
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         self._skipped = skipped

@@ -180,5 +180,8 @@ def mean_uniformity(z1: jax.Array, z2: jax.Array, *, block: int = 1024) -> float
         others = jnp.arange(2 * n) % n != rows[:, None] % n  # neither itself nor its positive
         return jnp.sum(jax.nn.logsumexp(similarity, axis=-1, where=others))
 
-    sums = [total(embeddings[start : start + block], jnp.arange(2 * n)[start : start + block]) for start in range(0, 2 * n, block)]
+    sums = [
+        total(embeddings[start : start + block], jnp.arange(2 * n)[start : start + block])
+        for start in range(0, 2 * n, block)
+    ]
     return float(sum(float(value) for value in sums) / (2 * n) - np.log(2 * n - 2))

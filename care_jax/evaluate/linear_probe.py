@@ -41,7 +41,7 @@ def linear_probe(
       ValueError: a label outside [0, num_classes).
     """
     for name, labels in (("training", train_labels), ("test", test_labels)):
-        if len(labels) and not (0 <= labels.min() and labels.max() < num_classes):
+        if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
             raise ValueError(
                 f"{name} labels run from {labels.min()} to {labels.max()}, outside the {num_classes} classes"
             )

@@ -36,7 +36,8 @@ class Encoder(nn.Module):
     >>> from care_jax.models.resnet import ResNet
     >>> encoder = Encoder(ResNet((1,), width=4), ProjectionHead((8,), 2))
     >>> images = jnp.ones((3, 8, 8, 3))
-    >>> features, embeddings = encoder.apply(encoder.init(jax.random.key(0), images), images)
+    >>> variables = jax.jit(encoder.init)(jax.random.key(0), images)
+    >>> features, embeddings = encoder.apply(variables, images)
     >>> features.shape, embeddings.shape
     ((3, 4), (3, 2))
     """

@@ -165,12 +165,11 @@ class ResNet(nn.Module):
       dtype: of the computation, say `jnp.bfloat16`; parameters, batch-norm statistics and features stay float32.
       zero_init_residual: start every residual branch at zero (torchvision's option of that name).
 
-    >>> model = ResNet(stage_sizes=(1, 1), width=8, stem="cifar")
+    >>> model = ResNet(stage_sizes=(1,), width=8, stem="cifar")
     >>> images = jnp.zeros((2, 32, 32, 3))
-    >>> model.apply(model.init(jax.random.key(0), images), images).shape
-    (2, 16)
-    >>> model.num_features
-    16
+    >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+    >>> model.apply(variables, images).shape, model.num_features
+    ((2, 8), 8)
     """
 
     stage_sizes: tuple[int, ...]

@@ -89,7 +89,9 @@ def variables_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         raise ValueError(
             f"variables_to_torch takes a ResNet's variables (of an Encoder: its backbone's), got {modules}"
         )
-    return {_torch_name(path): np.array(_to_torch_layout(np.asarray(value))) for path, value in leaves.items()}
+    return {
+        _torch_name(path): np.array(_to_torch_layout(np.asarray(value)), order="C") for path, value in leaves.items()
+    }
 
 
 def load_torch_checkpoint(path: str | os.PathLike[str]) -> TorchCheckpoint:

@@ -1,6 +1,7 @@
 """Checkpoints: written in the background, proved on restore, the last few and the best kept."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,20 @@ class Checkpoints:
       directory: created if missing.
       keep_last: newest checkpoints kept.
       best_metric: key of `metrics` whose largest value marks one more checkpoint to keep.
+      warn: told of checkpoints that can't be used.
     """
 
-    def __init__(self, directory: Path, *, keep_last: int = 2, best_metric: str = "knn_top1"):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep_last: int = 2,
+        best_metric: str = "knn_top1",
+        warn: Callable[[str], None] = logging.warning,
+    ):
         self.directory = Path(directory).absolute()  # orbax refuses relative paths
         self._best_metric = best_metric
+        self._warn = warn
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep_last),
@@ -118,7 +128,7 @@ class Checkpoints:
             except Exception as error:  # orbax raises many types for damaged files
                 # First lines only: orbax lists whole trees.
                 problem = f"step {candidate}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-                logging.warning("checkpoint %s can't be used: %s", self.directory / str(candidate), problem)
+                self._warn(f"checkpoint {self.directory / str(candidate)} can't be used: {problem}")
         raise CheckpointError(f"no usable checkpoint in {self.directory}: {problem}")
 
     def _restore_one(self, like: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:

@@ -229,7 +229,7 @@ def test_any_leading_shape():
 def test_everything_is_float32_but_the_order_even_from_float64():
     rows = np.full((2, NUM_UNIFORMS), np.nextafter(1.0, 0.0))  # rounds to 1 in float32
     with jax.enable_x64(True):
-        drawn = augment.sample(rows, EVERYTHING, height=32, width=32)
+        drawn = jax.jit(augment.sample, static_argnums=1)(rows, EVERYTHING, height=32, width=32)
     for name, x in drawn._asdict().items():
         assert x.dtype == (np.int32 if name == "order" else np.float32), name
     np.testing.assert_array_equal(drawn.order, [[3, 2, 1, 0]] * 2)

@@ -127,5 +127,12 @@ def test_skipped_files_are_counted_once_by_many_threads():
     assert skipped.summary() == told
 
 
+def test_the_first_reason_stands():
+    skipped = SkippedFiles()
+    skipped.add("a.png", "empty file")
+    skipped.add("a.png", "not an image")
+    assert skipped.reasons == {"a.png": "empty file"}
+
+
 def test_nothing_skipped_is_nothing_to_tell():
     assert SkippedFiles().summary() == ""

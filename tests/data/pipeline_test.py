@@ -3,6 +3,8 @@
 import functools
 import io
 import math
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -252,6 +254,22 @@ def test_files_that_vanish_are_skipped(tmp_path):
 def test_nothing_but_broken_images(encoded):
     with pytest.raises(DataError, match=r"no image can be decoded: skipped 70 image files .*\(70 not an image\)"):
         next(batches(broken(encoded, range(70)), "split"))
+
+
+def test_a_process_may_end_while_batches_are_being_made():
+    code = """if True:
+        import numpy as np
+        from care_jax import data
+        from care_jax.augment import AugmentSpec
+        spec = AugmentSpec(size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+        batches = data.host_batches(
+            data.Examples(np.zeros((64, 64, 64, 3), np.uint8)), placement="split", invariance_spec=spec,
+            equivariance_spec=spec, seed=0, start_step=0, num_steps=10**6, batch_size=64, equivariance_batch_size=0,
+            num_groups=1, draws="group", num_threads=2)
+        next(batches)
+        raise SystemExit(7)
+    """
+    assert subprocess.run([sys.executable, "-c", code], timeout=100, check=False).returncode == 7
 
 
 @pytest.mark.parametrize(

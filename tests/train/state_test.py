@@ -28,4 +28,7 @@ def test_changes_with_one_bit_a_name_a_shape_or_a_type():
 
 def test_known_digest():
     # Over "['a'] float32 (1,)\n" and four zero bytes: the format may not drift between versions.
-    assert params_sha256({"a": np.zeros(1, np.float32)}) == "83559c7cc0a96751d6a145e51fcfd1a988d03caca8daaf38b9d4f64474b40f6c"
+    assert (
+        params_sha256({"a": np.zeros(1, np.float32)})
+        == "83559c7cc0a96751d6a145e51fcfd1a988d03caca8daaf38b9d4f64474b40f6c"
+    )

@@ -1,0 +1,121 @@
+"""The measures of equivariance on encoders whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen
+
+from care_jax import losses, metrics
+from care_jax.augment import NUM_UNIFORMS, AugmentSpec
+from care_jax.data import Examples, SkippedFiles
+from care_jax.evaluate.embed import Embedder
+from care_jax.evaluate.equivariance import measure_equivariance
+from care_jax.evaluate.evaluation import mean_uniformity
+from care_jax.evaluate.retrieval import hue_retrieval
+from care_jax.train import sharding
+
+OFF = {
+    "flip_probability": 0.0,
+    "jitter_probability": 0.0,
+    "grayscale_probability": 0.0,
+    "blur_probability": 0.0,
+    "mean": (0.0, 0.0, 0.0),
+    "std": (1.0, 1.0, 1.0),
+}
+PLAIN = AugmentSpec(size=8, crop="center", **OFF)
+HUE = AugmentSpec(
+    size=8, crop="center", **{**OFF, "jitter_probability": 1.0}, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.5
+)
+
+
+class MeanColor(linen.Module):
+    """The mean colour, centred on gray: turning the hue of a pure tint permutes and mixes it."""
+
+    @linen.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        color = jnp.mean(images, axis=(1, 2))
+        color = color - jnp.mean(color, axis=-1, keepdims=True)
+        return color, color / jnp.maximum(jnp.linalg.norm(color, axis=-1, keepdims=True), 1e-9)
+
+
+class Noise(MeanColor):
+    """An embedding that no rotation carries along: a hash of the pixels."""
+
+    @linen.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        z = jnp.sin(1e3 * jnp.mean(images, axis=(1, 2)) @ jnp.asarray([[1.0, 2, 3], [5, 1, 2], [2, 7, 1]]))
+        return z, z / jnp.linalg.norm(z, axis=-1, keepdims=True)
+
+
+def _tinted(n: int) -> Examples:
+    """Plain squares of one colour, hues all around the circle."""
+    hues = np.linspace(0, 1, n, endpoint=False)
+    channels = [np.clip(np.abs((hues * 6 - shift) % 6 - 3) - 1, 0, 1) for shift in (0, 2, 4)]
+    colors = np.round(255 * np.stack(channels, axis=-1)).astype(np.uint8)
+    return Examples(images=np.broadcast_to(colors[:, None, None], (n, 8, 8, 3)).copy())
+
+
+def _embedder(module: linen.Module, devices: int = 1, batch_size: int = 16) -> Embedder:
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    return Embedder(module, mesh, PLAIN, batch_size=batch_size, skipped=SkippedFiles())
+
+
+def test_a_rotating_encoder_and_a_hash():
+    examples = _tinted(36)
+    rotating = measure_equivariance(_embedder(MeanColor()), {}, examples, HUE, num_augmentations=6, seed=0)
+    hashed = measure_equivariance(_embedder(Noise()), {}, examples, HUE, num_augmentations=6, seed=0)
+    # A hue turn is a rotation of the colour plane up to the hexagon's corners.
+    assert rotating.displacement.mean() > 0.5
+    assert rotating.wahba.max() < 0.12 * rotating.displacement.max()
+    assert rotating.relative_median < 0.01
+    assert hashed.wahba.min() > 0.5
+    assert hashed.relative_median > 10 * rotating.relative_median
+    assert rotating.num_examples == rotating.num_pairwise == 36
+
+
+def test_matches_the_metrics_on_the_embeddings():
+    examples, embedder = _tinted(20), _embedder(Noise())
+    draw = jax.random.uniform(jax.random.key(3), (2, NUM_UNIFORMS))
+    f, fa = embedder({}, examples).embeddings, embedder({}, examples, draw[1], HUE).embeddings
+    measured = measure_equivariance(embedder, {}, examples, HUE, num_augmentations=2, seed=3)
+    np.testing.assert_allclose(measured.wahba[1], metrics.wahba(f, fa)[1] / np.sqrt(20), rtol=1e-5)
+    np.testing.assert_allclose(measured.relative[1], metrics.relative_equivariance(f, fa), rtol=1e-5)
+    np.testing.assert_allclose(measured.displacement[1], np.sqrt(np.mean(np.sum((f - fa) ** 2, axis=1))), rtol=1e-5)
+    ratios = []
+    for row in draw:
+        moved = np.asarray(embedder({}, examples, row, HUE).embeddings, np.float64)
+        for i in range(20):
+            for j in range(20):
+                if i != j:
+                    top = np.sum((moved[j] - moved[i]) ** 2) - np.sum((f[j] - f[i]) ** 2)
+                    bottom = np.sum((moved[j] - f[j]) ** 2) + np.sum((moved[i] - f[i]) ** 2)
+                    ratios.append(top**2 / bottom**2)
+    np.testing.assert_allclose(measured.relative_median, np.median(ratios), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("devices", "batch_size"), [(1, 7), (8, 5), (1, 100)])
+def test_every_example_is_embedded_once_in_order(devices, batch_size):
+    examples = _tinted(19)
+    embedded = _embedder(MeanColor(), devices, batch_size)({}, examples)
+    np.testing.assert_array_equal(embedded.rows, np.arange(19))
+    colors = examples.images[:, 0, 0].astype(np.float64) / 255
+    np.testing.assert_allclose(embedded.features, colors - colors.mean(axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(embedded.embeddings, axis=1), 1.0, rtol=1e-5)
+
+
+def test_uniformity_in_blocks_is_the_loss():
+    rng = np.random.default_rng(0)
+    z1, z2 = (jnp.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True)) for rows in rng.normal(size=(2, 21, 4)))
+    expected = float(losses.uniformity(z1, z2)) - np.log(40)
+    assert mean_uniformity(z1, z2, block=8) == pytest.approx(expected, rel=1e-5)
+
+
+def test_neighbours_follow_the_hue():
+    examples, embedder = _tinted(36), _embedder(MeanColor())
+    bank = embedder({}, examples).embeddings
+    queries = Examples(images=examples.images[[0, 6]])
+    found = hue_retrieval(embedder, {}, queries, bank, k=3, turns=1 / 3)
+    assert found.before[:, 0].tolist() == [0, 6]
+    assert found.after[:, 0].tolist() == [12, 18]
+    assert found.changed.shape == found.queries.shape == (2, 8, 8, 3)
