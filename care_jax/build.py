@@ -169,7 +169,8 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
     batch_size = config.train.batch_size
     if batch_size > len(dataset.pretrain):
         raise ConfigError(
-            f"config.train.batch_size is {batch_size}, but {config.data.name} has {len(dataset.pretrain)} training images"
+            f"config.train.batch_size is {batch_size}, more than the {len(dataset.pretrain)} training images "
+            f"of {config.data.name}"
         )
     steps_per_epoch = len(dataset.pretrain) // batch_size
     num_steps = config.train.num_steps or max(round(config.train.epochs * steps_per_epoch), 1)

@@ -74,7 +74,10 @@ def finished(tmp_path_factory) -> Path:
     return workdir
 
 
-NUMBERS = ["knn_top1", "linear_probe_top1", "hue_probe_top1", "wahba_mean", "wahba_worst", "relative_equivariance_mean", "relative_equivariance_median", "alignment", "uniformity", "images_per_second", "seconds", "steps"]
+NUMBERS = {
+    *("knn_top1", "linear_probe_top1", "hue_probe_top1", "alignment", "uniformity", "wahba_mean", "wahba_worst"),
+    *("relative_equivariance_mean", "relative_equivariance_median", "images_per_second", "seconds", "steps"),
+}
 
 
 @pytest.mark.slow
@@ -156,7 +159,7 @@ def test_another_configuration_does_not_go_on(finished):
         (["--config.data.mean=(0.1,)"], "config.data.mean"),
         (["--config.augment.invariance.crop_scale=(0.5,0.1)"], "crop_scale"),
         (["--config.optimizer.learning_rate=-1"], "config.optimizer.learning_rate is -1"),
-        (["--config.train.batch_size=2048"], "1438 training images"),
+        (["--config.train.batch_size=2048"], "more than the 1438 training images"),
         (["--confg.seed=3"], "confg.seed"),
         (["digits"], "'digits' is not a flag"),
     ],

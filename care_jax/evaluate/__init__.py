@@ -1,1 +1,1 @@
-"""Judging an encoder: probes, nearest neighbours, equivariance, and the report. `python -m care_jax.evaluate` runs it."""
+"""Judging an encoder: probes, nearest neighbours, equivariance, the report; `python -m care_jax.evaluate` runs all."""

@@ -1,4 +1,4 @@
-"""Evaluates a run again from a checkpoint: `python -m care_jax.evaluate --workdir=runs/digits [--step=600 | --step=best]`."""
+"""Evaluates a run again from a checkpoint: `python -m care_jax.evaluate --workdir=runs/digits [--step=best]`."""
 
 from pathlib import Path
 

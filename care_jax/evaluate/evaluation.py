@@ -47,7 +47,7 @@ def make_embedder(experiment: Experiment) -> Embedder:
 
 
 def make_monitor(experiment: Experiment, embedder: Embedder) -> Callable[[Mapping[str, Any]], dict[str, float]]:
-    """The evaluator that the training loop calls: k-nearest-neighbour accuracy in percent, nothing where no labels are."""
+    """The evaluator that the training loop calls: k-nearest-neighbour accuracy in percent; nothing without labels."""
 
     def monitor(variables: Mapping[str, Any]) -> dict[str, float]:
         dataset = experiment.dataset
@@ -152,8 +152,8 @@ def _alignment_and_uniformity(
 ) -> dict[str, float]:
     """Of two views of the whole test set, an independent draw an image, temperature 1.
 
-    alignment = -mean cosine of the two views (-1: invariant); uniformity = mean over anchors of the log of the MEAN over
-    negatives of exp(cosine) (lower: more spread), so that it doesn't depend on the size of the test set.
+    alignment = -mean cosine of the two views (-1: invariant); uniformity = mean over anchors of the log of the MEAN
+    over negatives of exp(cosine) (lower: more spread), so that it doesn't depend on the size of the test set.
     """
     config, dataset = experiment.config, experiment.dataset
     key = jax.random.fold_in(jax.random.key(config.evaluate.seed), 1)  # apart from the shared draws' key

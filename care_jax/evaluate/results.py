@@ -19,16 +19,16 @@ from care_jax.train.state import params_sha256
 
 _MEANING = {
     "knn_top1": "% of test images whose class wins the vote of their nearest training images",
-    "linear_probe_top1": "% of test images that a linear classifier on frozen features gets right, mean over probe seeds",
+    "linear_probe_top1": "% of test images that a linear classifier on frozen features gets right, mean over seeds",
     "linear_probe_top1_spread": "standard deviation over the probe seeds, points",
     "hue_probe_top1": "% for the hue the digit was tinted with, one of 8",
     "hue_probe_top1_spread": "standard deviation over the probe seeds, points",
-    "wahba_mean": "what the best rotation leaves, min over SO(d) of |F R' - Fa| / sqrt(n), mean over drawn augmentations",
+    "wahba_mean": "what the best rotation leaves: min over SO(d) of |F R' - Fa| / sqrt(n), mean over augmentations",
     "wahba_worst": "the same, worst of the drawn augmentations",
     "wahba_orthogonal_mean": "the same over O(d), mean",
     "wahba_orthogonal_worst": "the same over O(d), worst",
     "displacement_mean": "|F - Fa| / sqrt(n): how far the augmentations move the embeddings",
-    "relative_equivariance_mean": "relative rotational equivariance, mean over pairs and augmentations; lower is better",
+    "relative_equivariance_mean": "relative rotational equivariance, mean over pairs and draws; lower is better",
     "relative_equivariance_median": "the same, median over pairs and augmentations",
     "relative_equivariance_examples": "test images behind the two numbers above",
     "alignment": "minus the mean cosine of two views; -1 is invariant",
@@ -96,13 +96,13 @@ def _report(
     few = few_images(embedder, dataset.pretrain, 8)
     shown["Drawn augmentations"] = (
         pictures.augmentation_grid(experiment.plan, few),
-        "Independent views are drawn image by image, for the contrastive loss. A shared draw is the same for all images "
-        "of a group, for the equivariance loss: compare the colours and boxes along a row.",
+        "Independent views are drawn image by image, for the contrastive loss. A shared draw is the same for all "
+        "images of a group, for the equivariance loss: compare the colours and boxes along a row.",
     )
     shown["Is an augmentation a rotation?"] = (
         pictures.wahba_scatter(evaluation.equivariance),
-        "A point is one drawn augmentation applied to all test images. On the dashed line no rotation of the embeddings "
-        "explains anything of what it did; on the horizontal axis one rotation explains everything.",
+        "A point is one drawn augmentation applied to all test images. On the dashed line no rotation of the "
+        "embeddings explains anything of what it did; on the horizontal axis one rotation explains everything.",
     )
     bank = evaluation.test.embeddings[:2048]
     bank_images = few_images(embedder, dataset.test, len(bank))
@@ -110,13 +110,13 @@ def _report(
     found = hue_retrieval(embedder, variables, Examples(images=bank_images[chosen]), bank)
     shown["Nearest neighbours before and after a hue change"] = (
         pictures.neighbour_grid(found, bank_images),
-        "Test images, their nearest test images, and the same for the image with its hue turned by a third of the circle. "
-        "An equivariant encoder's neighbours follow the hue; an invariant one's stay.",
+        "Test images, their nearest test images, and the same for the image with its hue turned by a third of the "
+        "circle. An equivariant encoder's neighbours follow the hue; an invariant one's stay.",
     )
     title = f"care_jax: {dataset.name}, lambda {config.equivariance.weight:g}"
     subtitle = (
-        f"{config.model.backbone} of width {config.model.width}, {summary['steps']} steps of {config.train.batch_size} images, "
-        f"seed {config.seed}, {summary['device']}, {summary['seconds']:.0f} s of training."
+        f"{config.model.backbone} of width {config.model.width}, {summary['steps']} steps of {config.train.batch_size} "
+        f"images, seed {config.seed}, {summary['device']}, {summary['seconds']:.0f} s of training."
         + ("" if dataset.num_classes else " No labels: the probes are off.")
     )
     numbers = {name: (summary[name], meaning) for name, meaning in _MEANING.items() if name in summary}
