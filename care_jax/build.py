@@ -1,6 +1,6 @@
 """From a configuration to the pieces it describes; every mistake in it is found here, before any work starts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
 from care_jax.train.views import PLACEMENTS, Batch, ViewPlan
 
-BACKBONES = {
+BACKBONES: dict[str, Callable[..., models.ResNet]] = {
     # One block a stage: for small images on a laptop.
     "resnet10": partial(models.ResNet, stage_sizes=(1, 1, 1, 1)),
     "resnet18": models.resnet18,
@@ -90,17 +90,17 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
 
 def augment_spec(config: ml_collections.ConfigDict, branch: str) -> AugmentSpec:
     """The ranges of a branch, "invariance" or "equivariance", with the sizes and colours of the data set."""
-    fields = {
+    fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in config.augment[branch].to_dict().items()
     }
-    shared: dict[str, Any] = {
+    fields |= {
         "size": config.data.image_size,
         "mean": tuple(config.data.mean),
         "std": tuple(config.data.std),
     }
     try:
-        return AugmentSpec(**shared, **fields)
+        return AugmentSpec(**fields)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.augment.{branch}: {error}") from error
 

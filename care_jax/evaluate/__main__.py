@@ -8,6 +8,8 @@ from absl import app, flags, logging
 from care_jax import build
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
 from care_jax.config import read_config
+from care_jax.evaluate import results
+from care_jax.train.checkpoint import Checkpoints
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
@@ -21,8 +23,6 @@ def main(argv: list[str]) -> None:
     with user_errors():
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of a run, --workdir=runs/digits for instance")
-        from care_jax.evaluate import results
-        from care_jax.train.checkpoint import Checkpoints
 
         workdir = Path(FLAGS.workdir)
         config = read_config(workdir)
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
         checkpoints.close()
 
 
-def _step(text: str, checkpoints: "object") -> int | None:
+def _step(text: str, checkpoints: Checkpoints) -> int | None:
     if not text:
         return None
     if text == "best":

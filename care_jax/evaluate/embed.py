@@ -57,7 +57,9 @@ class Embedder:
                 augmentation = augment.identity(spec, height=height, width=width)
             else:
                 augmentation = augment.sample(uniforms, spec, height=height, width=width)
-            return encoder.apply(variables, augment.apply(augmentation, images, spec), train=False)
+            views = augment.apply(augmentation, images, spec)
+            outputs: tuple[jax.Array, jax.Array] = encoder.apply(variables, views, train=False)  # type: ignore[assignment]
+            return outputs
 
         self._forward = forward
 
@@ -92,7 +94,7 @@ class Embedder:
     def batches(self, examples: Examples) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Images [b, h, w, 3], their rows [b], and which of them are real: the last batch is padded."""
         size = self._batch_size
-        if not examples.resident:
+        if not isinstance(examples.images, np.ndarray):
             # The whole central square, large enough for the specs to take their part of it here.
             square = dataclasses.replace(
                 self.spec, center_fraction=1.0, size=round(self.spec.size / self.spec.center_fraction)

@@ -125,7 +125,7 @@ def _report(
 
 def few_images(embedder: Embedder, examples: Examples, count: int) -> np.ndarray:
     """The first readable images, [at most count, h, w, 3] uint8."""
-    if examples.resident:
+    if isinstance(examples.images, np.ndarray):
         return examples.images[:count]
     images: list[np.ndarray] = []
     for batch, _, mask in embedder.batches(examples):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from care_jax import losses
 
@@ -44,7 +45,7 @@ class Objective(NamedTuple):
           The scalar to minimise, and every term by name (`loss` is the total).
         """
         terms = dict(self.method.loss(embeddings))
-        total = sum(terms.values())
+        total = jnp.stack(list(terms.values())).sum()
         if shared is not None:
             terms["equivariance"] = losses.equivariance_loss(shared[0], shared[1], num_groups=self.num_groups)
             total = total + self.equivariance_weight * terms["equivariance"]

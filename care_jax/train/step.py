@@ -1,6 +1,7 @@
 """One update: make the views, embed them in one pass, take the loss and its gradient, move the parameters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +21,12 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 def embed_views(
     encoder: linen.Module,
-    variables: dict,
+    variables: Mapping[str, Any],
     views: jax.Array,
     shared: jax.Array | None,
     *,
     remat: bool = False,
-) -> tuple[jax.Array, jax.Array | None, dict]:
+) -> tuple[jax.Array, jax.Array | None, Mapping[str, Any]]:
     """Embeddings of all views in training mode, each view with its own batch statistics.
 
     Where both kinds of views have the same number of images, all four pass through the encoder at once.
@@ -88,7 +89,7 @@ def make_train_step(
         if shared is not None:
             shared = jax.lax.with_sharding_constraint(shared, over_devices)
 
-        def loss(params: dict) -> tuple[jax.Array, tuple[Metrics, dict]]:
+        def loss(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             variables = {"params": params, "batch_stats": state.batch_stats}
             embeddings, shared_embeddings, batch_stats = embed_views(encoder, variables, views, shared, remat=remat)
             total, terms = objective(embeddings, shared_embeddings)
@@ -97,7 +98,7 @@ def make_train_step(
         gradients, (terms, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
         metrics = {**terms, "gradient_norm": optax.tree.norm(gradients), "learning_rate": schedule(state.step)}
-        state = state.replace(
+        state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,
