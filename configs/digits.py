@@ -16,7 +16,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.std = (0.196, 0.166, 0.207)
     for branch in (config.augment.invariance, config.augment.equivariance):
         branch.crop_scale = (0.3, 1.0)  # a smaller part of a digit is no digit
-        branch.flip_probability = 0.0
+        branch.flip_probability = 0.0  # nor is a mirrored one
+    # Turns of the whole hue circle, and no change that loses the hue: no rotation undoes a conversion to gray.
+    config.augment.equivariance.jitter_probability = 1.0
+    config.augment.equivariance.hue = 0.5
+    config.augment.equivariance.grayscale_probability = 0.0
     config.model.backbone = "resnet18"
     config.model.stem = "imagenet"
     config.model.width = 16
