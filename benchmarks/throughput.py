@@ -71,9 +71,8 @@ def main(argv: list[str]) -> None:
         end="",
     )
     print(f"jax {jax.__version__}, {time.strftime('%Y-%m-%d')}")
-    print(
-        "| case | batch | seconds a step, median | fastest – slowest | images/s | compilation s |\n|---|---|---|---|---|---|"
-    )
+    print("| case | batch | seconds a step, median | fastest – slowest | images/s | compilation s |")
+    print("|---|---|---|---|---|---|")
     for name in [FLAGS.only] if FLAGS.only else CASES:
         config = CASES[name]()
         times, compilation = step_times(config, FLAGS.steps)

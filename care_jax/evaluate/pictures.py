@@ -12,6 +12,12 @@ from care_jax.evaluate.equivariance import Equivariance
 from care_jax.evaluate.retrieval import Retrieval
 from care_jax.train.views import ViewPlan
 
+_TITLES = {
+    "loss": "loss, total",
+    "info_nce": "InfoNCE",
+    "equivariance": "equivariance loss",
+    "knn_top1": "kNN top-1, %",
+}
 _BLUE, _ORANGE, _GRAY = "#2563a8", "#d97706", "#8a8f98"
 
 
@@ -29,7 +35,7 @@ def loss_curves(rows: Sequence[Mapping[str, float]]) -> Figure:
     for axis, name in zip(np.atleast_1d(figure.subplots(lines, columns)).flat, names, strict=False):
         points = [(row["step"], row[name]) for row in rows if name in row]
         axis.plot(*zip(*points, strict=True), color=_BLUE, marker="o" if len(points) < 30 else None, markersize=3)
-        axis.set_title(name.replace("_", " "))
+        axis.set_title(_TITLES.get(name, name.replace("_", " ")))
         axis.set_xlabel("step")
         axis.grid(alpha=0.25)
     for axis in figure.axes[len(names) :]:
@@ -95,7 +101,7 @@ def neighbour_grid(found: Retrieval, bank: np.ndarray) -> Figure:
       bank: [n, h, w, 3] uint8.
     """
     count, k = found.before.shape
-    figure = Figure(figsize=(0.85 * (2 * k + 3), 0.95 * count + 0.4), layout="constrained")
+    figure = Figure(figsize=(0.8 * (2 * k + 3), 0.85 * count + 0.3), layout="constrained")
     axes = figure.subplots(count, 2 * k + 3, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

@@ -107,7 +107,7 @@ def _report(
     bank = evaluation.test.embeddings[:2048]
     bank_images = few_images(embedder, dataset.test, len(bank))
     chosen = np.linspace(0, len(bank_images) - 1, min(6, len(bank_images))).astype(int)
-    found = hue_retrieval(embedder, variables, Examples(images=bank_images[chosen]), bank)
+    found = hue_retrieval(embedder, variables, bank_images, bank, chosen)
     shown["Nearest neighbours before and after a hue change"] = (
         pictures.neighbour_grid(found, bank_images),
         "Test images, their nearest test images, and the same for the image with its hue turned by a third of the "

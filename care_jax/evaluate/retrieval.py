@@ -31,28 +31,32 @@ class Retrieval(NamedTuple):
 def hue_retrieval(
     embedder: Embedder,
     variables: Mapping[str, Any],
-    queries: Examples,
+    bank_images: np.ndarray,
     bank_embeddings: np.ndarray,
+    query_rows: np.ndarray,
     *,
     k: int = 5,
     turns: float = 1 / 3,
 ) -> Retrieval:
-    """Looks the queries up by the cosine of their embeddings, as they are and with their hue turned.
+    """Looks images up by the cosine of their embeddings, as they are and with their hue turned.
 
     Args:
       embedder: of the encoder.
       variables: its parameters and statistics.
-      queries: q images in memory, uint8.
-      bank_embeddings: [n, d].
+      bank_images: [n, h, w, 3] uint8.
+      bank_embeddings: [n, d], of these images.
+      query_rows: [q] which of them are looked up; an image is no neighbour of its own.
       k: neighbours.
       turns: of the hue circle; a third makes red green.
     """
-    images = np.asarray(queries.images, np.float32) / 255.0
+    images = bank_images[query_rows].astype(np.float32) / 255.0
     changed = np.asarray(jax.jit(augment.color.adjust_hue)(images, turns))
     bank = unit_rows(jnp.asarray(bank_embeddings))
     nearest = []
     for version in (images, changed):
         pixels = np.round(version * 255.0).astype(np.uint8)
         embeddings = embedder(variables, Examples(images=pixels)).embeddings
-        nearest.append(np.asarray(jnp.argsort(-(embeddings @ bank.T), axis=-1)[:, :k]))
+        similarity = jnp.asarray(embeddings) @ bank.T
+        similarity = similarity.at[jnp.arange(len(query_rows)), query_rows].set(-jnp.inf)
+        nearest.append(np.asarray(jnp.argsort(-similarity, axis=-1)[:, :k]))
     return Retrieval(images, changed, *nearest)
