@@ -64,7 +64,9 @@ def train(experiment: Experiment, workdir: Path) -> loop.Outcome:
             say(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
         start = int(state.step)
         _describe(experiment)
-        # A second trace would mean a second compilation: a shape or type that changes from step to step.
+        # A second trace would mean a second compilation: a shape or type that changes from step to step. chex counts by
+        # the function's name, for the whole process; an earlier run's count is not this one's.
+        chex.clear_trace_counter()
         step_fn = jax.jit(chex.assert_max_traces(build.make_step(experiment), n=1), donate_argnums=0)
         schedule = loop.Schedule(
             num_steps=experiment.num_steps,

@@ -17,6 +17,7 @@ def _experiment(config, num_devices=1):
 
 
 def _train(experiment, steps):
+    chex.clear_trace_counter()
     step_fn = jax.jit(chex.assert_max_traces(build.make_step(experiment), n=1), donate_argnums=0)
     state = build.make_state(experiment)
     batches = build.make_batches(experiment, 0)
