@@ -12,7 +12,7 @@ run: $(VENV)/run.done
 	@echo "The report: $(WORKDIR)/report.html"
 
 test: $(VENV)/test.done
-	$(BIN)/python -m pytest -x -q
+	$(BIN)/python -m pytest -x -q -n 2 --dist loadfile
 
 check: $(VENV)/test.done
 	$(BIN)/ruff check .

@@ -17,10 +17,6 @@ def get_config() -> ml_collections.ConfigDict:
     for branch in (config.augment.invariance, config.augment.equivariance):
         branch.crop_scale = (0.3, 1.0)  # a smaller part of a digit is no digit
         branch.flip_probability = 0.0  # nor is a mirrored one
-    # Turns of the whole hue circle, and no change that loses the hue: no rotation undoes a conversion to gray.
-    config.augment.equivariance.jitter_probability = 1.0
-    config.augment.equivariance.hue = 0.5
-    config.augment.equivariance.grayscale_probability = 0.0
     config.model.backbone = "resnet18"
     config.model.stem = "imagenet"
     config.model.width = 16
@@ -30,5 +26,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.equivariance.weight = 0.3
     config.train.batch_size = 128
     config.train.num_steps = 600
+    config.train.evaluate_every_epochs = 20.0
     config.evaluate.knn_k = 20
     return config

@@ -1,12 +1,20 @@
 """Shared by all tests: eight CPU devices, and the numbers of the official implementation."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 # Read once, when JAX starts: it must be set before anything imports jax.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+# What one test compiled serves the others, those in subprocesses too: most of the suite's time is compilation.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="care_jax_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 import ml_collections
 import numpy as np

@@ -90,5 +90,5 @@ def test_a_finished_run_is_not_trained_again(tiny_config, tmp_path):
     before = _summary(tmp_path)
     assert run.run(config, tmp_path)
     assert _summary(tmp_path)["params_sha256"] == before["params_sha256"]
-    with pytest.raises(ConfigError, match="config.seed: 0 -> 1"):
+    with pytest.raises(ConfigError, match=r"config\.seed: 0 -> 1"):
         run.run(tiny_config(train__num_steps=2, seed=1), tmp_path)
