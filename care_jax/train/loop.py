@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
     Attributes:
       state: after the last update made.
       finished: False where SIGTERM ended it early (what was done is saved).
-      seconds: spent so far, over all resumed parts, compilation included.
+      seconds: spent until the last save, over all resumed parts, compilation included.
       data_wait_share: share of this part's time spent waiting for data.
     """
 
@@ -191,8 +191,10 @@ def run(
     bar = _Progress(schedule.num_steps, step)
     meter = _Meter(schedule, writer, bar)
     last_logged = step
+    seconds = seconds_before
 
     def save(metrics: dict[str, float] | None) -> None:
+        nonlocal seconds
         seconds = seconds_before + time.perf_counter() - began
         checkpoints.save(state, info={**info, "seconds": seconds}, metrics=metrics)
 
@@ -232,10 +234,9 @@ def run(
     finally:
         checkpoints.wait()  # also after an error: what is being written was good
         bar.close()
-    seconds = time.perf_counter() - began
     return Outcome(
         state=state,
         finished=step >= schedule.num_steps,
-        seconds=seconds_before + seconds,
-        data_wait_share=meter.total_waited / max(seconds, 1e-9),
+        seconds=seconds,
+        data_wait_share=meter.total_waited / max(time.perf_counter() - began, 1e-9),
     )

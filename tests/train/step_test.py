@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from care_jax import build, losses
-from care_jax.methods import METHODS, Objective
 from care_jax.train import sharding
 from care_jax.train.views import VIEWS
 
@@ -98,20 +97,6 @@ def test_images_of_a_group_share_their_draw(tiny_config):
     assert all(np.abs(groups[i, 0] - groups[j, 0]).max() > 0.01 for i in range(4) for j in range(i))
     assert np.ptp(np.asarray(views[0]).reshape(32, -1), axis=0).max() > 0.1
     assert np.abs(shared[0] - shared[1]).max() > 0.1
-
-
-def test_objective_weighs_its_terms():
-    rng = np.random.default_rng(0)
-    z = jnp.asarray(rng.normal(size=(4, 8, 3)), jnp.float32)
-    z /= jnp.linalg.norm(z, axis=-1, keepdims=True)
-    objective = Objective(METHODS["simclr"](temperature=0.5), equivariance_weight=0.25, num_groups=2)
-    total, terms = objective(z[:2], z[2:])
-    expected = losses.info_nce(z[0], z[1], temperature=0.5) + 0.25 * losses.equivariance_loss(z[2], z[3], num_groups=2)
-    np.testing.assert_allclose(total, expected, rtol=1e-6)
-    assert set(terms) == {"loss", "info_nce", "equivariance"}
-    plain, terms = objective(z[:2], None)
-    np.testing.assert_allclose(plain, losses.info_nce(z[0], z[1], temperature=0.5), rtol=1e-6)
-    assert set(terms) == {"loss", "info_nce"}
 
 
 def test_metrics_report_the_gradient_and_the_rate(tiny_config, trained):
