@@ -9,7 +9,6 @@ WORKDIR ?= runs/digits
 
 run: $(VENV)/run.done
 	$(BIN)/python -m care_jax.main --config=configs/digits.py --workdir=$(WORKDIR)
-	@echo "The report: $(WORKDIR)/report.html"
 
 test: $(VENV)/test.done
 	$(BIN)/python -m pytest -x -q -n 2 --dist loadfile

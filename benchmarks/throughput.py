@@ -13,7 +13,7 @@ import time
 import jax
 import ml_collections
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from care_jax import build, data
 from care_jax.train import sharding
@@ -66,6 +66,7 @@ def step_times(config: ml_collections.ConfigDict, steps: int) -> tuple[np.ndarra
 def main(argv: list[str]) -> None:
     """Prints a row a case."""
     del argv
+    logging.set_verbosity(logging.ERROR)
     print(
         f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores ({platform.machine()}), ",
         end="",

@@ -45,7 +45,12 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     outcome = train(experiment, workdir)
     _report_skipped(experiment)
     if outcome.finished:
-        results.write(experiment, workdir, outcome.state.variables, step=experiment.num_steps, seconds=outcome.seconds)
+        summary = results.write(
+            experiment, workdir, outcome.state.variables, step=experiment.num_steps, seconds=outcome.seconds
+        )
+        shown = ("knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median", "images_per_second")
+        say(", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None))
+        say(f"{workdir / 'summary.json'} has all numbers, {workdir / 'report.html'} the pictures")
     return outcome.finished
 
 
