@@ -213,3 +213,12 @@ def test_missing_data_names_the_folder(tmp_path):
     assert done.returncode == 2
     assert str(tmp_path / "no") in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.slow
+def test_missing_tfds_data_is_one_line_too(tmp_path):
+    """TensorFlow announces itself on import; the one line that matters may not drown in that."""
+    done = _run("--config=configs/cifar10.py", f"--workdir={tmp_path / 'run'}", f"--config.data.root={tmp_path / 'no'}")
+    assert done.returncode == 2
+    assert f"tfds build cifar10 --data_dir={tmp_path / 'no'}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr

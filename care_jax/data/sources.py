@@ -32,6 +32,7 @@ def import_tensorflow() -> ModuleType:
       DataError: it is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # decodes and crops need none of it, and it announces itself
     try:
         import tensorflow as tf
     except ImportError as error:
