@@ -55,13 +55,11 @@ class Outcome(NamedTuple):
       state: after the last update made.
       finished: False where SIGTERM ended it early (what was done is saved).
       seconds: spent until the last save, over all resumed parts, compilation included.
-      data_wait_share: share of this part's time spent waiting for data.
     """
 
     state: TrainState
     finished: bool
     seconds: float
-    data_wait_share: float
 
 
 class _Meter:
@@ -73,7 +71,6 @@ class _Meter:
         self._bar = bar
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self.waited = 0.0
-        self.total_waited = 0.0
         self._start = time.perf_counter()
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -103,7 +100,6 @@ class _Meter:
         elapsed = max(now - self._start, 1e-9)
         numbers["images_per_second"] = len(ready) * self._schedule.batch_size / elapsed
         numbers["data_wait_share"] = min(self.waited / elapsed, 1.0)
-        self.total_waited += self.waited
         self.restart_clock()
         self._writer.write(ready[-1][0], numbers)
         self._bar.show(ready[-1][0], numbers)
@@ -207,14 +203,14 @@ def run(
                 state, metrics = step_fn(state, batch)
                 step += 1
                 meter.add(step, metrics)
-                if schedule.due(schedule.log_every, step):
-                    meter.flush(up_to=last_logged)
-                    last_logged = step
                 evaluating = schedule.due(schedule.evaluate_every, step)
                 saving = schedule.due(schedule.checkpoint_every, step)
-                if evaluating or saving:
-                    # Nothing is saved, or evaluated, before its loss is known to be finite.
+                if schedule.due(schedule.log_every, step) and not (evaluating or saving):
                     meter.flush(up_to=last_logged)
+                    last_logged = step
+                if evaluating or saving:
+                    # Nothing is saved, or evaluated, before its loss is known to be finite. One row for all steps not
+                    # yet logged: they are fetched at once, so their times can't be told apart.
                     meter.flush(up_to=step)
                     last_logged = step
                     numbers: dict[str, float] = {}
@@ -228,7 +224,6 @@ def run(
                         save(numbers or None)
                     meter.restart_clock()
             if stop.is_set() and step < schedule.num_steps:
-                meter.flush(up_to=last_logged)
                 meter.flush(up_to=step)
                 save(None)
     finally:
@@ -238,5 +233,4 @@ def run(
         state=state,
         finished=step >= schedule.num_steps,
         seconds=seconds,
-        data_wait_share=meter.total_waited / max(time.perf_counter() - began, 1e-9),
     )
