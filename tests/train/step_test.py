@@ -1,5 +1,7 @@
 """One update: what it computes, that it compiles once, and that devices do not change its numbers."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -104,3 +106,16 @@ def test_metrics_report_the_gradient_and_the_rate(tiny_config, trained):
     assert int(state.step) == 4
     assert all(row["learning_rate"] == np.float32(1e-3) for row in rows)
     assert all(np.isfinite(row["gradient_norm"]) and row["gradient_norm"] > 0 for row in rows)
+
+
+def test_split_makes_the_views_of_device(tiny_config):
+    """Crops made on the host, the rest here: the same draws, so the same pixels but for the rounding to bytes."""
+    views = {}
+    for placement in ("device", "split"):
+        experiment = _experiment(tiny_config(augment__placement=placement))
+        batch = next(build.make_batches(experiment, 0))
+        views[placement] = jax.jit(functools.partial(VIEWS[placement], experiment.plan))(batch, jnp.int32(0))
+    for device, split in zip(views["device"], views["split"], strict=True):
+        assert device.shape == split.shape
+        assert np.mean(np.abs(device - split)) < 0.02
+        assert np.abs(split[0] - split[1]).mean() > 0.1
