@@ -25,7 +25,7 @@ flags.DEFINE_string("workdir", "runs/care_vs_simclr", "Folder of the runs and of
 flags.DEFINE_string("weights", "", "lambdas, by commas; nothing: 0 and the configuration's own.")
 flags.DEFINE_integer("seeds", 3, "Training seeds, from 0.", lower_bound=1)
 
-# Column -> (heading, digits, whether lower is better).
+# Key of summary.json -> (heading, decimals).
 COLUMNS: dict[str, tuple[str, int]] = {
     "relative_equivariance_median": ("relative equivariance, median ↓", 4),
     "relative_equivariance_mean": ("mean ↓", 3),

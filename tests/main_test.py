@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,19 @@ def test_evaluate_again_from_the_checkpoint(finished):
     assert done.returncode == 0, done.stderr
     assert _summary(finished) == before
     assert (finished / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_the_best_of_none_is_refused(finished, tmp_path):
+    """Not silently the newest."""
+    workdir = tmp_path / "unranked"
+    shutil.copytree(finished, workdir)
+    for ranking in (workdir / "checkpoints").glob("*/metrics"):
+        shutil.rmtree(ranking)
+    done = _run(f"--workdir={workdir}", "--step=best", module="care_jax.evaluate")
+    assert done.returncode == 2
+    assert "no checkpoint of this run was ranked" in done.stderr
+    assert _summary(workdir) == _summary(finished)
 
 
 @pytest.mark.slow

@@ -40,7 +40,10 @@ def _step(text: str, checkpoints: Checkpoints) -> int | None:
     if not text:
         return None
     if text == "best":
-        return checkpoints.best_step()
+        best = checkpoints.best_step()
+        if best is None:
+            raise UsageError("--step=best: no checkpoint of this run was ranked (no labels, or none evaluated yet)")
+        return best
     if not text.isdigit():
         raise UsageError(f"--step={text}: give a step, 'best', or leave it out for the newest checkpoint")
     return int(text)
