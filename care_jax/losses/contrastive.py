@@ -8,6 +8,8 @@ matrix products never use TF32 or bfloat16 passes: at temperature 0.01 their rou
 logits.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -45,7 +47,7 @@ def info_nce(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array) ->
     positives = jnp.sum(z1 * z2, axis=-1) / temperature
     # log(1 + sum of exp(negative - positive)): once positives win, the loss is far smaller than the logits,
     # and log-sum-exp minus the positive logit would have rounded it away.
-    return jnp.mean(jax.nn.softplus(_log_sum_negatives(z1, z2, temperature) - positives))
+    return jnp.mean(jax.nn.softplus(_log_sum_negatives(_stacked(z1, z2, temperature)) - positives))
 
 
 def alignment(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array = 1.0) -> jax.Array:
@@ -100,17 +102,94 @@ def uniformity(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array =
     z1, z2 = _as_views(z1, z2)
     if len(z1) < 2:
         raise ValueError(f"uniformity: n = {len(z1)} pair has no negatives; pass at least 2 pairs")
-    return jnp.mean(_log_sum_negatives(z1, z2, _as_temperature(temperature, z1.dtype)))
+    return jnp.mean(_log_sum_negatives(_stacked(z1, z2, _as_temperature(temperature, z1.dtype))))
 
 
-def _log_sum_negatives(z1: jax.Array, z2: jax.Array, temperature: jax.Array) -> jax.Array:
-    """For every anchor (view, input), log sum over its negatives of exp(similarity / temperature): [2, n]."""
-    # Stacked, not concatenated: the input axis stays an axis of its own, so a sharded batch stays sharded.
-    z = jnp.stack([z1, z2])
-    similarities = jnp.einsum("aid,bjd->aibj", z, z, precision=jax.lax.Precision.HIGHEST)
+# Similarities held at once, in entries: 64 MiB in float32. Up to 4,096 embeddings that is all of them.
+_SIMILARITIES_AT_ONCE = 2**24
+
+
+@jax.custom_vjp
+def _log_sum_negatives(z: jax.Array) -> jax.Array:
+    """For every anchor (view, input), log sum over its negatives of exp(inner product): [2, n, d] -> [2, n].
+
+    The [2n, 2n] similarities never exist at once: blocks of columns pass by, going forward and, made again, going back.
+    """
+    n = z.shape[1]
+    blocks, inputs = _column_blocks(z)
+
+    def add_block(carry: tuple[jax.Array, jax.Array], block: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        largest, total = carry
+        z_block, inputs = block
+        similarities = jnp.where(_is_negative(n, inputs), _product("aid,bjd->aibj", z, z_block), -jnp.inf)
+        new_largest = jnp.maximum(largest, jnp.max(similarities, axis=(2, 3)))
+        # Without a negative so far the largest is -inf, and -inf - -inf would be no number.
+        shift = jnp.where(jnp.isfinite(new_largest), new_largest, 0.0)
+        total = total * jnp.exp(largest - shift) + jnp.sum(jnp.exp(similarities - shift[:, :, None, None]), axis=(2, 3))
+        return (new_largest, total), None
+
+    nothing = jnp.full(z.shape[:2], -jnp.inf, z.dtype), jnp.zeros(z.shape[:2], z.dtype)
+    (largest, total), _ = jax.lax.scan(add_block, nothing, (blocks, inputs))
+    return jnp.log(total) + jnp.where(jnp.isfinite(largest), largest, 0.0)
+
+
+def _log_sum_negatives_forward(z: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    log_sums = _log_sum_negatives(z)
+    return log_sums, (z, log_sums)
+
+
+def _log_sum_negatives_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
+    """d/dz_i = sum_j (g_i p_ij + g_j p_ji) z_j with p_ij = exp(z_i·z_j - log sum of i), g the gradient.
+
+    Each row's gradient is a sum over columns alone, so that rows cut over devices never add up across them.
+    """
+    z, log_sums = residuals
+    blocks, inputs = _column_blocks(z)
+    block_log_sums, _ = _column_blocks(log_sums)
+    block_gradients, _ = _column_blocks(gradient)
+
+    def add_block(total: jax.Array, block: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        z_block, inputs, block_log_sums, block_gradient = block
+        similarities = _product("aid,bjd->aibj", z, z_block)
+        as_anchor = gradient[:, :, None, None] * jnp.exp(similarities - log_sums[:, :, None, None])
+        as_negative = block_gradient * jnp.exp(similarities - block_log_sums)
+        weights = jnp.where(_is_negative(z.shape[1], inputs), as_anchor + as_negative, 0.0)
+        return total + _product("aibj,bjd->aid", weights, z_block), None
+
+    total, _ = jax.lax.scan(add_block, jnp.zeros_like(z), (blocks, inputs, block_log_sums, block_gradients))
+    return (total,)
+
+
+_log_sum_negatives.defvjp(_log_sum_negatives_forward, _log_sum_negatives_backward)
+
+
+def _column_blocks(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x [2, n, ...] as k blocks [k, 2, m, ...], and the input of each of their columns [k, m]; n and beyond is padding.
+
+    Block j holds inputs j, j + k, j + 2k, ...: where devices share the inputs, each has its share of every block.
+    """
+    n = x.shape[1]
+    num_blocks = min(-(-4 * n * n // _SIMILARITIES_AT_ONCE), n)
+    size = -(-n // num_blocks)
+    x = jnp.pad(x, [(0, 0), (0, num_blocks * size - n)] + [(0, 0)] * (x.ndim - 2))
+    blocks = jnp.moveaxis(x.reshape(2, size, num_blocks, *x.shape[2:]), 2, 0)
+    return blocks, jnp.arange(num_blocks * size).reshape(size, num_blocks).T
+
+
+def _is_negative(n: int, inputs: jax.Array) -> jax.Array:
+    """Whether anchor (., i) has column (., inputs[j]) for a negative: [1, n, 1, m]."""
     # The same input is no negative, in either view: this excludes both the anchor itself and its positive.
-    same_input = jnp.eye(z.shape[1], dtype=bool)[None, :, None, :]
-    return jax.nn.logsumexp(jnp.where(same_input, -jnp.inf, similarities / temperature), axis=(2, 3))
+    return ((jnp.arange(n)[:, None] != inputs) & (inputs < n))[None, :, None, :]
+
+
+def _product(subscripts: str, *operands: jax.Array) -> jax.Array:
+    return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST)
+
+
+def _stacked(z1: jax.Array, z2: jax.Array, temperature: jax.Array) -> jax.Array:
+    """Both views, [2, n, d], scaled so that their inner products are similarities / temperature."""
+    # Stacked, not concatenated: the input axis stays an axis of its own, so a sharded batch stays sharded.
+    return jnp.stack([z1, z2]) / jnp.sqrt(temperature)
 
 
 def _as_views(z1: ArrayLike, z2: ArrayLike) -> tuple[jax.Array, jax.Array]:

@@ -10,6 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from care_jax import losses
+from care_jax.losses import contrastive
 
 TERMS = losses.alignment, losses.uniformity
 LOSSES = {"info_nce": losses.info_nce, "alignment": losses.alignment, "uniformity": losses.uniformity}
@@ -192,3 +193,49 @@ def test_a_learned_temperature_is_traced():
     z1, z2 = unit_rows(18, 6, 4), unit_rows(19, 6, 4)
     slope = jax.jit(jax.grad(lambda t: losses.alignment(z1, z2, temperature=t)))(0.5)
     np.testing.assert_allclose(slope, 4 * np.mean(np.sum(z1 * z2, axis=1)), rtol=1e-5)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """A few columns at a time, as for tens of thousands of embeddings."""
+    monkeypatch.setattr(contrastive, "_SIMILARITIES_AT_ONCE", 256)
+    all_losses.clear_cache()
+    yield
+    all_losses.clear_cache()
+
+
+@pytest.mark.parametrize("n", [16, 13, 2])  # 4 blocks of 4 inputs; 3 of 5 with padding; one
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
+def test_blocks_of_columns_give_the_undivided_numbers(monkeypatch, small_blocks, n, temperature):
+    views = unit_rows(20, n, 6), unit_rows(21, n, 6)
+    with jax.enable_x64(True):
+        streamed = all_losses(*views, temperature)
+        monkeypatch.undo()
+        all_losses.clear_cache()
+        jax.tree.map(partial(assert_close, rtol=1e-12), streamed, all_losses(*views, temperature))
+    np.testing.assert_allclose(streamed["info_nce"][0], loops(*views, temperature)["info_nce"], rtol=1e-12)
+
+
+def test_blocks_are_finite_at_low_temperature(small_blocks):
+    z = jnp.asarray(unit_rows(22, 16, 4), jnp.float32)
+    for views in ((z, -z), (z, z), (jnp.broadcast_to(z[0], z.shape), -z)):
+        for value, gradients in all_losses(*views, 0.01).values():
+            assert np.isfinite(value) and all(np.all(np.isfinite(gradient)) for gradient in gradients)
+
+
+def test_devices_share_the_rows_of_every_block(monkeypatch, small_blocks, by_rows):
+    """Eight devices, 64 inputs, 8 blocks: a device holds its 8 rows of a block's 8 columns, going forward and back."""
+    monkeypatch.setattr(contrastive, "_SIMILARITIES_AT_ONCE", 2048)
+    views = [jax.device_put(jnp.asarray(unit_rows(seed, 64, 16), jnp.float32), by_rows) for seed in (23, 24)]
+    program = all_losses.lower(*views, 0.2).compile().as_text()
+    assert "f32[2,8,2,8]" in program
+    assert "f32[2,64,2,8]" not in program and "f32[2,8,2,64]" not in program
+    assert "reduce-scatter" not in program
+
+
+def test_large_batches_fit_in_a_gibibyte():
+    """2n = 32,768, d = 128: the similarities alone would be 4 GiB."""
+    view = jax.ShapeDtypeStruct((16384, 128), jnp.float32)
+    gradient = jax.jit(jax.value_and_grad(partial(losses.info_nce, temperature=0.5), (0, 1)))
+    memory = gradient.lower(view, view).compile().memory_analysis()
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < 2**29
