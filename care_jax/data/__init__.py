@@ -14,9 +14,11 @@ from collections.abc import Callable
 
 from care_jax.data.device import put_resident, take
 from care_jax.data.digits import load_digits
+from care_jax.data.errors import DataError
 from care_jax.data.evaluation import evaluation_batches
-from care_jax.data.examples import DataError, DataSet, EncodedImages, Examples, SkippedFiles, batch_indices
+from care_jax.data.examples import DataSet, EncodedImages, Examples, SkippedFiles, batch_indices
 from care_jax.data.image_folder import load_image_folder
+from care_jax.data.manifest import check_unchanged
 from care_jax.data.pipeline import host_batches
 from care_jax.data.sources import load_imagenet, load_small
 
@@ -28,6 +30,7 @@ __all__ = [
     "Examples",
     "SkippedFiles",
     "batch_indices",
+    "check_unchanged",
     "evaluation_batches",
     "host_batches",
     "load",

@@ -8,6 +8,7 @@ import numpy as np
 
 from care_jax.augment import NUM_UNIFORMS, AugmentSpec
 from care_jax.data.decode import UnreadableImageError, reduction_for
+from care_jax.data.errors import DataError
 from care_jax.data.examples import Examples, SkippedFiles
 from care_jax.data.reader import Reader, available_threads, boxes, iterate, local_rows
 from care_jax.data.sources import import_tensorflow
@@ -41,6 +42,7 @@ def evaluation_batches(
 
     Raises:
       ValueError: the batch size is not positive, or the processes don't divide it.
+      DataError: a file has changed since the data set was loaded.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
@@ -60,6 +62,8 @@ def evaluation_batches(
             return center, np.int32(row), np.True_
         except UnreadableImageError as error:
             reader.skip(int(row), error)
+            return np.zeros(shape, np.uint8), np.int32(row), np.False_
+        except DataError:  # which `iterate` raises, as the reader's failure
             return np.zeros(shape, np.uint8), np.int32(row), np.False_
 
     def decoded(row: Any) -> tuple[Any, Any, Any]:

@@ -8,9 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-
-class DataError(ValueError):
-    """Data that is missing or unusable: one line that says what, where, and what to do."""
+from care_jax.data.errors import DataError
+from care_jax.data.files import Listing
 
 
 @runtime_checkable
@@ -34,19 +33,24 @@ class Examples:
     Attributes:
       images: uint8 array [n, h, w, 3] (resident in memory) or `EncodedImages` of length n.
       labels: name of a labelling -> int32 array [n]; empty where nothing is labelled.
+
+    Raises:
+      DataError: an array of another type or shape; the message names the first value to blame, where one is.
     """
 
     images: np.ndarray | EncodedImages
     labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.resident:
-            images = np.asarray(self.images)
-            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-                raise ValueError(f"images must be uint8 [n, h, w, 3], got {images.dtype} {images.shape}")
+        if isinstance(self.images, np.ndarray):
+            _check_images(self.images)
         for name, values in self.labels.items():
-            if values.dtype != np.int32 or values.shape != (len(self),):
-                raise ValueError(f"labels {name!r} must be int32 [{len(self)}], got {values.dtype} {values.shape}")
+            if not isinstance(values, np.ndarray) or values.ndim != 1 or len(values) != len(self):
+                shape = np.shape(values)
+                raise DataError(f"labels {name!r} must be int32 [{len(self)}], one an image; got shape {list(shape)}")
+            if values.dtype != np.int32:
+                first = f", {name!r}[0] is {values[0]!r}" if len(values) else ""
+                raise DataError(f"labels {name!r} must be int32 [{len(self)}]; got {values.dtype}{first}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -112,6 +116,10 @@ class DataSet:
       test: held-out examples, never trained on.
       num_classes: name of a labelling -> number of its classes; empty turns the probes off.
       skipped: files found unusable so far; the pipeline adds to it as it meets more.
+      files: the files it is made of, in order, by the part or split they make; empty where they are not known.
+
+    Raises:
+      DataError: a part is empty, or its labels don't fit `num_classes`; the message names the part and the value.
     """
 
     name: str
@@ -120,6 +128,37 @@ class DataSet:
     test: Examples
     num_classes: dict[str, int]
     skipped: SkippedFiles = dataclasses.field(default_factory=SkippedFiles)
+    files: dict[str, Listing] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for part in ("pretrain", "train", "test"):
+            examples: Examples = getattr(self, part)
+            if not len(examples):
+                raise DataError(f"the {part} part of {self.name} holds no images")
+            for name, values in examples.labels.items():
+                count = self.num_classes.get(name)
+                wrong = np.flatnonzero((values < 0) | (values >= (np.inf if count is None else count)))
+                if len(wrong):
+                    allowed = "at least 0" if count is None else f"in [0, {count})"
+                    raise DataError(
+                        f"labels {name!r} of the {part} part of {self.name} must be {allowed}; "
+                        f"{name!r}[{wrong[0]}] is {values[wrong[0]]}"
+                    )
+            lacking = self.num_classes.keys() - examples.labels.keys()
+            if lacking and part != "pretrain":  # which no probe is fitted on
+                raise DataError(f"the {part} part of {self.name} has no labels {min(lacking)!r}")
+
+
+def _check_images(images: np.ndarray) -> None:
+    """Raises a DataError unless they are uint8 [n, h, w, 3], h and w above 0."""
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        # Told apart from a wrong type: scaling to bytes would hide it.
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(images))[0])
+        raise DataError(f"images must be finite; images{list(first)} is {images[first]}")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
+        raise DataError(
+            f"images must be uint8 [n, h, w, 3] with h and w above 0, got {images.dtype} {list(images.shape)}"
+        )
 
 
 # Two, because training looks at one epoch and the prefetching pipeline may already be in the next.

@@ -1,6 +1,7 @@
 """A folder of PNG and JPEG files as a data set: labelled by its folders, or not at all."""
 
 import dataclasses
+import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,28 +10,48 @@ from pathlib import Path
 import numpy as np
 
 from care_jax.data.decode import SourceImage, UnreadableImageError, central_square, reduction_for
-from care_jax.data.examples import DataError, DataSet, Examples, SkippedFiles
+from care_jax.data.errors import DataError
+from care_jax.data.examples import DataSet, Examples, SkippedFiles
+from care_jax.data.files import UNKNOWN_SIZE, Listing, list_files, open_unchanged
 
 EXTENSIONS = (".jpeg", ".jpg", ".png")
 # How many files are decoded in full before training on a folder that stays encoded.
 _CHECKED_FILES = 256
 _FILES_A_TASK = 8
+# Above what the largest image that is decoded takes uncompressed, 16-bit with transparency: memory stays bounded.
+_MAX_BYTES = 2**30
 
 
 class FolderImages:
-    """`EncodedImages` that are files; nothing is read before it is asked for."""
+    """`EncodedImages` that are files; nothing is read before it is asked for.
 
-    def __init__(self, paths: Sequence[str]):
-        self._paths = tuple(paths)
+    What is wrong with a file from the start is for whoever decodes it to skip. A file that has changed since it was
+    listed stops the run: skipping it would quietly give every batch after it other images.
+    """
+
+    def __init__(self, listing: Listing):
+        self._listing = listing
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._listing)
 
     def read(self, index: int) -> bytes:
-        return Path(self._paths[index]).read_bytes()
+        """All bytes of file `index`.
+
+        Raises:
+          OSError: it can't be read, or is larger than any image.
+          DataError: it is gone, or has another size than when it was listed.
+        """
+        size = int(self._listing.sizes[index])
+        if size == UNKNOWN_SIZE:
+            raise OSError(errno.ENOENT, "no file, or a link to nowhere")
+        if size > _MAX_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        with open_unchanged(self.name(index), size) as file:
+            return file.read()
 
     def name(self, index: int) -> str:
-        return self._paths[index]
+        return self._listing.path(index)
 
 
 def load_image_folder(
@@ -70,34 +91,37 @@ def load_image_folder(
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"no folder {root}" if not root.exists() else f"{root} is a file, not a folder of images")
-    train, test, classes = _find(root, test_fraction)
+    try:
+        if not root.is_dir():
+            raise DataError(f"no folder {root}" if not root.exists() else f"{root} is a file, not a folder of images")
+        train, test, classes = _find(root, test_fraction)
+    except OSError as error:
+        raise DataError(f"can't look into {error.filename or root}: {error.strerror}") from error
     skipped = SkippedFiles()
     if resident:
         assert image_size is not None
         train_examples, test_examples = (_decode(files, image_size, skipped) for files in (train, test))
-        _check_enough_read(root, len(skipped), len(train.paths) + len(test.paths))
+        _check_enough_read(root, len(skipped), len(train.listing) + len(test.listing))
         for part, examples in (("train", train_examples), ("test", test_examples)):
             if not len(examples):
                 raise DataError(f"no image for the {part} set of {root} can be decoded: {skipped.summary()}")
     else:
-        checked = _check_sample(train.paths + test.paths, skipped)
-        _check_enough_read(root, len(skipped), checked)
-        train_examples, test_examples = (Examples(FolderImages(files.paths), files.labels) for files in (train, test))
+        _check_enough_read(root, *_check_sample((train, test), skipped))
+        train_examples, test_examples = (Examples(FolderImages(files.listing), files.labels) for files in (train, test))
     num_classes = {"label": len(classes)} if classes else {}
-    return DataSet("image_folder", train_examples, train_examples, test_examples, num_classes, skipped)
+    listings = {"train": train.listing, "test": test.listing}
+    return DataSet("image_folder", train_examples, train_examples, test_examples, num_classes, skipped, listings)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """Paths in order, with the labels (or none) that go with them."""
+    """Files in order, with the labels (or none) that go with them."""
 
-    paths: list[str]
+    listing: Listing
     labels: dict[str, np.ndarray]
 
     def select(self, rows: np.ndarray) -> "_Files":
-        return _Files([self.paths[i] for i in rows], {name: values[rows] for name, values in self.labels.items()})
+        return _Files(self.listing.select(rows), {name: values[rows] for name, values in self.labels.items()})
 
 
 def _find(root: Path, test_fraction: float) -> tuple[_Files, _Files, list[str]]:
@@ -107,28 +131,29 @@ def _find(root: Path, test_fraction: float) -> tuple[_Files, _Files, list[str]]:
     # A lone `train` is a split; among other names it may well be a class, of vehicles.
     is_split = "train" in folders and (test_folder is not None or len(folders) == 1)
     train_root = root / "train" if is_split else root
-    by_class = _images_by_class(train_root)
+    by_class = _images_by_class(root, "train" if is_split else "")
     classes = sorted(by_class) if len(by_class) > 1 else []
-    train = _numbered(by_class, classes)
+    train = _numbered(root, by_class, classes)
     if not is_split or test_folder is None:
         return *_hold_out(root, train, test_fraction), classes
-    test_by_class = _images_by_class(root / test_folder)
+    test_by_class = _images_by_class(root, test_folder)
     if ("" in test_by_class) if classes else (len(test_by_class) > 1):
         labelled, unlabelled = ("train", test_folder) if classes else (test_folder, "train")
         raise DataError(f"{root / labelled} has class folders, {root / unlabelled} has not: give both the same layout")
     unknown = sorted(set(test_by_class) - set(classes)) if classes else []
     if unknown:
         raise DataError(f"{root / test_folder} has classes that {train_root} lacks: {', '.join(unknown[:5])}")
-    return train, _numbered(test_by_class, classes), classes
+    return train, _numbered(root, test_by_class, classes), classes
 
 
-def _images_by_class(folder: Path) -> dict[str, list[str]]:
-    """Class name -> sorted image paths; {"": paths} where the folder is unlabelled."""
-    own = _images(folder, sorted(entry.name for entry in folder.iterdir() if entry.is_file()))
+def _images_by_class(root: Path, part: str) -> dict[str, list[str]]:
+    """Class name -> sorted paths of images below the root; {"": paths} where the folder `part` of it is unlabelled."""
+    folder = root / part
+    own = _images(part, sorted(entry.name for entry in folder.iterdir() if entry.is_file()))
     by_class = {}
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.name.startswith("."):
-            images = list(_images_in_depth(entry))
+            images = list(_images_in_depth(root, entry))
             if images:
                 by_class[entry.name] = images
     if own and by_class:
@@ -141,27 +166,32 @@ def _images_by_class(folder: Path) -> dict[str, list[str]]:
     return by_class or {"": own}
 
 
-def _images_in_depth(folder: Path) -> Iterable[str]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
+def _images_in_depth(root: Path, folder: Path) -> Iterable[str]:
+    def refuse(error: OSError) -> None:
+        raise error  # or os.walk passes over a folder that can't be read, and its images would be missing
+
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from _images(Path(parent), sorted(names))
+        yield from _images(os.path.relpath(parent, root), sorted(names))
 
 
-def _images(folder: Path, names: Sequence[str]) -> list[str]:
-    return [str(folder / name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+def _images(folder: str, names: Sequence[str]) -> list[str]:
+    return [
+        os.path.join(folder, name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+    ]
 
 
-def _numbered(by_class: dict[str, list[str]], classes: list[str]) -> _Files:
+def _numbered(root: Path, by_class: dict[str, list[str]], classes: list[str]) -> _Files:
     if not classes:
-        return _Files([path for images in by_class.values() for path in images], {})
-    paths = [path for name in classes for path in by_class.get(name, [])]
-    labels = np.repeat(np.arange(len(classes)), [len(by_class.get(name, [])) for name in classes])
-    return _Files(paths, {"label": labels.astype(np.int32)})
+        return _Files(list_files(root, [name for images in by_class.values() for name in images]), {})
+    names = [name for label in classes for name in by_class.get(label, [])]
+    labels = np.repeat(np.arange(len(classes)), [len(by_class.get(label, [])) for label in classes])
+    return _Files(list_files(root, names), {"label": labels.astype(np.int32)})
 
 
 def _hold_out(root: Path, files: _Files, fraction: float) -> tuple[_Files, _Files]:
     """Takes the test set out of files sorted by class: every k-th, k = 1 / fraction."""
-    count = len(files.paths)
+    count = len(files.listing)
     if count < 2:
         raise DataError(f"{root} holds a single image; one to train on and one to test on are the least")
     held_out = np.zeros(count, bool)
@@ -182,31 +212,35 @@ def _evenly_spaced(count: int, chosen: int) -> np.ndarray:
 
 
 def _decode(files: _Files, size: int, skipped: SkippedFiles) -> Examples:
-    images = np.empty((len(files.paths), size, size, 3), np.uint8)
-    readable = np.zeros(len(files.paths), bool)
+    encoded = FolderImages(files.listing)
+    images = np.empty((len(encoded), size, size, 3), np.uint8)
+    readable = np.zeros(len(encoded), bool)
 
     def fill(rows: range) -> None:
         for row in rows:
-            image = _read(files.paths[row], skipped, lambda image: _central(image, size))
+            image = _read(encoded, row, skipped, lambda image: _central(image, size))
             if image is not None:
                 images[row], readable[row] = image, True
 
-    _in_threads(fill, len(files.paths))
+    _in_threads(fill, len(encoded))
     if readable.all():
         return Examples(images, files.labels)
     return Examples(images[readable], {name: values[readable] for name, values in files.labels.items()})
 
 
-def _check_sample(paths: Sequence[str], skipped: SkippedFiles) -> int:
-    """Decodes some files in full; the number of them."""
-    sample = [paths[i] for i in _evenly_spaced(len(paths), min(len(paths), _CHECKED_FILES))]
+def _check_sample(parts: Sequence[_Files], skipped: SkippedFiles) -> tuple[int, int]:
+    """Decodes some files in full: how many of them are broken, and their number."""
+    train, test = (FolderImages(part.listing) for part in parts)
+    count = len(train) + len(test)
+    chosen = _evenly_spaced(count, min(count, _CHECKED_FILES)).tolist()
+    sample = [(train, i) if i < len(train) else (test, i - len(train)) for i in chosen]
 
     def check(rows: range) -> None:
         for row in rows:
-            _read(sample[row], skipped, SourceImage.pixels)
+            _read(*sample[row], skipped, SourceImage.pixels)
 
     _in_threads(check, len(sample))
-    return len(sample)
+    return len(skipped), len(sample)
 
 
 def _central(image: SourceImage, size: int) -> np.ndarray:
@@ -214,14 +248,16 @@ def _central(image: SourceImage, size: int) -> np.ndarray:
     return image.crops(boxes, sizes, reduction=reduction_for(boxes, sizes))[0]
 
 
-def _read(path: str, skipped: SkippedFiles, decode: Callable[[SourceImage], np.ndarray]) -> np.ndarray | None:
+def _read(
+    images: FolderImages, index: int, skipped: SkippedFiles, decode: Callable[[SourceImage], np.ndarray]
+) -> np.ndarray | None:
     """`decode` of the image in a file; None, and a note of it, if there is none."""
     try:
-        return decode(SourceImage.from_bytes(Path(path).read_bytes()))
+        return decode(SourceImage.from_bytes(images.read(index)))
     except UnreadableImageError as error:
-        skipped.add(path, str(error))
+        skipped.add(images.name(index), str(error))
     except OSError as error:
-        skipped.add(path, f"unreadable: {error.strerror}")
+        skipped.add(images.name(index), f"unreadable: {error.strerror}")
     return None
 
 

@@ -82,7 +82,7 @@ def host_batches(
 
     Raises:
       ValueError: an argument is out of range.
-      DataError: no image can be decoded.
+      DataError: no image can be decoded, or a file has changed since the data set was loaded.
     """
     if placement not in HOST_PLACEMENTS:
         raise ValueError(f"placement must be one of {HOST_PLACEMENTS} for batches made on the host; got {placement!r}")

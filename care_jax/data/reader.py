@@ -16,7 +16,8 @@ import numpy as np
 from care_jax import augment
 from care_jax.augment import AugmentSpec
 from care_jax.data.decode import Box, SourceImage, UnreadableImageError
-from care_jax.data.examples import DataError, Examples, SkippedFiles
+from care_jax.data.errors import DataError
+from care_jax.data.examples import Examples, SkippedFiles
 
 _PREFETCHED_BATCHES = 2
 
@@ -41,12 +42,16 @@ class Reader:
 
         Raises:
           UnreadableImageError: the file can't be read or holds no image.
+          DataError: the file has changed since the data set was loaded; kept as the failure too.
         """
         images = self.examples.images
         if isinstance(images, np.ndarray):
             return SourceImage.from_pixels(images[index])
         try:
             data = images.read(index)
+        except DataError as error:
+            self.failure = self.failure or error
+            raise
         except OSError as error:
             raise UnreadableImageError(f"unreadable: {error.strerror or error}") from error
         return SourceImage.from_bytes(data)
@@ -62,16 +67,20 @@ class Reader:
     ) -> list[np.ndarray] | None:
         """`decode` of image `index` or, if that is unreadable, of the next in index order that isn't.
 
-        None, and a `failure`, if no image at all is readable.
+        None, and a `failure`, if no image at all is readable or the data set has changed.
         """
         for candidate in range(index, index + len(self.examples)):
             candidate %= len(self.examples)
+            if self.failure is not None:
+                return None  # nobody will use what is made of this batch
             if candidate in self._unreadable:
                 continue
             try:
                 return decode(self.open(candidate))
             except UnreadableImageError as error:
                 self.skip(candidate, error)
+            except DataError:
+                return None
         self.failure = DataError(f"no image can be decoded: {self._skipped.summary()}")
         return None
 

@@ -8,6 +8,7 @@ beside the data in one small file a split.
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from care_jax.data.examples import DataError
+from care_jax.data.errors import DataError
+from care_jax.data.files import open_unchanged
 
 # A record: length (uint64, little endian), its CRC (uint32), as many bytes of data, their CRC (uint32).
 _LENGTH = struct.Struct("<Q")
@@ -59,7 +61,7 @@ class TfrecordSource:
         file = int(np.searchsorted(self._first, index, side="right")) - 1
         start, stop = self._starts[file][index - self._first[file] :][:2].tolist()
         # Opened anew: more shards than a process may hold open are common, and the price is microseconds.
-        with open(self._paths[file], "rb", buffering=0) as opened:
+        with open_unchanged(self._paths[file], int(self._starts[file][-1])) as opened:
             data = os.pread(opened.fileno(), stop - start - _BEFORE_DATA - _AFTER_DATA, start + _BEFORE_DATA)
         return self._deserialize(data)
 
@@ -85,7 +87,7 @@ def index_tfrecords(
         labels = read_labels(TfrecordSource(paths, starts, deserialize), description)
         return {"labels": labels, "starts": np.concatenate(starts), "counts": np.asarray([len(s) for s in starts])}
 
-    index = cached(index_path, build)
+    index = cached(index_path, build, ("labels", "starts", "counts"))
     starts = np.split(index["starts"], np.cumsum(index["counts"])[:-1])
     if [int(s[-1]) for s in starts] != [os.path.getsize(path) for path in paths]:
         raise DataError(f"{index_path} does not belong to the files beside it: delete it")
@@ -122,11 +124,25 @@ class RecordImages:
         return len(self._rows)
 
     def read(self, index: int) -> bytes:
-        return self._source[int(self._rows[index])]["image"]
+        """The encoded image of row `index`.
+
+        Raises:
+          OSError: the record can't be read.
+          DataError: its file has changed since it was opened.
+        """
+        try:
+            return self._source[int(self._rows[index])]["image"]
+        except (DataError, OSError):
+            raise
+        except Exception as error:  # of whichever library takes records apart
+            raise OSError(f"damaged record ({type(error).__name__})") from error
 
     def name(self, index: int) -> str:
         row = int(self._rows[index])
-        file_name = self._source[row].get("file_name", b"")
+        try:
+            file_name = self._source[row].get("file_name", b"")
+        except Exception:  # the one who asks may be telling that the record can't be read
+            file_name = b""
         return f"{self._description} record {row} {os.fsdecode(file_name)}".rstrip()
 
 
@@ -148,13 +164,16 @@ def read_labels(source: RecordSource, description: str) -> np.ndarray:
     return labels
 
 
-def cached(path: Path, build: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays stored at `path`; built, and stored if the folder can be written to, where there are none."""
+def cached(path: Path, build: Callable[[], dict[str, np.ndarray]], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays `names` stored at `path`; built, and stored if the folder can be written to, where there are none.
+
+    Nothing in the file is ever executed: arrays of objects, which are pickled, are not read but built anew.
+    """
     try:
-        with np.load(path) as stored:
-            return dict(stored)
-    except (OSError, ValueError, zipfile.BadZipFile):
-        arrays = build()
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except (OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error):
+        arrays = build()  # there is none, or another kind of file
     partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
     try:
         np.savez(partial, **arrays)  # type: ignore[arg-type]  # its stub takes the names for options

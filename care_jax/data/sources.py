@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from care_jax.data.examples import DataError, DataSet, Examples, SkippedFiles
+from care_jax.data.errors import DataError
+from care_jax.data.examples import DataSet, Examples, SkippedFiles
+from care_jax.data.files import Listing, list_files
 from care_jax.data.records import RecordImages, RecordSource, cached, index_tfrecords, read_labels
 
 _CHUNK = 512
@@ -104,9 +106,10 @@ def load_imagenet(
     kept = list(range(len(classes))) if class_file is None else read_class_file(class_file, classes)
     with _reading("imagenet2012", builder):
         train, test = (_encoded(builder, split, kept) for split in ("train", "validation"))
+        files = {split: _shards(builder, split) for split in ("train", "validation")}
     if not len(train) or not len(test):
         raise DataError(f"imagenet2012 in {builder.data_dir} has no example of the classes in {class_file}")
-    return DataSet("imagenet2012", train, train, test, {"label": len(kept)}, SkippedFiles())
+    return DataSet("imagenet2012", train, train, test, {"label": len(kept)}, SkippedFiles(), files)
 
 
 def read_class_file(path: str | os.PathLike[str], classes: list[str]) -> list[int]:
@@ -216,6 +219,14 @@ def _chunks(tf: ModuleType, builder: Any, split: str, image_size: int | None) ->
         yield {"image": images, "label": np.asarray(chunk["label"])}
 
 
+def _shards(builder: Any, split: str) -> Listing:
+    """The files of a split; their paths tell the version too."""
+    root = os.fspath(builder.data_dir_root)
+    # A mocked data set has examples, but no splits and no files.
+    files = builder.info.splits[split].filepaths if split in builder.info.splits else []
+    return list_files(root, [os.path.relpath(file, root) for file in files])
+
+
 def _encoded(builder: Any, split: str, kept: list[int]) -> Examples:
     """The examples of the kept classes, in the order of the split, relabelled 0, 1, ... in the order of `kept`."""
     import tensorflow_datasets as tfds
@@ -226,14 +237,20 @@ def _encoded(builder: Any, split: str, kept: list[int]) -> Examples:
     source: RecordSource
     try:
         source = builder.as_data_source(split=split, decoders=decoders)
-        labels = cached(path, lambda: {"labels": read_labels(source, description)})["labels"]
+        labels = cached(path, lambda: {"labels": read_labels(source, description)}, ("labels",))["labels"]
         if len(labels) != len(source):
             raise DataError(f"{path} does not belong to the files beside it: delete it")
     except NotImplementedError:  # prepared as TFRecord
         files = [os.fspath(file) for file in builder.info.splits[split].filepaths]
         deserialize = functools.partial(builder.info.features.deserialize_example_np, decoders=decoders)
         source, labels = index_tfrecords(files, deserialize, path, description)
-    new_label = np.full(max(*kept, labels.max()) + 1, -1, np.int32)
+    num_classes = builder.info.features["label"].num_classes
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= num_classes:
+        raise DataError(
+            f"{description} has a label outside [0, {num_classes}) in {builder.data_dir}: "
+            f"delete {path}, which is made anew, and if that does not help prepare the data set again"
+        )
+    new_label = np.full(num_classes, -1, np.int32)
     new_label[kept] = np.arange(len(kept))
     rows = np.flatnonzero(new_label[labels] >= 0)
     return Examples(RecordImages(source, rows, description), {"label": new_label[labels[rows]]})

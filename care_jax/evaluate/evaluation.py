@@ -1,5 +1,6 @@
 """All measures of one encoder: what the monitor asks during training, and everything at the end."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -149,7 +150,7 @@ def _probe(experiment: Experiment, train: Embedded, test: Embedded, labelling: s
 
 def _alignment_and_uniformity(
     experiment: Experiment, embedder: Embedder, variables: Mapping[str, Any]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Of two views of the whole test set, an independent draw an image, temperature 1.
 
     alignment = -mean cosine of the two views (-1: invariant); uniformity = mean over anchors of the log of the MEAN
@@ -161,27 +162,8 @@ def _alignment_and_uniformity(
     first, second = (
         jnp.asarray(embedder(variables, dataset.test, rows, experiment.plan.invariance).embeddings) for rows in draws
     )
-    return {"alignment": float(losses.alignment(first, second)), "uniformity": mean_uniformity(first, second)}
-
-
-def mean_uniformity(z1: jax.Array, z2: jax.Array, *, block: int = 1024) -> float:
-    """`losses.uniformity(z1, z2) - log(2n - 2)`, a block of anchors at a time: memory grows with n, not n^2.
-
-    Args:
-      z1, z2: [n, d] unit rows.
-      block: anchors at once.
-    """
-    n = len(z1)
-    embeddings = jnp.concatenate([z1, z2])
-
-    @jax.jit
-    def total(anchors: jax.Array, rows: jax.Array) -> jax.Array:
-        similarity = jnp.matmul(anchors, embeddings.T, precision=jax.lax.Precision.HIGHEST)
-        others = jnp.arange(2 * n) % n != rows[:, None] % n  # neither itself nor its positive
-        return jnp.sum(jax.nn.logsumexp(similarity, axis=-1, where=others))
-
-    sums = [
-        total(embeddings[start : start + block], jnp.arange(2 * n)[start : start + block])
-        for start in range(0, 2 * n, block)
-    ]
-    return float(sum(float(value) for value in sums) / (2 * n) - np.log(2 * n - 2))
+    alignment = float(losses.alignment(first, second))
+    if len(first) < 2:  # no negatives
+        return {"alignment": alignment, "uniformity": None}
+    uniformity = float(jax.jit(losses.uniformity)(first, second))
+    return {"alignment": alignment, "uniformity": uniformity - math.log(2 * len(first) - 2)}

@@ -14,7 +14,6 @@ from PIL import Image
 from care_jax import augment, data
 from care_jax.augment import AugmentSpec
 from care_jax.data import DataError, Examples, SkippedFiles, batch_indices, pipeline
-from care_jax.data.image_folder import FolderImages
 
 RNG = np.random.default_rng(0)
 NORMALISE = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.25)}
@@ -239,16 +238,6 @@ def test_a_broken_image_is_replaced_by_the_next(encoded, placement):
         "file 4": "empty file",
         "file 69": "truncated or damaged",
     }
-
-
-def test_files_that_vanish_are_skipped(tmp_path):
-    for i in range(4):
-        smooth(10, 10).save(tmp_path / f"{i}.png")
-    images = FolderImages([str(tmp_path / f"{i}.png") for i in range(4)])
-    (tmp_path / "2.png").unlink()
-    skipped = SkippedFiles()
-    list(batches(Examples(images), "split", batch_size=4, equivariance_batch_size=0, skipped=skipped))
-    assert skipped.reasons == {str(tmp_path / "2.png"): "unreadable: No such file or directory"}
 
 
 def test_nothing_but_broken_images(encoded):

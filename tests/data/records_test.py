@@ -1,5 +1,6 @@
 """Random access to TFRecord files, and the labels that are read once."""
 
+import pickle
 import struct
 import threading
 
@@ -79,6 +80,41 @@ def test_an_unusable_index_is_built_again(files, tmp_path):
     (tmp_path / "index.npz").write_bytes(b"not an index")
     source, _ = records.index_tfrecords(files, deserialize, tmp_path / "index.npz", "test")
     assert source[5]["image"] == b"xxxxx"
+
+
+class Payload:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("kind", ["array in npz", "npy", "bare pickle"])
+def test_an_index_never_executes_code(files, tmp_path, kind):
+    index, trace = tmp_path / "index.npz", tmp_path / "trace"
+    payload = np.array([Payload(trace)] * 600, dtype=object)
+    with open(index, "wb") as file:
+        if kind == "array in npz":
+            np.savez(file, labels=payload, starts=payload, counts=payload)
+        elif kind == "npy":
+            np.save(file, payload)
+        else:
+            pickle.dump(payload, file)
+    source, labels = records.index_tfrecords(files, deserialize, index, "test")
+    assert not trace.exists()
+    assert labels.tolist() == [i % 4 for i in range(600)]  # built anew
+    assert source[5]["image"] == b"xxxxx"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x93NUMPY", b"\x80\x04."])
+def test_any_other_file_for_an_index_is_replaced(files, tmp_path, content):
+    (tmp_path / "index.npz").write_bytes(content)
+    assert len(records.index_tfrecords(files, deserialize, tmp_path / "index.npz", "test")[0]) == 600
+    np.savez(tmp_path / "index.npz", labels=np.zeros(600, np.int32))  # an index of another kind of files
+    assert len(records.index_tfrecords(files, deserialize, tmp_path / "index.npz", "test")[0]) == 600
 
 
 def test_a_folder_that_cannot_be_written_to(files, tmp_path):

@@ -1,6 +1,8 @@
 """TensorFlow Datasets: mocked ones, and a tiny ImageNet written in both formats that can be met on a disk."""
 
+import dataclasses
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 from care_jax import data
 from care_jax.augment import AugmentSpec
 from care_jax.data import DataError, sources
+from care_jax.data.files import list_files
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -118,6 +121,41 @@ def test_imagenet(root):
             assert sorted(numbers) == list(range(len(examples)))
             assert examples.labels["label"].tolist() == [i % CLASSES for i in numbers]
         assert (root / "imagenet2012" / "5.1.0" / "care_jax-train.npz").exists()
+
+
+def test_a_changed_imagenet_is_refused(root, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(root, moved)
+    (tmp_path / "classes.txt").write_text("\n".join(wordnet_ids()[:3]))
+    for classes, path in ((None, tmp_path / "all"), (tmp_path / "classes.txt", tmp_path / "some")):
+        data.check_unchanged(data.load("imagenet2012", root=root, class_file=classes), path)
+        data.check_unchanged(data.load("imagenet2012", root=moved, class_file=classes), path)
+    (tmp_path / "classes.txt").write_text("\n".join(wordnet_ids()[1:4]))
+    with pytest.raises(DataError, match=r"of its pretrain part differ|pretrain part has"):
+        data.check_unchanged(
+            data.load("imagenet2012", root=root, class_file=tmp_path / "classes.txt"), tmp_path / "some"
+        )
+    imagenet = data.load("imagenet2012", root=moved)
+    shard = next(path for path in (moved / "imagenet2012" / "5.1.0").iterdir() if "-train." in path.name)
+    with open(shard, "ab") as file:
+        file.write(b"x")
+    files = {split: list_files(moved, listing.names) for split, listing in imagenet.files.items()}
+    with pytest.raises(DataError, match=rf"1 file of another size \(imagenet2012/5.1.0/{shard.name}\)"):
+        data.check_unchanged(dataclasses.replace(imagenet, files=files), tmp_path / "all")
+
+
+@pytest.mark.parametrize("label", [-1, 1000])
+def test_labels_of_a_damaged_index(root, tmp_path, label):
+    copy = tmp_path / "imagenet2012" / "5.1.0"
+    shutil.copytree(root / "imagenet2012" / "5.1.0", copy)
+    data.load("imagenet2012", root=tmp_path)
+    index = copy / "care_jax-train.npz"
+    arrays = dict(np.load(index))
+    arrays["labels"][4] = label
+    np.savez(index, **arrays)
+    with pytest.raises(DataError, match=r"a label outside \[0, 1000\) .* delete .*care_jax-train.npz") as caught:
+        data.load("imagenet2012", root=tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_class_file(root, tmp_path):

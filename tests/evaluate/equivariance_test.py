@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from flax import linen
 
-from care_jax import losses, metrics
+from care_jax import metrics
 from care_jax.augment import NUM_UNIFORMS, AugmentSpec
 from care_jax.data import Examples, SkippedFiles
 from care_jax.evaluate.embed import Embedder
 from care_jax.evaluate.equivariance import measure_equivariance
-from care_jax.evaluate.evaluation import mean_uniformity
 from care_jax.evaluate.retrieval import hue_retrieval
 from care_jax.train import sharding
 
@@ -102,13 +101,6 @@ def test_every_example_is_embedded_once_in_order(devices, batch_size):
     colors = examples.images[:, 0, 0].astype(np.float64) / 255
     np.testing.assert_allclose(embedded.features, colors - colors.mean(axis=1, keepdims=True), atol=1e-6)
     np.testing.assert_allclose(embedded.embeddings, MeanColor().apply({}, examples.images / 255.0)[1], atol=1e-6)
-
-
-def test_uniformity_in_blocks_is_the_loss():
-    rng = np.random.default_rng(0)
-    z1, z2 = (jnp.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True)) for rows in rng.normal(size=(2, 21, 4)))
-    expected = float(losses.uniformity(z1, z2)) - np.log(40)
-    assert mean_uniformity(z1, z2, block=8) == pytest.approx(expected, rel=1e-5)
 
 
 def test_neighbours_follow_the_hue():
