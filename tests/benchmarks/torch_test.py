@@ -44,8 +44,9 @@ def test_networks_are_ours(model):
     ours = make_encoder(Case("ours", model, width=4)).backbone
     features, _ = jax.jit(lambda v, x: ours.apply(v, x, True, mutable=["batch_stats"]))(variables, images)
     with torch.no_grad():
-        expected = theirs(torch.from_numpy(images).permute(0, 3, 1, 2))
-    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
+        # In float64, because the rounding of its float32 is seven times ours here.
+        expected = theirs.double()(torch.from_numpy(images).double().permute(0, 3, 1, 2))
+    np.testing.assert_allclose(features, expected, atol=2e-4)
 
 
 def test_the_batched_augmentation_is_ours():
