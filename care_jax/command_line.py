@@ -1,12 +1,19 @@
 """What the commands share: a mistake of the user's ends with one line on standard error and exit status 2."""
 
+import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from absl import flags
+import ml_collections
+from absl import flags, logging
+
+_LONGEST = 2000  # characters of a message
+_OVERRIDE = re.compile(r"--?(no)?config\.")
+_WELL_FORMED = re.compile(r"--?(no)?config(\.\w+)+(=|$)")
 
 
 class UsageError(ValueError):
@@ -16,6 +23,10 @@ class UsageError(ValueError):
 def fail(message: str) -> NoReturn:
     """Prints one line and leaves with exit status 2."""
     line = re.sub(r"\s+", " ", message).strip()
+    # Arguments may hold bytes that are no text, which standard error need not take.
+    line = line.encode("utf-8", "backslashreplace").decode()
+    if len(line) > _LONGEST:
+        line = f"{line[:_LONGEST]}..."
     print(f"care_jax: {line}", file=sys.stderr)
     sys.exit(2)
 
@@ -39,37 +50,98 @@ def user_errors() -> Iterator[None]:
         fail(str(error))
 
 
-def parse_flags(argv: list[str], example: str) -> list[str]:
-    """absl's parser, but what ml_collections raises for a bad override becomes one line.
+def parse_flags(argv: list[str], example: str, flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """absl's parser, but whatever is wrong with the flags or the configuration file becomes one line and status 2.
 
     Args:
       argv: the command line.
       example: of the flag that must be there, for the message.
+      flag_values: the flags that are defined.
 
     Returns:
       The arguments that are not flags.
     """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # ml_collections warns of what is about to be refused
     try:
-        rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
-            # A file that could not be loaded only says so when it is looked into.
-            flags.FLAGS["config"].value.keys()
-    except (AttributeError, KeyError) as error:
-        fail(_unknown_setting(argv, str(error)))
-    except (flags.Error, OSError, TypeError, ValueError) as error:
-        fail(str(error))
+        rest = flag_values(argv)
+        config = flag_values["config"].value if "config" in flag_values else None
+        if config is not None and not isinstance(config, ml_collections.ConfigDict):
+            getattr(config, "keys", None)  # a file that could not be loaded only says so when it is looked into
+    except Exception as error:  # the configuration file is code, and can raise anything
+        fail(_told(argv, error))
+    finally:
+        logging.set_verbosity(verbosity)
     if len(rest) > 1:
         fail(f"{rest[1]!r} is not a flag; settings are given as --config.section.key=value")
-    if "config" in flags.FLAGS and flags.FLAGS["config"].value is None:
-        fail(f"--config is missing: a configuration file, {example} for instance")
+    if "config" in flag_values:
+        if config is None and not _config_file(argv):
+            fail(f"--config is missing: a configuration file, {example} for instance")
+        if not isinstance(config, ml_collections.ConfigDict):
+            fail(f"{_config_file(argv)}: get_config() gives {_kind(config)}; it must return a ConfigDict")
     return rest
+
+
+def _told(argv: list[str], error: Exception) -> str:
+    """What went wrong, where it can be put right: in the configuration file, or in a flag."""
+    file, first = _config_file(argv), _first(error)
+    reason = f"{type(first).__name__}: {first}"
+    # The text of an override may be bad syntax too, but that is raised as another kind of error.
+    line = error.lineno if isinstance(error, SyntaxError) else _line_in(file, first)
+    if line or isinstance(error, SyntaxError):
+        return f"{file}{f', line {line}' if line else ''}: {reason}"
+    if "has no attribute 'get_config'" in str(first):
+        return f"{file} has no get_config(); take a file of configs/ as a pattern"
+    if "Error whilst parsing config file" in str(error):
+        return f"--config={file}: {reason}"
+    malformed = next((word for word in argv if _OVERRIDE.match(word) and not _WELL_FORMED.match(word)), None)
+    if malformed:
+        return f"{malformed!r} is not a setting; settings are given as --config.section.key=value"
+    if isinstance(error, (AttributeError, LookupError)):
+        return _unknown_setting(argv, str(error))
+    return str(error) or reason
+
+
+def _config_file(argv: list[str]) -> str:
+    """The last file given by --config, without what it passes to get_config; empty if there is none."""
+    file = ""
+    for i, word in enumerate(argv):
+        if re.match(r"--?config(=|$)", word):
+            _, given, value = word.partition("=")
+            file = value if given else "".join(argv[i + 1 : i + 2])
+    return file.partition(":")[0]
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error that the others were raised for."""
+    while True:
+        before = error.__cause__ or error.__context__
+        if before is None:
+            return error
+        error = before
+
+
+def _line_in(file: str, error: BaseException) -> int | None:
+    """The last line of `file` that the error passed."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if _is_same(f.filename, file)]
+    return lines[-1] if lines else None
+
+
+def _is_same(one: str, other: str) -> bool:
+    return bool(other) and os.path.abspath(one) == os.path.abspath(other)
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a value of type {type(value).__name__}"
 
 
 def _unknown_setting(argv: list[str], message: str) -> str:
     """ml_collections names only the part of the key that it missed; the whole flag is easier to find."""
+    looked_up = re.search(r"Attempting to lookup: ([\w.]+)", message)
     named = re.search(r"(\w+)", message.replace("\\'", "'"))
-    key = named.group(1) if named else ""
-    flag = next((word for word in argv if key in re.split(r"[.=]", word.partition("=")[0])), key)
+    key = looked_up.group(1) if looked_up else named.group(1) if named else ""
+    words = (word for word in argv if _OVERRIDE.match(word))
+    flag = next((word for word in words if f".{key}." in f".{word.partition('=')[0]}."), key)
     hint = re.search(r"Did you mean \"(\w+)\"", message)
     return f"{flag}: {key!r} is not a setting" + (
         f"; did you mean {hint.group(1)!r}?" if hint else "; configs/base.py lists them all"

@@ -5,7 +5,7 @@ Imports nothing of care_jax: the names a setting may take are handed in by the r
 
 import json
 import math
-import numbers
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,11 @@ class ConfigError(ValueError):
     """A setting that can't be used: the message names it, its value, and what to do."""
 
 
+# What an int32 holds, as counts do on a device; and what a JAX seed may be.
+_MAX_COUNT, _MAX_SEED = 2**31 - 1, 2**63 - 1
+_SHOWN = 100  # characters of a value in a message
+
+
 def _at_least(low: float) -> tuple[str, Any]:
     return f"must be at least {low:g}", lambda value: value >= low
 
@@ -24,12 +29,13 @@ def _at_least(low: float) -> tuple[str, Any]:
 _POSITIVE = ("must be above 0", lambda value: value > 0)
 _SHARE = ("must be above 0 and below 1", lambda value: 0 < value < 1)
 _FRACTION = ("must be above 0 and at most 1", lambda value: 0 < value <= 1)
+_SEED = (f"must be at least 0 and at most {_MAX_SEED}", lambda value: 0 <= value <= _MAX_SEED)
 _ANY = ("", lambda value: True)
 
 # Setting -> (its type, what it must satisfy and the test). Strings with a fixed choice are in `choices` of `validate`;
 # the ranges of an augmentation are checked by AugmentSpec itself.
 _SETTINGS: dict[str, tuple[type | tuple[type, int | None], tuple[str, Any]]] = {
-    "seed": (int, _at_least(0)),
+    "seed": (int, _SEED),
     "data.name": (str, _ANY),
     "data.root": (str, _ANY),
     "data.image_size": (int, _at_least(8)),
@@ -65,13 +71,15 @@ _SETTINGS: dict[str, tuple[type | tuple[type, int | None], tuple[str, Any]]] = {
     "optimizer.step_epochs": ((float, None), _POSITIVE),
     "optimizer.step_factor": (float, _FRACTION),
     "train.batch_size": (int, _at_least(2)),
+    "train.micro_batches": (int, _at_least(1)),
+    "train.steps_per_call": (int, _at_least(1)),
     "train.epochs": (float, _POSITIVE),
     "train.num_steps": (int, _at_least(0)),
     "train.log_every": (int, _at_least(1)),
     "train.evaluate_every_epochs": (float, _at_least(0)),
     "train.checkpoint_every_epochs": (float, _at_least(0)),
     "train.keep_last": (int, _at_least(1)),
-    "evaluate.seed": (int, _at_least(0)),
+    "evaluate.seed": (int, _SEED),
     "evaluate.batch_size": (int, _at_least(1)),
     "evaluate.center_fraction": (float, _FRACTION),
     "evaluate.knn_k": (int, _at_least(1)),
@@ -88,7 +96,30 @@ _SETTINGS: dict[str, tuple[type | tuple[type, int | None], tuple[str, Any]]] = {
     "evaluate.probe.step_epochs": ((float, None), _POSITIVE),
     "evaluate.probe.step_factor": (float, _FRACTION),
 }
-_BRANCHES = ("augment.invariance", "augment.equivariance")
+_BRANCH_SETTINGS: dict[str, type | tuple[type, int]] = {
+    "crop": str,
+    "crop_scale": (float, 2),
+    "crop_ratio": (float, 2),
+    "center_fraction": float,
+    "antialias": bool,
+    "flip_probability": float,
+    "jitter_probability": float,
+    "brightness": float,
+    "contrast": float,
+    "saturation": float,
+    "hue": float,
+    "grayscale_probability": float,
+    "blur_probability": float,
+    "blur_kernel_size": int,
+    "blur_sigma": (float, 2),
+    "solarize_probability": float,
+    "solarize_threshold": float,
+    "rotation_degrees": float,
+    "translation": float,
+}
+for _branch in ("augment.invariance", "augment.equivariance"):
+    _SETTINGS |= {f"{_branch}.{_name}": (_kind, _ANY) for _name, _kind in _BRANCH_SETTINGS.items()}
+_SECTIONS = {name.rpartition(".")[0] for name in _SETTINGS} - {""}
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -112,17 +143,27 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
     Raises:
       ConfigError: one line: the setting, its value, what to do.
     """
-    found = leaves(config)
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise ConfigError(f"the configuration is {_shown(config)}; give a ConfigDict, as configs/base.py does")
+    try:
+        found = leaves(config)
+    except ml_collections.config_dict.RequiredValueError as error:
+        raise ConfigError(f"config has a setting without a value: {_shown(error)}") from error
     for name in found:
-        if name not in _SETTINGS and not name.startswith(_BRANCHES):
-            raise ConfigError(f"config.{name} is not a setting; configs/base.py lists them all")
-    for name, (kind, condition) in _SETTINGS.items():
+        if name in _SECTIONS:
+            raise ConfigError(f"config.{name} is {_shown(found[name])}; it is a section, see configs/base.py")
+        if name not in _SETTINGS:
+            raise ConfigError(f"config.{_printable(name)} is not a setting; configs/base.py lists them all")
+    for name in _SETTINGS:
         if name not in found:
             raise ConfigError(f"config.{name} is missing; start from configs/base.py, which has them all")
+    for section in sorted(_SECTIONS):
+        _check_section(config, section)
+    for name, (kind, condition) in _SETTINGS.items():
         _check(name, found[name], kind, condition)
     for name, allowed in choices.items():
         if found[name] not in allowed:
-            raise ConfigError(f"config.{name} is {found[name]!r}; choose one of {', '.join(allowed)}")
+            raise ConfigError(f"config.{name} is {_shown(found[name])}; choose one of {', '.join(allowed)}")
     batch_size = config.train.batch_size
     part = config.equivariance.batch_size
     if part > batch_size:
@@ -141,27 +182,59 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
         raise ConfigError("config.data.stored_size is for images kept on the device, not for augment.placement=split")
 
 
+def _check_section(config: ml_collections.ConfigDict, section: str) -> None:
+    """Refuses a plain dictionary, whose settings could not be read as attributes."""
+    value: Any = config
+    for name in section.split("."):
+        value = value[name]
+        if not isinstance(value, ml_collections.ConfigDict):
+            raise ConfigError(f"config.{section} is a {type(value).__name__}; make it a ConfigDict")
+
+
 def _check(name: str, value: Any, kind: Any, condition: tuple[str, Any]) -> None:
     text, holds = condition
     if isinstance(kind, tuple):
         element, length = kind
         if not isinstance(value, (tuple, list)) or (length is not None and len(value) != length):
             wanted = f"{length} numbers" if length else "numbers"
-            raise ConfigError(f"config.{name} is {value!r}; give a tuple of {wanted}")
+            raise ConfigError(f"config.{name} is {_shown(value)}; give a tuple of {wanted}")
         for part in value:
             _check(name, part, element, condition)
         return
+    # NumPy's numbers won't do: most are none of Python's, and the configuration is kept as JSON.
     if kind is float:
-        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+        fits = isinstance(value, (float, int)) and not isinstance(value, bool) and _is_finite(value)
     elif kind is int:
         fits = isinstance(value, int) and not isinstance(value, bool)
     else:
         fits = isinstance(value, kind)
     if not fits:
         wanted = {float: "a finite number", int: "a whole number", bool: "True or False", str: "a string"}[kind]
-        raise ConfigError(f"config.{name} is {value!r}; give {wanted}")
+        raise ConfigError(f"config.{name} is {_shown(value)}; give {wanted}")
     if not holds(value):
-        raise ConfigError(f"config.{name} is {value!r}; it {text}")
+        raise ConfigError(f"config.{name} is {_shown(value)}; it {text}")
+    if kind is int and condition is not _SEED and value > _MAX_COUNT:
+        raise ConfigError(f"config.{name} is {_shown(value)}; it must be at most {_MAX_COUNT}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
+
+
+def _shown(value: Any) -> str:
+    """A value of whatever kind, as part of one line."""
+    try:
+        text = _printable(repr(value))
+    except Exception:  # repr is the value's own code; and Python writes out no int of more than 4,300 digits
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _printable(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -185,6 +258,9 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
     """
     path = workdir / "config.json"
     try:
-        return ml_collections.ConfigDict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
+        settings = json.loads(path.read_text())
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no settings")
+        return ml_collections.ConfigDict(settings)
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} can't be read ({error}); --workdir must be the folder of a run") from error

@@ -1,0 +1,209 @@
+"""Values of every wrong type in every place of the configuration: accepted or refused in one line, nothing else."""
+
+import fractions
+import importlib
+import json
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ml_collections import config_dict
+
+from care_jax import build
+from care_jax.config import ConfigError, leaves, read_config, validate
+from care_jax.train import sharding
+
+BASES = {name: importlib.import_module(f"configs.{name}").get_config for name in ("base", "digits")}
+LEAVES = sorted(leaves(BASES["base"]()))
+SECTIONS = sorted({name.rpartition(".")[0] for name in LEAVES} - {""})
+MESH = sharding.make_mesh(jax.devices()[:1])
+
+
+class Hostile:
+    """Even to show it fails."""
+
+    def __repr__(self):
+        raise RuntimeError("no\nrepr")
+
+
+# One of every kind for all places; what random values rarely hit.
+ODD = [
+    None,
+    *(True, "", "32", "a\nb\u2028c", "\udcff", b"32", 0, -1, -(10**30), 2**31, 2**63, 10**400, 10**5000),
+    *(0.0, -0.5, 0.5, 1e308, float("nan"), float("inf"), -float("inf"), 2j, fractions.Fraction(1, 3)),
+    *((), (1,), (0.5, 0.5), (1, 2, 3), [0.1, 0.2, 0.3], ("a", None, 0.5), [[1], [2]], ((),), (float("nan"),) * 3),
+    *((True, True, True), {1, 2}, {}, {"a": 1}, {"a": {"b": [None]}}, {"line\nbreak": 1}, range(3), object, object()),
+    *(np.float32(0.5), np.float64(0.5), np.int64(3), np.bool_(True), np.str_("adam"), np.array(3), np.zeros((30, 30))),
+    *(np.zeros(3), np.zeros(0), np.array(["a"]), Hostile(), lambda: 0, ...),
+    ml_collections.ConfigDict(),
+    ml_collections.ConfigDict({"a": 1}),
+    config_dict.placeholder(int),
+    config_dict.placeholder(int, required=True),
+]
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.binary(max_size=3),
+    st.complex_numbers(),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.tuples(inner, inner),
+        st.tuples(inner, inner, inner),
+        st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    ),
+    max_leaves=6,
+)
+
+
+def parent(config, name):
+    """The section that a setting is in, and its own name."""
+    section, _, key = name.rpartition(".")
+    for part in filter(None, section.split(".")):
+        config = config[part]
+    return config, key
+
+
+def put(config, name, value):
+    """Whatever ml_collections itself would refuse, too: a configuration file may make its own tree."""
+    section, key = parent(config, name)
+    object.__getattribute__(section, "_fields")[key] = value  # behind its type checks
+
+
+def outcome(config):
+    """None where it is accepted, else the line; anything else is raised."""
+    try:
+        build.check(config, MESH)
+    except ConfigError as error:
+        message = str(error)
+        assert len(message.splitlines()) == 1, message
+        assert len(message) < 600, message
+        assert "config" in message, message
+        return message
+    json.dumps(config.to_dict())  # as a run keeps it
+    hash(build.augment_spec(config, "invariance"))
+    return None
+
+
+def names(message, name):
+    """Whether a message is about a setting or the section that it is in."""
+    section, _, key = name.rpartition(".")
+    # AugmentSpec tells its own ranges: "config.augment.invariance: AugmentSpec.hue must be ..."
+    return f"config.{name}" in message or (f"config.{section}: AugmentSpec" in message and key in message)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_as_written_it_is_accepted(base):
+    assert outcome(BASES[base]()) is None
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_odd_values_in_every_leaf(name):
+    refused = 0
+    config = BASES["digits"]()
+    for value in ODD:
+        put(config, name, value)
+        message = outcome(config)
+        refused += message is not None
+        if message is not None and not isinstance(value, config_dict.FieldReference):
+            # A number in its range may still not fit to another setting, which the message then names first.
+            assert names(message, name) or isinstance(value, (int, float)), (value, message)
+    assert refused > len(ODD) / 2
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_something_else_in_a_sections_place(section):
+    for value in ODD:
+        config = BASES["digits"]()
+        put(config, section, value)
+        message = outcome(config)
+        assert message is not None, value
+        if not isinstance(value, config_dict.FieldReference):
+            assert f"config.{section}" in message, (value, message)
+
+
+@pytest.mark.parametrize("name", [*SECTIONS, *LEAVES])
+def test_what_is_missing_is_named(name):
+    config = BASES["base"]()
+    section, key = parent(config, name)
+    del section[key]
+    message = outcome(config)
+    assert message is not None
+    assert f"config.{name}" in message
+    assert "is missing" in message
+
+
+def test_a_plain_dictionary_is_no_section():
+    config = BASES["base"]()
+    put(config, "train", config.train.to_dict())
+    assert "config.train is a dict; make it a ConfigDict" in outcome(config)
+
+
+@pytest.mark.parametrize("key", ["more", "line\nbreak", "", "\udcff", "train "])
+def test_what_is_no_setting_is_named(key):
+    for section in ("", *SECTIONS):
+        config = BASES["base"]()
+        put(config, f"{section}.{key}" if section else key, 3)
+        message = outcome(config)
+        assert "is not a setting" in message
+        assert f"config.{section}" in message
+
+
+@pytest.mark.parametrize("value", [v for v in ODD if not isinstance(v, ml_collections.ConfigDict)], ids=lambda v: "")
+def test_something_else_for_the_configuration(value):
+    with pytest.raises(ConfigError, match=r"^the configuration is"):
+        validate(value, {})
+
+
+# No example database: a run of the tests leaves nothing in the folder.
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_values_in_any_places(data):
+    config = BASES[data.draw(st.sampled_from(sorted(BASES)))]()
+    for name in data.draw(st.lists(st.sampled_from(LEAVES), min_size=1, max_size=3, unique=True)):
+        put(config, name, data.draw(VALUES))
+    outcome(config)
+
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(LEAVES), st.data())
+def test_any_value_of_the_right_type(name, data):
+    """Which goes through the ranges, and through how settings fit together."""
+    config = BASES["digits"]()
+    kind = type(leaves(config)[name])
+    number = st.floats() | st.integers()
+    kinds = {
+        int: st.integers(),
+        float: number,
+        bool: st.booleans(),
+        str: st.text(),
+        tuple: st.lists(number, max_size=3),
+    }
+    put(config, name, data.draw(kinds[kind]))
+    outcome(config)
+
+
+def test_numbers_that_no_device_could_count():
+    for name, value in (("train.batch_size", 2**31), ("seed", 2**63), ("evaluate.seed", 2**63)):
+        config = BASES["digits"]()
+        put(config, name, value)
+        assert f"config.{name} is {value}" in outcome(config)
+    config = BASES["digits"]()
+    config.seed = 2**63 - 1
+    assert outcome(config) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"3", b"null", b"{", b"\xff", b'{"a.b": 1}', b"[" * 100_000])
+def test_a_damaged_record_of_the_configuration(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ConfigError, match="must be the folder of a run") as caught:
+        read_config(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
