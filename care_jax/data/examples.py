@@ -45,12 +45,7 @@ class Examples:
         if isinstance(self.images, np.ndarray):
             _check_images(self.images)
         for name, values in self.labels.items():
-            if not isinstance(values, np.ndarray) or values.ndim != 1 or len(values) != len(self):
-                shape = np.shape(values)
-                raise DataError(f"labels {name!r} must be int32 [{len(self)}], one an image; got shape {list(shape)}")
-            if values.dtype != np.int32:
-                first = f", {name!r}[0] is {values[0]!r}" if len(values) else ""
-                raise DataError(f"labels {name!r} must be int32 [{len(self)}]; got {values.dtype}{first}")
+            _check_labels(name, values, len(self))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -147,6 +142,17 @@ class DataSet:
             lacking = self.num_classes.keys() - examples.labels.keys()
             if lacking and part != "pretrain":  # which no probe is fitted on
                 raise DataError(f"the {part} part of {self.name} has no labels {min(lacking)!r}")
+
+
+def _check_labels(name: str, values: np.ndarray, count: int) -> None:
+    """Raises a DataError unless they are int32 [count]."""
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"labels {name!r} must be an int32 array [{count}]; got {type(values).__name__}")
+    if values.shape != (count,):
+        raise DataError(f"labels {name!r} must be int32 [{count}], one an image; got shape {list(values.shape)}")
+    if values.dtype != np.int32:
+        first = f", {name!r}[0] is {values[0]}" if count else ""
+        raise DataError(f"labels {name!r} must be int32 [{count}]; got {values.dtype}{first}")
 
 
 def _check_images(images: np.ndarray) -> None:
