@@ -1,6 +1,7 @@
 """From a configuration to the pieces it describes; every mistake in it is found here, before any work starts."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from care_jax.data import DataSet
 from care_jax.train import optim, sharding
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
-from care_jax.train.views import PLACEMENTS, Batch, ViewPlan
+from care_jax.train.views import BATCH_AXES, PLACEMENTS, Batch, ViewPlan
 
 BACKBONES: dict[str, Callable[..., models.ResNet]] = {
     # One block a stage: for small images on a laptop.
@@ -78,10 +79,11 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     validate(config, CHOICES)
     for branch in ("invariance", "equivariance"):
         augment_spec(config, branch)
+    parts = config.train.micro_batches
     try:
-        sharding.check_divides(mesh, "config.train.batch_size", config.train.batch_size)
+        sharding.check_divides(mesh, "config.train.batch_size", config.train.batch_size, parts)
         if config.equivariance.weight and config.equivariance.batch_size:
-            sharding.check_divides(mesh, "config.equivariance.batch_size", config.equivariance.batch_size)
+            sharding.check_divides(mesh, "config.equivariance.batch_size", config.equivariance.batch_size, parts)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if config.augment.placement == "device" and config.data.name == "imagenet2012":
@@ -233,25 +235,48 @@ def make_step(experiment: Experiment) -> TrainStep:
         placement=config.augment.placement,
         mesh=experiment.mesh,
         remat=config.model.remat,
+        micro_batches=config.train.micro_batches,
     )
 
 
 def make_batches(experiment: Experiment, start_step: int) -> Iterator[Batch]:
-    """Batches of steps `start_step`, `start_step + 1`, ... to the end of the run, on the devices.
+    """The batch of each step from `start_step` to the end of the run, on the devices."""
+    counts = itertools.repeat(1, experiment.num_steps - start_step)
+    for batches in make_stacked_batches(experiment, start_step, counts):
+        yield {name: x[0] if name in BATCH_AXES else x for name, x in batches.items()}
+
+
+def make_stacked_batches(experiment: Experiment, start_step: int, counts: Iterable[int]) -> Iterator[Batch]:
+    """The same, several at once: arrays of `count` batches stacked along a new first axis, for each of `counts`.
 
     Each process reads its own rows alone.
     """
-    config, mesh, plan = experiment.config, experiment.mesh, experiment.plan
-    pretrain = experiment.dataset.pretrain
+    mesh = experiment.mesh
+    resident = {}
+    if experiment.config.augment.placement == "device":
+        resident["images"] = data.put_resident(experiment.dataset.pretrain, sharding.replicated(mesh))
+    host_batches = _host_batches(experiment, start_step)
+    for count in counts:
+        batches = list(itertools.islice(host_batches, count))
+        yield resident | {
+            name: sharding.from_process(
+                sharding.along_axis(mesh, 1 + BATCH_AXES[name]),
+                # Most calls make one step: nothing is copied then.
+                np.stack([batch[name] for batch in batches]) if count > 1 else np.asarray(batches[0][name])[None],
+            )
+            for name in batches[0]
+        }
+
+
+def _host_batches(experiment: Experiment, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """This process's rows of each step's batch, but the resident images."""
+    config, plan, pretrain = experiment.config, experiment.plan, experiment.dataset.pretrain
     if config.augment.placement == "device":
-        images = data.put_resident(pretrain, sharding.replicated(mesh))
-        rows = sharding.along_axis(mesh, 0)
-        share = _process_rows(plan.batch_size)
         for step in range(start_step, experiment.num_steps):
             indices = data.batch_indices(plan.seed, step, num_examples=len(pretrain), batch_size=plan.batch_size)
-            yield {"images": images, "indices": sharding.from_process(rows, indices[share])}
+            yield {"indices": np.split(indices, jax.process_count())[jax.process_index()]}
         return
-    host_batches = data.host_batches(
+    yield from data.host_batches(
         pretrain,
         placement=config.augment.placement,
         invariance_spec=plan.invariance,
@@ -268,14 +293,3 @@ def make_batches(experiment: Experiment, start_step: int) -> Iterator[Batch]:
         num_threads=config.augment.num_threads or None,
         skipped=experiment.dataset.skipped,
     )
-    axis = {"views": 1, "shared_views": 1, "crops": 1, "centers": 0}
-    for batch in host_batches:
-        yield {
-            name: sharding.from_process(sharding.along_axis(mesh, axis[name]), np.asarray(rows))
-            for name, rows in batch.items()
-        }
-
-
-def _process_rows(batch_size: int) -> slice:
-    share = batch_size // jax.process_count()
-    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)

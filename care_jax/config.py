@@ -19,6 +19,7 @@ class ConfigError(ValueError):
 
 # What an int32 holds, as counts do on a device; and what a JAX seed may be.
 _MAX_COUNT, _MAX_SEED = 2**31 - 1, 2**63 - 1
+_MAX_EPOCHS = 1e6  # far from where their number of steps would overflow, and beyond every run
 _SHOWN = 100  # characters of a value in a message
 
 
@@ -30,6 +31,8 @@ _POSITIVE = ("must be above 0", lambda value: value > 0)
 _SHARE = ("must be above 0 and below 1", lambda value: 0 < value < 1)
 _FRACTION = ("must be above 0 and at most 1", lambda value: 0 < value <= 1)
 _SEED = (f"must be at least 0 and at most {_MAX_SEED}", lambda value: 0 <= value <= _MAX_SEED)
+_EPOCHS = (f"must be above 0 and at most {_MAX_EPOCHS:g}", lambda value: 0 < value <= _MAX_EPOCHS)
+_EPOCHS_OR_NONE = (f"must be at least 0 and at most {_MAX_EPOCHS:g}", lambda value: 0 <= value <= _MAX_EPOCHS)
 _ANY = ("", lambda value: True)
 
 # Setting -> (its type, what it must satisfy and the test). Strings with a fixed choice are in `choices` of `validate`;
@@ -67,17 +70,17 @@ _SETTINGS: dict[str, tuple[type | tuple[type, int | None], tuple[str, Any]]] = {
     "optimizer.weight_decay": (float, _at_least(0)),
     "optimizer.decay": (str, _ANY),
     "optimizer.schedule": (str, _ANY),
-    "optimizer.warmup_epochs": (float, _at_least(0)),
-    "optimizer.step_epochs": ((float, None), _POSITIVE),
+    "optimizer.warmup_epochs": (float, _EPOCHS_OR_NONE),
+    "optimizer.step_epochs": ((float, None), _EPOCHS),
     "optimizer.step_factor": (float, _FRACTION),
     "train.batch_size": (int, _at_least(2)),
     "train.micro_batches": (int, _at_least(1)),
     "train.steps_per_call": (int, _at_least(1)),
-    "train.epochs": (float, _POSITIVE),
+    "train.epochs": (float, _EPOCHS),
     "train.num_steps": (int, _at_least(0)),
     "train.log_every": (int, _at_least(1)),
-    "train.evaluate_every_epochs": (float, _at_least(0)),
-    "train.checkpoint_every_epochs": (float, _at_least(0)),
+    "train.evaluate_every_epochs": (float, _EPOCHS_OR_NONE),
+    "train.checkpoint_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.keep_last": (int, _at_least(1)),
     "evaluate.seed": (int, _SEED),
     "evaluate.batch_size": (int, _at_least(1)),
@@ -86,14 +89,14 @@ _SETTINGS: dict[str, tuple[type | tuple[type, int | None], tuple[str, Any]]] = {
     "evaluate.knn_temperature": (float, _POSITIVE),
     "evaluate.num_augmentations": (int, _at_least(1)),
     "evaluate.probe.num_seeds": (int, _at_least(1)),
-    "evaluate.probe.epochs": (int, _at_least(1)),
+    "evaluate.probe.epochs": (int, _EPOCHS),
     "evaluate.probe.batch_size": (int, _at_least(1)),
     "evaluate.probe.optimizer": (str, _ANY),
     "evaluate.probe.learning_rate": (float, _POSITIVE),
     "evaluate.probe.momentum": (float, ("must be at least 0 and below 1", lambda value: 0 <= value < 1)),
     "evaluate.probe.weight_decay": (float, _at_least(0)),
     "evaluate.probe.schedule": (str, _ANY),
-    "evaluate.probe.step_epochs": ((float, None), _POSITIVE),
+    "evaluate.probe.step_epochs": ((float, None), _EPOCHS),
     "evaluate.probe.step_factor": (float, _FRACTION),
 }
 _BRANCH_SETTINGS: dict[str, type | tuple[type, int]] = {
@@ -117,9 +120,12 @@ _BRANCH_SETTINGS: dict[str, type | tuple[type, int]] = {
     "rotation_degrees": float,
     "translation": float,
 }
-for _branch in ("augment.invariance", "augment.equivariance"):
-    _SETTINGS |= {f"{_branch}.{_name}": (_kind, _ANY) for _name, _kind in _BRANCH_SETTINGS.items()}
-_SECTIONS = {name.rpartition(".")[0] for name in _SETTINGS} - {""}
+_RULES = _SETTINGS | {
+    f"augment.{branch}.{name}": (kind, _ANY)
+    for branch in ("invariance", "equivariance")
+    for name, kind in _BRANCH_SETTINGS.items()
+}
+_SECTIONS = {name.rpartition(".")[0] for name in _RULES} - {""}
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -152,14 +158,14 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
     for name in found:
         if name in _SECTIONS:
             raise ConfigError(f"config.{name} is {_shown(found[name])}; it is a section, see configs/base.py")
-        if name not in _SETTINGS:
+        if name not in _RULES:
             raise ConfigError(f"config.{_printable(name)} is not a setting; configs/base.py lists them all")
-    for name in _SETTINGS:
+    for name in _RULES:
         if name not in found:
             raise ConfigError(f"config.{name} is missing; start from configs/base.py, which has them all")
     for section in sorted(_SECTIONS):
         _check_section(config, section)
-    for name, (kind, condition) in _SETTINGS.items():
+    for name, (kind, condition) in _RULES.items():
         _check(name, found[name], kind, condition)
     for name, allowed in choices.items():
         if found[name] not in allowed:

@@ -20,6 +20,7 @@ from care_jax.train import loop, sharding
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.state import TrainState
+from care_jax.train.step import repeat
 
 # Settings that may change when a run goes on: they move neither its parameters nor what its numbers mean.
 _FREE = ("config.train.log_every", "config.train.keep_last", "config.augment.num_threads", "config.data.root")
@@ -69,22 +70,24 @@ def train(experiment: Experiment, workdir: Path) -> loop.Outcome:
             say(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
         start = int(state.step)
         _describe(experiment)
-        # A second trace would mean a second compilation: a shape or type that changes from step to step. chex counts by
-        # the function's name, for the whole process; an earlier run's count is not this one's.
-        chex.clear_trace_counter()
-        step_fn = jax.jit(chex.assert_max_traces(build.make_step(experiment), n=1), donate_argnums=0)
         schedule = loop.Schedule(
             num_steps=experiment.num_steps,
             log_every=config.train.log_every,
             evaluate_every=_steps(experiment, config.train.evaluate_every_epochs),
             checkpoint_every=_steps(experiment, config.train.checkpoint_every_epochs),
             batch_size=config.train.batch_size,
+            steps_per_call=config.train.steps_per_call,
         )
+        # One more trace would mean one more compilation: a shape or type that changes from step to step. chex counts by
+        # the function's name, for the whole process; an earlier run's count is not this one's.
+        chex.clear_trace_counter()
+        traces = 1 if schedule.steps_per_call == 1 else 2  # single steps lead up to a save
+        step_fn = jax.jit(chex.assert_max_traces(repeat(build.make_step(experiment)), n=traces), donate_argnums=0)
         with MetricWriter(workdir, start_step=start) as writer:
             return loop.run(
                 state,
                 step_fn,
-                build.make_batches(experiment, start),
+                build.make_stacked_batches(experiment, start, schedule.counts(start)),
                 schedule=schedule,
                 checkpoints=checkpoints,
                 writer=writer,

@@ -91,6 +91,10 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 256  # images a step, over all devices
+    # Parts that the batch is embedded in, one after the other: memory for one at a time, one more forward pass, and the
+    # same loss over all of the batch. Batch norm sees each part by itself.
+    train.micro_batches = 1
+    train.steps_per_call = 1  # steps that the device makes in one call; more hides what a call costs the host
     train.epochs = 400.0
     train.num_steps = 0  # steps instead of epochs; 0: from epochs
     train.log_every = 50  # steps

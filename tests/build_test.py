@@ -59,7 +59,9 @@ def test_config_builds_its_model_and_traces_its_step(name):
     )
     assert {"loss", "info_nce", "equivariance"} <= metrics.keys()
     views, shared = jax.eval_shape(
-        lambda step, batch: VIEWS[config.augment.placement](experiment.plan, batch, step), jnp.int32(0), structs
+        lambda step, batch: VIEWS[config.augment.placement](experiment.plan, batch, experiment.plan.uniforms(step)),
+        jnp.int32(0),
+        structs,
     )
     size = config.data.image_size
     assert views.shape == (2, config.train.batch_size, size, size, 3)

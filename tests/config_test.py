@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ml_collections import config_dict
 
 from care_jax import build
-from care_jax.config import ConfigError, leaves, read_config, validate
+from care_jax.config import _RULES, ConfigError, leaves, read_config, validate
 from care_jax.train import sharding
 
 BASES = {name: importlib.import_module(f"configs.{name}").get_config for name in ("base", "digits")}
@@ -105,6 +105,10 @@ def test_as_written_it_is_accepted(base):
     assert outcome(BASES[base]()) is None
 
 
+def test_every_setting_has_a_rule():
+    assert set(LEAVES) == set(_RULES)
+
+
 @pytest.mark.parametrize("name", LEAVES)
 def test_odd_values_in_every_leaf(name):
     refused = 0
@@ -192,7 +196,9 @@ def test_any_value_of_the_right_type(name, data):
 
 
 def test_numbers_that_no_device_could_count():
-    for name, value in (("train.batch_size", 2**31), ("seed", 2**63), ("evaluate.seed", 2**63)):
+    beyond = [("train.batch_size", 2**31), ("seed", 2**63), ("evaluate.seed", 2**63)]
+    beyond += [(name, 1e7) for name in LEAVES if "epochs" in name and "step" not in name and "probe" not in name]
+    for name, value in beyond:
         config = BASES["digits"]()
         put(config, name, value)
         assert f"config.{name} is {value}" in outcome(config)

@@ -35,6 +35,7 @@ class Schedule(NamedTuple):
       evaluate_every: calls of the evaluators.
       checkpoint_every: saves.
       batch_size: images a step, for the speed.
+      steps_per_call: steps that the device makes in one call, where nothing falls due between them.
     """
 
     num_steps: int
@@ -42,10 +43,23 @@ class Schedule(NamedTuple):
     evaluate_every: int
     checkpoint_every: int
     batch_size: int
+    steps_per_call: int = 1
 
-    def due(self, every: int, step: int) -> bool:
-        """Whether something that happens `every` steps happens after `step` updates."""
-        return step == self.num_steps or (every > 0 and step % every == 0)
+    def due(self, every: int, step: int, count: int = 1) -> bool:
+        """Whether something that happens `every` steps happens in the last `count` of `step` updates."""
+        return step == self.num_steps or (every > 0 and step // every > (step - count) // every)
+
+    def counts(self, step: int) -> Iterator[int]:
+        """Steps of each call after `step` updates: `steps_per_call`, or single ones up to the next save or evaluation.
+
+        A function of the step alone, so that a resumed run makes the calls that it would have made.
+        """
+        everies = [every for every in (self.evaluate_every, self.checkpoint_every) if every > 0]
+        while step < self.num_steps:
+            end = min([self.num_steps, *((step // every + 1) * every for every in everies)])
+            count = self.steps_per_call if step + self.steps_per_call <= end else 1
+            yield count
+            step += count
 
 
 class Outcome(NamedTuple):
@@ -74,6 +88,7 @@ class _Meter:
         self._start = time.perf_counter()
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Metrics [k] of the k steps up to `step`."""
         self._pending.append((step, metrics))
 
     def restart_clock(self) -> None:
@@ -87,22 +102,25 @@ class _Meter:
         if not ready:
             return
         self._pending = self._pending[len(ready) :]
-        rows = jax.device_get([metrics for _, metrics in ready])
+        calls = jax.device_get([metrics for _, metrics in ready])
         now = time.perf_counter()
-        for (step, _), row in zip(ready, rows, strict=True):
+        numbers = {name: np.concatenate([call[name] for call in calls]) for name in calls[0]}
+        last = ready[-1][0]
+        for step in range(last - len(numbers["loss"]) + 1, last + 1):
+            row = {name: values[step - last - 1] for name, values in numbers.items()}
             bad = [f"{name} is {float(value)}" for name, value in row.items() if not math.isfinite(value)]
             if bad:
                 raise NonFiniteLossError(
                     f"step {step} is not finite: {', '.join(bad)}; the last good checkpoint is kept. "
                     "Try a smaller optimizer.learning_rate or equivariance.weight, or model.dtype=float32"
                 )
-        numbers = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        means = {name: float(np.mean(values)) for name, values in numbers.items()}
         elapsed = max(now - self._start, 1e-9)
-        numbers["images_per_second"] = len(ready) * self._schedule.batch_size / elapsed
-        numbers["data_wait_share"] = min(self.waited / elapsed, 1.0)
+        means["images_per_second"] = len(numbers["loss"]) * self._schedule.batch_size / elapsed
+        means["data_wait_share"] = min(self.waited / elapsed, 1.0)
         self.restart_clock()
-        self._writer.write(ready[-1][0], numbers)
-        self._bar.show(ready[-1][0], numbers)
+        self._writer.write(last, means)
+        self._bar.show(last, means)
 
 
 class _Progress:
@@ -170,8 +188,8 @@ def run(
 
     Args:
       state: where to start; its buffers are given up to the step.
-      step_fn: jitted, with the state donated.
-      batches: of the state's step and those after it.
+      step_fn: `step.repeat` of a step, jitted, with the state donated.
+      batches: of the state's step and those after it, stacked as `schedule.counts` says.
       schedule: when things are due.
       checkpoints: where to save.
       writer: where to log.
@@ -196,16 +214,18 @@ def run(
 
     try:
         with stop_on_sigterm() as stop:
-            while step < schedule.num_steps and not stop.is_set():
+            for count in schedule.counts(step):
+                if stop.is_set():
+                    break
                 asked = time.perf_counter()
                 batch = next(batches)
                 meter.waited += time.perf_counter() - asked
                 state, metrics = step_fn(state, batch)
-                step += 1
+                step += count
                 meter.add(step, metrics)
                 evaluating = schedule.due(schedule.evaluate_every, step)
                 saving = schedule.due(schedule.checkpoint_every, step)
-                if schedule.due(schedule.log_every, step) and not (evaluating or saving):
+                if schedule.due(schedule.log_every, step, count) and not (evaluating or saving):
                     meter.flush(up_to=last_logged)
                     last_logged = step
                 if evaluating or saving:

@@ -24,18 +24,21 @@ def along_axis(mesh: Mesh, axis: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(None,) * axis, "data"))
 
 
-def check_divides(mesh: Mesh, name: str, batch_size: int) -> None:
-    """Raises ValueError unless the devices of the mesh divide the batch.
+def check_divides(mesh: Mesh, name: str, batch_size: int, parts: int = 1) -> None:
+    """Raises ValueError unless the devices of the mesh divide each part of the batch.
 
     Args:
       mesh: the devices.
       name: of the setting, for the message.
       batch_size: images over all devices.
+      parts: micro-batches that the batch is cut into.
     """
-    if batch_size % mesh.size:
+    unit = mesh.size * parts
+    if batch_size % unit:
+        parted = f" in each of {parts} micro-batches" if parts > 1 else ""
         raise ValueError(
-            f"{name} is {batch_size}, which {mesh.size} devices do not divide; "
-            f"use a multiple of {mesh.size}, {batch_size // mesh.size * mesh.size or mesh.size} for instance"
+            f"{name} is {batch_size}, which {mesh.size} devices{parted} do not divide; "
+            f"use a multiple of {unit}, {batch_size // unit * unit or unit} for instance"
         )
 
 

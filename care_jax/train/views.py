@@ -48,44 +48,50 @@ class ViewPlan(NamedTuple):
         )
 
 
+# Of each array of a batch, the axis of its images; the resident images belong to no step.
+BATCH_AXES = {"indices": 0, "views": 1, "shared_views": 1, "crops": 1, "centers": 0}
+
+
+def part(batch: Batch, uniforms: ViewUniforms, index: jax.Array, count: int) -> tuple[Batch, ViewUniforms]:
+    """One of `count` equal parts of a batch and of its draws: rows index, index + count, index + 2 count, ...
+
+    Strided, because where devices share the batch each of them then has its share of every part.
+    """
+
+    def rows(x: jax.Array, axis: int) -> jax.Array:
+        shape = (*x.shape[:axis], x.shape[axis] // count, count, *x.shape[axis + 1 :])
+        return jax.lax.dynamic_index_in_dim(x.reshape(shape), index, axis + 1, keepdims=False)
+
+    batch = {name: rows(x, BATCH_AXES[name]) if name in BATCH_AXES else x for name, x in batch.items()}
+    return batch, jax.tree.map(lambda x: rows(x, 0), uniforms)
+
+
 def _augmented(uniforms: jax.Array, images: jax.Array, spec: AugmentSpec) -> jax.Array:
     drawn = augment.sample(uniforms, spec, height=images.shape[-3], width=images.shape[-2])
     return augment.apply(drawn, images, spec)
 
 
-def from_images(plan: ViewPlan, images: jax.Array, step: jax.Array) -> Views:
+def from_images(plan: ViewPlan, images: jax.Array, uniforms: ViewUniforms) -> Views:
     """All views of images [b, h, w, 3] in [0, 1]: independent [2, b, s, s, 3] and shared [2, e, s, s, 3] (or None)."""
-    uniforms = plan.uniforms(step)
-    views = jnp.stack(
-        [
-            _augmented(uniforms.first, images, plan.invariance),
-            _augmented(uniforms.second, images, plan.invariance),
-        ]
-    )
+    views = [_augmented(rows, images, plan.invariance) for rows in (uniforms.first, uniforms.second)]
     if not plan.equivariance_batch_size:
-        return views, None
-    images = images[: plan.equivariance_batch_size]
-    shared = jnp.stack(
-        [
-            _augmented(uniforms.shared_first, images, plan.equivariance),
-            _augmented(uniforms.shared_second, images, plan.equivariance),
-        ]
-    )
-    return views, shared
+        return jnp.stack(views), None
+    images = images[: len(uniforms.shared_first)]
+    shared = [_augmented(rows, images, plan.equivariance) for rows in (uniforms.shared_first, uniforms.shared_second)]
+    return jnp.stack(views), jnp.stack(shared)
 
 
-def _device_views(plan: ViewPlan, batch: Batch, step: jax.Array) -> Views:
-    return from_images(plan, data.take(batch["images"], batch["indices"]), step)
+def _device_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
+    return from_images(plan, data.take(batch["images"], batch["indices"]), uniforms)
 
 
-def _host_views(plan: ViewPlan, batch: Batch, step: jax.Array) -> Views:
-    del step  # used by the host, when it made these views
+def _host_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
+    del plan, uniforms  # used by the host, when it made these views
     return batch["views"], batch.get("shared_views")
 
 
-def _split_views(plan: ViewPlan, batch: Batch, step: jax.Array) -> Views:
+def _split_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
     """The host has cropped; the rest of the same drawn augmentations happens here."""
-    uniforms = plan.uniforms(step)
     crops = _unit_range(batch["crops"])
     size = crops.shape[-2]
     views = []
@@ -104,7 +110,8 @@ def _unit_range(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images
 
 
-VIEWS: dict[str, Callable[[ViewPlan, Batch, jax.Array], Views]] = {
+# How a batch and its draws become the views of a step.
+VIEWS: dict[str, Callable[[ViewPlan, Batch, ViewUniforms], Views]] = {
     "device": _device_views,
     "host": _host_views,
     "split": _split_views,

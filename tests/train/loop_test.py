@@ -1,10 +1,12 @@
 """The loop: what it logs, when it saves, and how it stops."""
 
+import itertools
 import os
 import signal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from care_jax.train import loop
@@ -19,19 +21,21 @@ def _state() -> TrainState:
 
 @jax.jit
 def _step(state: TrainState, batch: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-    params = {"w": state.params["w"] + batch}
-    return state.replace(step=state.step + 1, params=params), {"loss": batch, "info_nce": 2 * batch}
+    params = {"w": state.params["w"] + jnp.sum(batch)}
+    return state.replace(step=state.step + len(batch), params=params), {"loss": batch, "info_nce": 2 * batch}
 
 
 def _run(path, batches, *, state=None, start=0, **overrides):
     settings = {"num_steps": 10, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 5, "batch_size": 4}
+    schedule = loop.Schedule(**{**settings, **overrides})
     checkpoints = Checkpoints(path / "checkpoints")
+    batches = iter(batches)
     with MetricWriter(path, start_step=start) as writer:
         outcome = loop.run(
             state or _state(),
             _step,
-            (jnp.float32(batch) for batch in batches),
-            schedule=loop.Schedule(**{**settings, **overrides}),
+            (jnp.asarray(list(itertools.islice(batches, n)), jnp.float32) for n in schedule.counts(start)),
+            schedule=schedule,
             checkpoints=checkpoints,
             writer=writer,
             evaluators={"knn": lambda variables: {"knn_top1": float(variables["params"]["w"][0])}},
@@ -56,6 +60,66 @@ def test_evaluates_and_saves_when_due_and_at_the_end(tmp_path):
     evaluated = [(row["step"], row["knn_top1"]) for row in read_metrics(tmp_path) if "knn_top1" in row]
     assert evaluated == [(5, 10.0), (10, 45.0), (12, 66.0)]
     assert Checkpoints(tmp_path / "checkpoints").steps() == [10, 12]
+
+
+def test_steps_of_one_call_end_where_something_is_due(tmp_path):
+    """Calls of 4 steps, saves every 10, evaluations every 6: single steps lead up to each, resumed or not."""
+    schedule = loop.Schedule(
+        num_steps=23, log_every=4, evaluate_every=6, checkpoint_every=10, batch_size=4, steps_per_call=4
+    )
+    counts = list(schedule.counts(0))
+    assert counts == [4, 1, 1, 4, 1, 1, 4, 1, 1, 1, 1, 1, 1, 1]
+    ends = list(itertools.accumulate(counts))
+    for i, end in enumerate(ends):
+        assert list(schedule.counts(end)) == counts[i + 1 :]
+    settings = schedule._asdict() | {"num_steps": 20, "evaluate_every": 0}
+    outcome = _run(tmp_path, range(20), **settings)
+    assert float(outcome.state.params["w"][0]) == sum(range(20))
+    rows = [row for row in read_metrics(tmp_path) if "loss" in row]
+    assert [(row["step"], row["loss"]) for row in rows] == [(4, 1.5), (10, 6.5), (14, 11.5), (20, 16.5)]
+
+
+def test_a_bad_step_inside_a_call_is_named(tmp_path):
+    batches = [0, 1, 2, 3, 4, 5, float("nan"), 7, 8, 9]
+    with pytest.raises(loop.NonFiniteLossError, match="step 7 is not finite"):
+        _run(tmp_path, batches, steps_per_call=5, log_every=1)
+
+
+def test_nothing_is_fetched_until_it_is_due(tmp_path):
+    """Metrics stay where they are until a row is due, and then until the next interval has been started."""
+    fetched: list[int] = []
+
+    class OnDevice:
+        def __init__(self, step: int):
+            self.step = step
+
+        def __array__(self, dtype=None, copy=None):
+            fetched.append(self.step)
+            return np.zeros(1, np.float32)
+
+    seen = []
+
+    def step_fn(state, batch):
+        seen.append(list(fetched))
+        step = int(batch)
+        return state, {"loss": OnDevice(step)}
+
+    schedule = loop.Schedule(num_steps=9, log_every=3, evaluate_every=0, checkpoint_every=0, batch_size=4)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with MetricWriter(tmp_path) as writer:
+        loop.run(
+            _state(),
+            step_fn,
+            iter(range(1, 10)),
+            schedule=schedule,
+            checkpoints=checkpoints,
+            writer=writer,
+            evaluators={},
+            info={},
+        )
+    checkpoints.close()
+    assert seen == [[]] * 6 + [[1, 2, 3]] * 3
+    assert fetched == list(range(1, 10))
 
 
 @pytest.mark.parametrize(("bad", "term"), [(float("nan"), "nan"), (float("inf"), "inf")])

@@ -1,0 +1,173 @@
+"""Micro-batches give the gradients of the undivided batch, and several steps in a call those of single ones."""
+
+import itertools
+
+import chex
+import jax
+import numpy as np
+import pytest
+from flax import linen
+
+from care_jax import build, models
+from care_jax.methods import METHODS, Objective
+from care_jax.train import sharding
+from care_jax.train.step import embed_views, repeat
+from care_jax.train.views import VIEWS, part
+
+
+class Backbone(linen.Module):
+    """Compiles fast, and has what matters here: batch norm."""
+
+    width: int = 32
+
+    @linen.compact
+    def __call__(self, images, train=False, num_views=1):
+        x = linen.Dense(self.width)(images.reshape(len(images), -1))
+        return linen.relu(models.BatchNorm()(x, train, num_views))
+
+
+def _experiment(config, num_devices=1):
+    config.augment.placement = "host"
+    experiment = build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
+    encoder = models.Encoder(Backbone(), models.ProjectionHead((8,), 6))
+    return experiment._replace(encoder=encoder)
+
+
+def _batch(experiment, step=0):
+    """Noise for views: what they show does not matter here."""
+    plan, rng = experiment.plan, np.random.default_rng(step)
+    sizes = {"views": plan.batch_size, "shared_views": plan.equivariance_batch_size}
+    on_devices = sharding.along_axis(experiment.mesh, 1)
+    return {
+        name: jax.device_put(rng.normal(size=(2, size, 16, 16, 3)).astype(np.float32), on_devices)
+        for name, size in sizes.items()
+        if size
+    }
+
+
+def _undivided_gradients(experiment, state, batch, micro_batches):
+    """Every micro-batch embedded by itself, in one differentiable expression; rows put back in their order by NumPy."""
+    plan, config = experiment.plan, experiment.config
+    objective = Objective(METHODS["simclr"](temperature=0.5), config.equivariance.weight, plan.num_groups)
+    order = np.argsort(np.concatenate([np.arange(i, plan.batch_size, micro_batches) for i in range(micro_batches)]))
+    few = plan.equivariance_batch_size
+    few_order = np.argsort(np.concatenate([np.arange(i, few, micro_batches) for i in range(micro_batches)]))
+
+    @jax.jit
+    def gradients(params, batch_stats, batch):
+        def loss(params):
+            stats, own, shared = batch_stats, [], []
+            for i in range(micro_batches):
+                views, shared_views = VIEWS["host"](plan, *part(batch, plan.uniforms(0), i, micro_batches))
+                variables = {"params": params, "batch_stats": stats}
+                z, e, stats = embed_views(experiment.encoder, variables, views, shared_views)
+                own.append(z)
+                shared.append(e)
+            z = jax.numpy.concatenate(own, axis=1)[:, order]
+            e = jax.numpy.concatenate(shared, axis=1)[:, few_order] if few else None
+            total, terms = objective(z, e)
+            return total, (terms, stats)
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    return gradients(state.params, state.batch_stats, batch)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"equivariance__batch_size": 16, "equivariance__num_groups": 2},
+        {"equivariance__weight": 0.0},
+        {"model__remat": True},
+    ],
+    ids=["all images", "the first images", "no shared views", "rematerialised"],
+)
+def test_micro_batches_give_the_gradients_of_the_undivided_batch(tiny_config, overrides):
+    sgd = {"optimizer__name": "sgd", "optimizer__momentum": 0.0, "optimizer__learning_rate": 1.0}
+    experiment = _experiment(tiny_config(train__micro_batches=4, optimizer__weight_decay=0.0, **sgd, **overrides))
+    state, batch = build.make_state(experiment), _batch(experiment)
+    expected, (terms, batch_stats) = _undivided_gradients(experiment, state, batch, 4)
+    after, metrics = jax.jit(build.make_step(experiment))(state, batch)
+    actual = jax.tree.map(lambda before, after: before - after, state.params, after.params)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5 * largest)
+    chex.assert_trees_all_close(after.batch_stats, batch_stats, rtol=1e-5, atol=1e-6)
+    assert metrics["info_nce"] == pytest.approx(float(terms["info_nce"]), rel=1e-5)
+    assert metrics["loss"] == pytest.approx(float(terms["loss"]), rel=1e-5)
+
+
+def test_micro_batches_on_eight_devices_are_those_of_one(tiny_config):
+    config = tiny_config(train__micro_batches=2, optimizer__name="sgd", optimizer__learning_rate=0.1)
+    params = []
+    for num_devices in (1, 8):
+        experiment = _experiment(config, num_devices)
+        state, step = build.make_state(experiment), jax.jit(build.make_step(experiment))
+        for i in range(2):
+            state, _ = step(state, _batch(experiment, i))
+        params.append(jax.device_get(state.params))
+    chex.assert_trees_all_close(*params, rtol=1e-5, atol=1e-5)
+
+
+def test_micro_batches_hold_a_part_of_the_activations(tiny_config):
+    temporary = []
+    for micro_batches in (1, 8):
+        experiment = _experiment(tiny_config(train__micro_batches=micro_batches, train__batch_size=256))
+        wide = models.Encoder(Backbone(width=2048), models.ProjectionHead((8,), 6))
+        experiment = experiment._replace(encoder=wide)
+        state, batch = build.make_state(experiment), _batch(experiment)
+        compiled = jax.jit(build.make_step(experiment)).lower(state, batch).compile()
+        temporary.append(compiled.memory_analysis().temp_size_in_bytes)
+    assert temporary[1] < temporary[0] / 3
+
+
+def test_steps_in_one_call_are_single_steps(tiny_config):
+    experiment = _experiment(tiny_config(optimizer__name="sgd"))
+    batches = [_batch(experiment, step) for step in range(4)]
+    results = []
+    for counts in ([1] * 4, [3, 1]):
+        steps = jax.jit(repeat(build.make_step(experiment)))
+        state, rows, left = build.make_state(experiment), [], iter(batches)
+        for count in counts:
+            stacked = jax.tree.map(lambda *x: np.stack(x), *itertools.islice(left, count))
+            state, metrics = steps(state, stacked)
+            rows.append(metrics)
+        assert [len(row["loss"]) for row in rows] == counts
+        rows = jax.tree.map(lambda *values: np.concatenate(values), *rows)
+        results.append(jax.device_get((state, rows)))
+    assert int(results[0][0].step) == 4
+    chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("placement", ["device", "split"])
+def test_batches_are_stacked_in_order(tiny_config, placement):
+    experiment = build.build(tiny_config(augment__placement=placement), sharding.make_mesh(jax.devices()[:2]))
+    single = list(build.make_batches(experiment, 2))
+    assert len(single) == 4
+    first, second = build.make_stacked_batches(experiment, 2, [3, 1])
+    for name in single[0]:
+        if name == "images":
+            assert first[name].shape == single[0][name].shape
+            continue
+        np.testing.assert_array_equal(first[name], np.stack([batch[name] for batch in single[:3]]))
+        np.testing.assert_array_equal(second[name], single[3][name][None])
+
+
+def test_parts_of_a_batch_are_its_rows(tiny_config):
+    """Part i has rows i, i + 4, ... of the batch and of its draws, whatever was placed where."""
+    experiment = build.build(tiny_config(equivariance__batch_size=16, equivariance__num_groups=2))
+    plan = experiment.plan
+    uniforms = plan.uniforms(0)
+    arrays = {
+        "indices": np.arange(32),
+        "crops": np.arange(64).reshape(2, 32),
+        "centers": np.arange(16),
+        "images": "all",
+    }
+    batch, drawn = part({k: v if k == "images" else jax.numpy.asarray(v) for k, v in arrays.items()}, uniforms, 3, 4)
+    np.testing.assert_array_equal(batch["indices"], np.arange(3, 32, 4))
+    np.testing.assert_array_equal(batch["crops"], arrays["crops"][:, 3::4])
+    np.testing.assert_array_equal(batch["centers"], np.arange(3, 16, 4))
+    assert batch["images"] == "all"
+    np.testing.assert_array_equal(drawn.first, uniforms.first[3::4])
+    np.testing.assert_array_equal(drawn.shared_second, uniforms.shared_second[3::4])
