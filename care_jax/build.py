@@ -176,6 +176,8 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
         )
     steps_per_epoch = len(dataset.pretrain) // batch_size
     num_steps = config.train.num_steps or max(round(config.train.epochs * steps_per_epoch), 1)
+    if num_steps >= 2**31:  # the step is an int32
+        raise ConfigError(f"config.train.epochs is {config.train.epochs}: {num_steps} steps are more than 2147483647")
     try:
         learning_rate = optim.make_schedule(
             config.optimizer.schedule,
@@ -210,12 +212,21 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
 
 def make_state(experiment: Experiment) -> TrainState:
     """The state before the first step, on every device."""
+    return _init(experiment)()
+
+
+def abstract_state(experiment: Experiment) -> TrainState:
+    """Its shapes, types and shardings alone."""
+    return _init(experiment).eval_shape()
+
+
+def _init(experiment: Experiment) -> Any:
     config = experiment.config
 
     def init() -> TrainState:
         return init_state(experiment.encoder, experiment.optimizer, seed=config.seed, image_size=config.data.image_size)
 
-    return jax.jit(init, out_shardings=sharding.replicated(experiment.mesh))()
+    return jax.jit(init, out_shardings=sharding.replicated(experiment.mesh))
 
 
 def make_step(experiment: Experiment) -> TrainStep:

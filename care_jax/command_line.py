@@ -20,14 +20,21 @@ class UsageError(ValueError):
     """A command line that can't be run as it is."""
 
 
-def fail(message: str) -> NoReturn:
-    """Prints one line and leaves with exit status 2."""
+def fail(message: str, *, at_once: bool = False) -> NoReturn:
+    """Prints one line and leaves with exit status 2.
+
+    Args:
+      message: white space becomes single spaces.
+      at_once: without what Python does at its end.
+    """
     line = re.sub(r"\s+", " ", message).strip()
     # Arguments may hold bytes that are no text, which standard error need not take.
     line = line.encode("utf-8", "backslashreplace").decode()
     if len(line) > _LONGEST:
         line = f"{line[:_LONGEST]}..."
-    print(f"care_jax: {line}", file=sys.stderr)
+    print(f"care_jax: {line}", file=sys.stderr, flush=True)
+    if at_once:
+        os._exit(2)
     sys.exit(2)
 
 
@@ -38,16 +45,37 @@ def say(text: str) -> None:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns the errors that a user can cause into one line and exit status 2; all others keep their traceback."""
+    """Turns the errors that a user can cause into one line and exit status 2; all others keep their traceback.
+
+    So does the loss of another process of a run; then, and wherever one of several processes fails, this one leaves at
+    once: an orderly end would wait for the others, and they for it.
+    """
     from care_jax.config import ConfigError
     from care_jax.data import DataError
+    from care_jax.train import distributed
     from care_jax.train.checkpoint import CheckpointError
     from care_jax.train.loop import NonFiniteLossError
+    from care_jax.workdir import WorkdirError
 
     try:
         yield
-    except (ConfigError, DataError, CheckpointError, NonFiniteLossError, UsageError) as error:
-        fail(str(error))
+    except (
+        ConfigError,
+        DataError,
+        CheckpointError,
+        distributed.DistributedError,
+        NonFiniteLossError,
+        UsageError,
+        WorkdirError,
+    ) as error:
+        fail(str(error), at_once=distributed.is_active())
+    except Exception as error:
+        if not distributed.is_active():
+            raise
+        lost = distributed.lost_process(error)
+        if lost is None:
+            traceback.print_exc()
+        fail(lost or f"this process failed, and the others end with it: {error}", at_once=True)
 
 
 def parse_flags(argv: list[str], example: str, flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:

@@ -10,11 +10,19 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from care_jax.command_line import UsageError, parse_flags, user_errors
+from care_jax.command_line import UsageError, fail, parse_flags, user_errors
 
 FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file("config", None, "The configuration, configs/digits.py for instance.", lock_config=True)
+try:
+    config_flags.DEFINE_config_file(
+        "config", None, "The configuration, configs/digits.py for instance.", lock_config=True
+    )
+except flags.Error as error:  # a --flagfile that can't be read, which ml_collections opens here
+    fail(str(error))
 flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, metrics, summary and report.")
+flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of the first. SLURM and TPUs need none.")
+flags.DEFINE_integer("num_processes", None, "Several processes: how many.")
+flags.DEFINE_integer("process_id", None, "Several processes: which one this is, from 0.")
 
 
 def main(argv: list[str]) -> None:
@@ -26,7 +34,9 @@ def main(argv: list[str]) -> None:
             raise UsageError("--workdir is missing: the folder of this run, --workdir=runs/mine for instance")
         # Imported late: a mistyped flag should answer at once.
         from care_jax import run
+        from care_jax.train import distributed
 
+        distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
         finished = run.run(FLAGS.config, Path(FLAGS.workdir))
     if not finished:
         print("care_jax: stopped by SIGTERM, saved; the same command goes on from here", file=sys.stderr)

@@ -1,8 +1,7 @@
 """One run from start to end: train or go on, evaluate, and leave summary.json and report.html in the workdir."""
 
-import json
 import math
-import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +12,47 @@ import ml_collections
 from care_jax import build
 from care_jax.build import Experiment
 from care_jax.command_line import say
-from care_jax.config import ConfigError, differences, read_config
 from care_jax.evaluate import results
 from care_jax.evaluate.evaluation import make_embedder, make_monitor
 from care_jax.train import loop, sharding
 from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.distributed import is_first
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.state import TrainState
 from care_jax.train.step import repeat
-
-# Settings that may change when a run goes on: they move neither its parameters nor what its numbers mean.
-_FREE = ("config.train.log_every", "config.train.keep_last", "config.augment.num_threads", "config.data.root")
+from care_jax.workdir import check_data, claim, plain
 
 
 def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     """Trains what is left to train, evaluates, reports.
 
+    With several processes, each calls it with the same arguments; the first one writes.
+
     Args:
       config: as configs/base.py builds it.
-      workdir: folder of the run; made if missing. Where it holds a checkpoint of the same configuration, training goes
-        on from there.
+      workdir: folder of the run, shared by its processes; made if missing. Where it holds a checkpoint of the same
+        configuration, training goes on from there.
 
     Returns:
       False where SIGTERM stopped training (it is saved).
 
     Raises:
-      ConfigError, DataError, CheckpointError, NonFiniteLossError: one line for the user.
+      ConfigError, DataError, CheckpointError, NonFiniteLossError, WorkdirError: one line for the user.
     """
     build.check(config, sharding.make_mesh())
-    _claim(workdir, config)
-    experiment = build.build(config)
-    outcome = train(experiment, workdir)
-    _report_skipped(experiment)
-    if outcome.finished:
-        summary = results.write(
-            experiment, workdir, outcome.state.variables, step=experiment.num_steps, seconds=outcome.seconds
-        )
-        shown = ("knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median", "images_per_second")
-        say(", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None))
-        say(f"{workdir / 'summary.json'} has all numbers, {workdir / 'report.html'} the pictures")
+    with claim(workdir, config) if is_first() else nullcontext():
+        experiment = build.build(config)
+        if is_first():
+            check_data(workdir, experiment.dataset)
+        outcome = train(experiment, workdir)
+        _tell_skipped(experiment)
+        if outcome.finished:
+            summary = results.write(
+                experiment, workdir, outcome.state.variables, step=experiment.num_steps, seconds=outcome.seconds
+            )
+            shown = ("knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median", "images_per_second")
+            _tell(", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None))
+            _tell(f"{workdir / 'summary.json'} has all numbers, {workdir / 'report.html'} the pictures")
     return outcome.finished
 
 
@@ -60,14 +61,14 @@ def train(experiment: Experiment, workdir: Path) -> loop.Outcome:
     config = experiment.config
     embedder = make_embedder(experiment)
     monitor = make_monitor(experiment, embedder)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell)
     try:
         state: TrainState = build.make_state(experiment)
         seconds = 0.0
         if checkpoints.steps():
             state, info = checkpoints.restore(state)
             seconds = info["seconds"]
-            say(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
+            _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
         start = int(state.step)
         _describe(experiment)
         schedule = loop.Schedule(
@@ -82,8 +83,13 @@ def train(experiment: Experiment, workdir: Path) -> loop.Outcome:
         # the function's name, for the whole process; an earlier run's count is not this one's.
         chex.clear_trace_counter()
         traces = 1 if schedule.steps_per_call == 1 else 2  # single steps lead up to a save
-        step_fn = jax.jit(chex.assert_max_traces(repeat(build.make_step(experiment)), n=traces), donate_argnums=0)
-        with MetricWriter(workdir, start_step=start) as writer:
+        step_fn = jax.jit(
+            chex.assert_max_traces(repeat(build.make_step(experiment)), n=traces),
+            donate_argnums=0,
+            # Every process can then read the metrics and save the state.
+            out_shardings=sharding.replicated(experiment.mesh),
+        )
+        with MetricWriter(workdir, start_step=start, enabled=is_first()) as writer:
             return loop.run(
                 state,
                 step_fn,
@@ -92,38 +98,17 @@ def train(experiment: Experiment, workdir: Path) -> loop.Outcome:
                 checkpoints=checkpoints,
                 writer=writer,
                 evaluators={"knn": monitor},
-                info={"config": _plain(config)},
+                info={"config": plain(config)},
                 seconds_before=seconds,
             )
     finally:
         checkpoints.close()
 
 
-def _claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the workdir and notes the configuration; refuses to go on with another one."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        path = workdir / "config.json"
-        if path.exists():
-            changed = [
-                line
-                for line in differences(read_config(workdir).to_dict(), config.to_dict())
-                if not line.startswith(_FREE)
-            ]
-            if changed:
-                raise ConfigError(
-                    f"{workdir} holds a run with other settings ({'; '.join(changed)}): "
-                    "use its settings to go on with it, or another --workdir"
-                )
-        draft = path.with_suffix(".json.new")
-        draft.write_text(json.dumps(_plain(config), indent=2) + "\n")
-        os.replace(draft, path)
-    except OSError as error:
-        raise ConfigError(f"--workdir={workdir} can't be written: {error}") from error
-
-
-def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    return json.loads(json.dumps(config.to_dict()))
+def _tell(text: str) -> None:
+    """One process speaks for all."""
+    if is_first():
+        say(text)
 
 
 def _steps(experiment: Experiment, epochs: float) -> int:
@@ -132,19 +117,19 @@ def _steps(experiment: Experiment, epochs: float) -> int:
 
 def _describe(experiment: Experiment) -> None:
     dataset, mesh = experiment.dataset, experiment.mesh
-    say(
+    _tell(
         f"{dataset.name}: {len(dataset.pretrain)} training and {len(dataset.test)} test images; "
         f"{experiment.num_steps} steps of {experiment.config.train.batch_size} on {mesh.size} {jax.default_backend()} "
         f"device{'s' if mesh.size > 1 else ''}"
     )
     if not dataset.num_classes:
-        say("no labels: the k-nearest-neighbour monitor and the probes are off")
+        _tell("no labels: the k-nearest-neighbour monitor and the probes are off")
 
 
-def _report_skipped(experiment: Experiment) -> None:
+def _tell_skipped(experiment: Experiment) -> None:
     summary = experiment.dataset.skipped.summary()
     if summary:
-        say(summary)
+        _tell(summary)
 
 
 def _sha_note(info: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ ROOMS = [
     "data",
     "train",
     "config",
+    "workdir",
     "command_line",
     "build",
     "evaluate",

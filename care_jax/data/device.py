@@ -22,7 +22,10 @@ def put_resident(examples: Examples, sharding: jax.sharding.Sharding | None = No
     """
     if not isinstance(examples.images, np.ndarray):
         raise ValueError("encoded images can't be put on a device: load with resident=True, or train with host_batches")
-    return jax.device_put(examples.images, sharding)
+    if sharding is None:
+        return jax.device_put(examples.images)
+    # With several processes, device_put would send all pixels around to compare them.
+    return jax.make_array_from_process_local_data(sharding, examples.images)
 
 
 def take(images: jax.Array, indices: jax.Array) -> jax.Array:

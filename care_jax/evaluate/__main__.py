@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 
 from care_jax import build
@@ -29,8 +28,7 @@ def main(argv: list[str]) -> None:
         experiment = build.build(config)
         checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
         step = _step(FLAGS.step, checkpoints)
-        like = jax.eval_shape(lambda: build.make_state(experiment))
-        state, info = checkpoints.restore(like, step)
+        state, info = checkpoints.restore(build.abstract_state(experiment), step)
         results.write(experiment, workdir, state.variables, step=int(state.step), seconds=info["seconds"])
         say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
         checkpoints.close()

@@ -48,10 +48,15 @@ class Embedder:
         self._skipped = skipped
         self._rows = sharding.along_axis(mesh, 0)
 
-        @partial(jax.jit, static_argnames="spec")
+        # Whole on every device, so that every process has all rows, whoever read the image.
+        @partial(jax.jit, static_argnames="spec", out_shardings=sharding.replicated(mesh))
         def forward(
-            variables: Mapping[str, Any], images: jax.Array, uniforms: jax.Array | None, spec: AugmentSpec
-        ) -> tuple[jax.Array, jax.Array]:
+            variables: Mapping[str, Any],
+            images: jax.Array,
+            uniforms: jax.Array | None,
+            rows: tuple[jax.Array, jax.Array],
+            spec: AugmentSpec,
+        ) -> tuple[jax.Array, ...]:
             height, width = images.shape[1:3]
             if uniforms is None:
                 augmentation = augment.identity(spec, height=height, width=width)
@@ -59,7 +64,7 @@ class Embedder:
                 augmentation = augment.sample(uniforms, spec, height=height, width=width)
             views = augment.apply(augmentation, images, spec)
             outputs: tuple[jax.Array, jax.Array] = encoder.apply(variables, views, train=False)  # type: ignore[assignment]
-            return outputs
+            return *outputs, *rows
 
         self._forward = forward
 
@@ -80,29 +85,47 @@ class Embedder:
         """
         features, embeddings, rows = [], [], []
         for images, indices, mask in self.batches(examples):
-            drawn = uniforms
+            drawn: Any = None if uniforms is None else np.asarray(uniforms)
             if drawn is not None and drawn.ndim == 2:
-                drawn = drawn[np.minimum(indices, len(examples) - 1)]  # padding borrows the last row
-            images = jax.device_put(images, self._rows)
-            batch = self._forward(variables, images, drawn, self.spec if spec is None else spec)
-            kept_features, kept_embeddings = jax.device_get(batch)
-            features.append(kept_features[mask])
-            embeddings.append(kept_embeddings[mask])
+                drawn = self._put(drawn[np.minimum(indices, len(examples) - 1)])  # padding borrows the last row
+            batch = self._forward(
+                variables,
+                self._put(images),
+                drawn,
+                (self._put(indices), self._put(mask)),
+                self.spec if spec is None else spec,
+            )
+            some_features, some_embeddings, indices, mask = jax.device_get(batch)
+            features.append(some_features[mask])
+            embeddings.append(some_embeddings[mask])
             rows.append(indices[mask])
         return Embedded(np.concatenate(features), np.concatenate(embeddings), np.concatenate(rows))
 
-    def batches(self, examples: Examples) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Images [b, h, w, 3], their rows [b], and which of them are real: the last batch is padded."""
+    def _put(self, rows: np.ndarray) -> jax.Array:
+        return sharding.from_process(self._rows, rows)
+
+    def batches(
+        self, examples: Examples, *, all_rows: bool = False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Images [b, h, w, 3], their rows [b], and which of them are real: the last batch is padded.
+
+        Args:
+          examples: n images.
+          all_rows: every process gets all rows of a batch, not its share of them.
+        """
         size = self._batch_size
+        index, count = (0, 1) if all_rows else (jax.process_index(), jax.process_count())
         if not isinstance(examples.images, np.ndarray):
             # The whole central square, large enough for the specs to take their part of it here.
             square = dataclasses.replace(
                 self.spec, center_fraction=1.0, size=round(self.spec.size / self.spec.center_fraction)
             )
-            yield from data.evaluation_batches(examples, square, batch_size=size, skipped=self._skipped)
+            yield from data.evaluation_batches(
+                examples, square, batch_size=size, process_index=index, process_count=count, skipped=self._skipped
+            )
             return
         for start in range(0, len(examples), size):
-            indices = np.arange(start, start + size)
+            indices = np.split(np.arange(start, start + size), count)[index]
             mask = indices < len(examples)
             yield examples.images[np.where(mask, indices, 0)], indices, mask
 

@@ -14,6 +14,7 @@ from care_jax.evaluate import pictures, report
 from care_jax.evaluate.embed import Embedder
 from care_jax.evaluate.evaluation import Evaluation, evaluate, make_embedder
 from care_jax.evaluate.retrieval import hue_retrieval
+from care_jax.train.distributed import is_first
 from care_jax.train.metric_writer import read_metrics
 from care_jax.train.state import params_sha256
 
@@ -128,7 +129,7 @@ def few_images(embedder: Embedder, examples: Examples, count: int) -> np.ndarray
     if isinstance(examples.images, np.ndarray):
         return examples.images[:count]
     images: list[np.ndarray] = []
-    for batch, _, mask in embedder.batches(examples):
+    for batch, _, mask in embedder.batches(examples, all_rows=True):
         images.extend(batch[mask])
         if len(images) >= count:
             break
@@ -136,7 +137,9 @@ def few_images(embedder: Embedder, examples: Examples, count: int) -> np.ndarray
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes under another name first, so that a reader never sees half a file."""
+    """Writes under another name first, so that a reader never sees half a file; one process does it for all."""
+    if not is_first():
+        return
     draft = path.with_name(path.name + ".new")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

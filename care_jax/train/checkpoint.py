@@ -1,7 +1,9 @@
 """Checkpoints: written in the background, proved on restore, the last few and the best kept."""
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The checkpoints of one run, in `directory`, one folder a step.
 
-    Each holds the whole TrainState and `info`, a JSON object with the SHA-256 of the parameters, which `restore`
-    compares with what it reads.
+    Each holds the whole TrainState and `info`, a JSON object with the SHA-256 of the parameters and of everything,
+    which `restore` compares with what it reads.
 
     Args:
       directory: created if missing.
@@ -70,19 +72,23 @@ class Checkpoints:
 
         Returns:
           The SHA-256 of the parameters.
+
+        Raises:
+          CheckpointError: it, or the one before it, can't be written.
         """
         step = int(state.step)
         sha256 = params_sha256(state.params)
         if step in self._manager.all_steps():
             return sha256
         ranked = metrics if metrics and self._best_metric in metrics else None
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), info=ocp.args.JsonSave({**info, "params_sha256": sha256})
-            ),
-            metrics=ranked,
-        )
+        info = {**info, "params_sha256": sha256}
+        info["sha256"] = _sha256(state, info)
+        with self._writing(f"of step {step}"):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info)),
+                metrics=ranked,
+            )
         logging.info("saving step %d, params_sha256 %s", step, sha256)
         return sha256
 
@@ -141,14 +147,42 @@ class Checkpoints:
         found = params_sha256(state.params)
         if found != info["params_sha256"]:
             raise CheckpointError(f"params_sha256 is {found}, but {info['params_sha256']} was saved")
+        # Checkpoints of before version 0.2 have a sum of their parameters alone.
+        if "sha256" in info and info.pop("sha256") != _sha256(state, info):
+            raise CheckpointError("its SHA-256 is not that of what was saved: bytes have changed")
         logging.info("restored step %d, params_sha256 %s", step, found)
         return state, info
 
+    @contextmanager
+    def _writing(self, which: str) -> Iterator[None]:
+        """Orbax raises what went wrong in its threads, of many types, at the next call."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise CheckpointError(
+                f"the checkpoint {which} can't be written to {self.directory} ({reason}); those before it are kept: "
+                "make room, then start again to go on from the last"
+            ) from error
+
     def wait(self) -> None:
-        """Returns when what is being written is whole."""
-        self._manager.wait_until_finished()
+        """Returns when what is being written is whole.
+
+        Raises:
+          CheckpointError: it could not be written.
+        """
+        with self._writing("last begun"):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, then frees the background threads."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+
+def _sha256(state: TrainState, info: dict[str, Any]) -> str:
+    """Of every array of the state, and of what is saved beside it."""
+    text = json.dumps(info, sort_keys=True)
+    return hashlib.sha256(f"{params_sha256(state)}\n{text}".encode()).hexdigest()

@@ -1,5 +1,6 @@
 """The loop around the step: feed it, log, evaluate, save, and stop in good order."""
 
+import itertools
 import math
 import signal
 import sys
@@ -11,9 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.distributed import is_first
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.state import TrainState
 from care_jax.train.step import TrainStep
@@ -130,9 +133,14 @@ class _Progress:
         self._num_steps = num_steps
         self._start_step = start_step
         self._began = time.perf_counter()
-        self._bar = tqdm(total=num_steps, initial=start_step, unit="step", dynamic_ncols=True, disable=None)
+        self._silent = not is_first()
+        self._bar = tqdm(
+            total=num_steps, initial=start_step, unit="step", dynamic_ncols=True, disable=self._silent or None
+        )
 
     def show(self, step: int, numbers: Mapping[str, float]) -> None:
+        if self._silent:
+            return
         hidden = ("learning_rate", "gradient_norm", "images_per_second", "data_wait_share")
         terms = {name: f"{value:.4g}" for name, value in numbers.items() if name not in hidden}
         speed = f"{numbers['images_per_second']:.0f} images/s, waiting {numbers['data_wait_share']:.0%}"
@@ -146,6 +154,8 @@ class _Progress:
         print(f"step {step}/{self._num_steps}: {described}, {speed}, {left:.0f} s left", file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
+        if self._silent:
+            return
         if self._bar.disable:
             print(text, file=sys.stderr, flush=True)
         else:
@@ -156,15 +166,22 @@ class _Progress:
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets while the block runs, instead of ending the process."""
+def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+    """Whether to stop, asked once a call of the step: SIGTERM says so while the block runs, instead of ending Python.
+
+    With several processes they all answer yes at the same call, whichever of them was told.
+    """
+    if jax.process_count() > 1:
+        calls = itertools.count()
+        yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
+        return
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
-        yield stop
+        yield stop.is_set
         return
     previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
-        yield stop
+        yield stop.is_set
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -215,7 +232,9 @@ def run(
     try:
         with stop_on_sigterm() as stop:
             for count in schedule.counts(step):
-                if stop.is_set():
+                if stop():
+                    meter.flush(up_to=step)
+                    save(None)
                     break
                 asked = time.perf_counter()
                 batch = next(batches)
@@ -243,9 +262,6 @@ def run(
                     if saving:
                         save(numbers or None)
                     meter.restart_clock()
-            if stop.is_set() and step < schedule.num_steps:
-                meter.flush(up_to=step)
-                save(None)
     finally:
         checkpoints.wait()  # also after an error: what is being written was good
         bar.close()

@@ -14,9 +14,13 @@ class MetricWriter:
     Args:
       workdir: folder of the run; gets `metrics.jsonl` and `tensorboard/`.
       start_step: rows of later steps are dropped: the steps are about to be made again.
+      enabled: False for the processes of a run that leave writing to the first.
     """
 
-    def __init__(self, workdir: Path, *, start_step: int = 0):
+    def __init__(self, workdir: Path, *, start_step: int = 0, enabled: bool = True):
+        self._enabled = enabled
+        if not enabled:
+            return
         self._path = Path(workdir) / "metrics.jsonl"
         rows = [row for row in read_metrics(workdir) if row["step"] <= start_step]
         # A new file under another name first: a kill between the two leaves the old rows.
@@ -33,6 +37,8 @@ class MetricWriter:
           step: number of updates made.
           numbers: finite values by name.
         """
+        if not self._enabled:
+            return
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         self._file.flush()
         for name, value in numbers.items():
@@ -40,6 +46,8 @@ class MetricWriter:
 
     def close(self) -> None:
         """Flushes and closes both files."""
+        if not self._enabled:
+            return
         self._file.close()
         self._board.close()
 
