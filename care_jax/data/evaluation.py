@@ -57,7 +57,7 @@ def evaluation_batches(
             return np.zeros(shape, np.uint8), np.int32(0), np.False_
         try:
             image = reader.open(int(row))
-            box = boxes(np.zeros((1, NUM_UNIFORMS), np.float32), central, image.height, image.width)
+            (box,) = boxes(np.zeros((1, 1, NUM_UNIFORMS), np.float32), central, [(image.height, image.width)])
             (center,) = image.crops(box, [spec.size], reduction=reduction_for(box, [spec.size]))
             return center, np.int32(row), np.True_
         except UnreadableImageError as error:

@@ -5,7 +5,6 @@ everything. (A third, "device", needs no pipeline: see `care_jax.data.device`.) 
 step t is a function of (seed, t): a pipeline starts at any step at no cost.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -17,9 +16,9 @@ import numpy as np
 
 from care_jax import augment
 from care_jax.augment import Augmentation, AugmentSpec, ViewUniforms
-from care_jax.data.decode import SourceImage, central_square, reduction_for
+from care_jax.data.assembly import Assembly, Plan
 from care_jax.data.examples import Examples, SkippedFiles, batch_indices
-from care_jax.data.reader import Reader, available_threads, boxes, iterate, local_rows, on_host
+from care_jax.data.reader import Reader, available_threads, iterate, local_rows, on_host
 from care_jax.data.sources import import_tensorflow
 
 HOST_PLACEMENTS = ("host", "split")
@@ -88,7 +87,7 @@ def host_batches(
         raise ValueError(f"placement must be one of {HOST_PLACEMENTS} for batches made on the host; got {placement!r}")
     if not 0 <= equivariance_batch_size <= batch_size:
         raise ValueError(f"equivariance_batch_size must be in [0, {batch_size}]; got {equivariance_batch_size}")
-    plan = _Plan(
+    plan = Plan(
         reader=Reader(examples, skipped),
         invariance=invariance_spec,
         equivariance=equivariance_spec,
@@ -105,92 +104,12 @@ def host_batches(
         return iter(())
     tf = import_tensorflow()
     if placement == "host":
-        dataset = _augmented(tf, plan)
-    else:
-        dataset = _crops_and_centers(tf, plan)
-        dataset = dataset.map(lambda batch: batch | {"crops": tf.transpose(batch["crops"], _VIEWS_FIRST)})
-    return iterate(tf, dataset, plan.num_threads, plan.reader)
+        return iterate(tf, _augmented(tf, plan), plan.num_threads, plan.reader)
+    assembly = Assembly(plan)
+    return iterate(tf, assembly.dataset(tf), plan.num_threads, plan.reader, assembly.take)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What this process makes of each step."""
-
-    reader: Reader
-    invariance: AugmentSpec
-    equivariance: AugmentSpec
-    indices: Callable[[int], np.ndarray]  # step -> [b], over all processes
-    uniforms: Callable[[int], ViewUniforms]  # step -> rows over all processes
-    steps: range
-    equivariance_batch_size: int  # over all processes
-    rows: range  # of the batch, this process's
-    shared_rows: range
-    num_threads: int
-
-    @property
-    def center_shape(self) -> tuple[int, ...]:
-        """Of an image that the equivariance term starts from, [c, c, 3] or [h, w, 3]."""
-        images = self.reader.examples.images
-        if isinstance(images, np.ndarray):
-            return images.shape[1:]
-        spec = self.equivariance
-        side = round(spec.size / spec.center_fraction) if spec.crop == "center" else spec.size
-        return side, side, 3
-
-
-def _crops_and_centers(tf: ModuleType, plan: _Plan) -> Any:
-    """A `tf.data.Dataset` of {"crops": uint8 [b, 2, s, s, 3], "centers": uint8 [e, c, c, 3]}."""
-    # Every image is decoded once, also where both terms want it.
-    jobs = np.union1d(plan.rows, plan.shared_rows).astype(np.int64)
-    is_cropped, is_shared = np.isin(jobs, plan.rows), np.isin(jobs, plan.shared_rows)
-    images = plan.reader.examples.images
-    size, center_shape = plan.invariance.size, plan.center_shape
-
-    def jobs_of_steps() -> Iterator[tuple[np.ndarray, ...]]:
-        for step in plan.steps:
-            drawn = plan.uniforms(step)
-            uniforms = np.stack([drawn.first[jobs], drawn.second[jobs]], axis=1)
-            yield plan.indices(step)[jobs], uniforms, jobs < plan.equivariance_batch_size, is_cropped, is_shared
-
-    def decode(
-        index: int, uniforms: np.ndarray, has_center: bool, cropped: bool, shared: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        def outputs(image: SourceImage) -> list[np.ndarray]:
-            wanted = boxes(uniforms, plan.invariance, image.height, image.width)
-            sizes = [size, size]
-            if has_center and not isinstance(images, np.ndarray):
-                wanted.append(central_square(image.height, image.width))
-                sizes.append(center_shape[0])
-            # Decided by what all processes make of the image, so that the pixels don't depend on their number.
-            reduction = reduction_for(wanted, sizes)
-            mine = slice(0 if cropped else 2, 3 if shared else 2)
-            return image.crops(wanted[mine], sizes[mine], reduction=reduction)
-
-        made = plan.reader.from_first_readable(int(index), outputs)
-        crops, center = np.zeros((2, size, size, 3), np.uint8), np.zeros(center_shape, np.uint8)
-        if made is not None and shared:
-            center = images[index] if isinstance(images, np.ndarray) else made.pop()
-        if made is not None and cropped:
-            crops = np.stack(made)
-        return crops, center
-
-    def decoded(*job: Any) -> dict[str, Any]:
-        crops, center = tf.numpy_function(decode, job, [tf.uint8, tf.uint8])
-        return {"crops": tf.ensure_shape(crops, (2, size, size, 3)), "centers": tf.ensure_shape(center, center_shape)}
-
-    def select(batch: dict[str, Any]) -> dict[str, Any]:
-        wanted = {"crops": is_cropped} | ({"centers": is_shared} if is_shared.any() else {})
-        return {
-            name: batch[name] if rows.all() else tf.gather(batch[name], np.flatnonzero(rows))
-            for name, rows in wanted.items()
-        }
-
-    dataset = _from_generator(tf, jobs_of_steps).unbatch()
-    dataset = dataset.map(decoded, num_parallel_calls=plan.num_threads)
-    return dataset.batch(len(jobs), drop_remainder=True).map(select)
-
-
-def _augmented(tf: ModuleType, plan: _Plan) -> Any:
+def _augmented(tf: ModuleType, plan: Plan) -> Any:
     """A `tf.data.Dataset` of {"views": float32 [2, b, s, s, 3], "shared_views": float32 [2, e, s', s', 3]}."""
     images = plan.reader.examples.images
     resident = isinstance(images, np.ndarray)
@@ -248,6 +167,26 @@ def _augmented(tf: ModuleType, plan: _Plan) -> Any:
     dataset = dataset.map(lambda *step: tf.nest.map_structure(cut, step)).unbatch()
     dataset = dataset.map(views, num_parallel_calls=plan.num_threads).batch(parts, drop_remainder=True)
     return dataset.map(lambda batch: {name: tf.transpose(_merge(x), _VIEWS_FIRST) for name, x in batch.items()})
+
+
+def _crops_and_centers(tf: ModuleType, plan: Plan) -> Any:
+    """A `tf.data.Dataset` of {"crops": uint8 [b, 2, s, s, 3], "centers": uint8 [e, c, c, 3]}."""
+    assembly = Assembly(plan)
+    size = plan.invariance.size
+    shapes: dict[str, tuple[int, ...]] = {"crops": (len(plan.rows), 2, size, size, 3)}
+    if plan.shared_rows:
+        shapes["centers"] = (len(plan.shared_rows), *plan.center_shape)
+
+    def taken(step: np.int64) -> list[np.ndarray]:
+        arrays = assembly.take(int(step))
+        arrays["crops"] = np.ascontiguousarray(arrays["crops"].swapaxes(0, 1))
+        return [arrays[name] for name in shapes]
+
+    def arrays(step: Any) -> dict[str, Any]:
+        made = tf.numpy_function(taken, [step], [tf.uint8] * len(shapes))
+        return {name: tf.ensure_shape(x, shape) for (name, shape), x in zip(shapes.items(), made, strict=True)}
+
+    return assembly.dataset(tf).map(arrays)
 
 
 # Cached, because another pipeline of the same shapes (a resumed run, a benchmark) need not compile them again.

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import os
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +19,9 @@ from care_jax.data.decode import Box, SourceImage, UnreadableImageError
 from care_jax.data.errors import DataError
 from care_jax.data.examples import Examples, SkippedFiles
 
+# Images that one call from `tf.data` reads and decodes: enough to share what a call costs (its way into Python, the
+# boxes' way through JAX), few enough for the threads to share a batch. Their files are in memory at once.
+IMAGES_A_CALL = 8
 _PREFETCHED_BATCHES = 2
 
 
@@ -62,12 +65,13 @@ class Reader:
         self._unreadable.add(index)
         self._skipped.add(f"image {index}" if isinstance(images, np.ndarray) else images.name(index), str(error))
 
-    def from_first_readable(
-        self, index: int, decode: Callable[[SourceImage], list[np.ndarray]]
-    ) -> list[np.ndarray] | None:
-        """`decode` of image `index` or, if that is unreadable, of the next in index order that isn't.
+    def open_readable(self, index: int) -> tuple[int, SourceImage] | None:
+        """Image `index` or, if that is known or found to be unreadable, the next in index order that isn't.
 
         None, and a `failure`, if no image at all is readable or the data set has changed.
+
+        Returns:
+          (its index, the image).
         """
         for candidate in range(index, index + len(self.examples)):
             candidate %= len(self.examples)
@@ -76,7 +80,7 @@ class Reader:
             if candidate in self._unreadable:
                 continue
             try:
-                return decode(self.open(candidate))
+                return candidate, self.open(candidate)
             except UnreadableImageError as error:
                 self.skip(candidate, error)
             except DataError:
@@ -85,8 +89,16 @@ class Reader:
         return None
 
 
-def iterate(tf: ModuleType, dataset: Any, num_threads: int, reader: Reader) -> Iterator[Any]:
+def iterate(
+    tf: ModuleType,
+    dataset: Any,
+    num_threads: int,
+    reader: Reader,
+    finish: Callable[[Any], Any] = lambda element: element,
+) -> Iterator[Any]:
     """The elements of a `tf.data.Dataset` as arrays: in order, prefetched, on at most `num_threads` threads.
+
+    `finish` is called on each where it is asked for, not in a thread.
 
     Raises:
       DataError: the reader's failure.
@@ -101,7 +113,7 @@ def iterate(tf: ModuleType, dataset: Any, num_threads: int, reader: Reader) -> I
         for element in dataset.prefetch(_PREFETCHED_BATCHES).with_options(options).as_numpy_iterator():
             if reader.failure is not None:
                 raise reader.failure
-            yield element
+            yield finish(element)
 
     iterator = elements()
     _running.add(iterator)
@@ -150,19 +162,30 @@ def on_host(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def boxes(uniforms: np.ndarray, spec: AugmentSpec, height: int, width: int) -> list[Box]:
-    """The boxes that rows of uniforms [v, K] draw from an image of this size."""
-    return [(top, left, rows, columns) for top, left, rows, columns in _box_function(spec)(uniforms, height, width)]
+def boxes(uniforms: np.ndarray, spec: AugmentSpec, sizes: Sequence[tuple[int, int]]) -> list[list[Box]]:
+    """The boxes that rows of uniforms [n, v, K] draw from n images of these heights and widths, v an image."""
+    count = len(uniforms)
+    if count > IMAGES_A_CALL:
+        return boxes(uniforms[:IMAGES_A_CALL], spec, sizes[:IMAGES_A_CALL]) + boxes(
+            uniforms[IMAGES_A_CALL:], spec, sizes[IMAGES_A_CALL:]
+        )
+    # Always of one shape: compiled once, and no box depends on how many others are drawn beside it.
+    rows = np.zeros((IMAGES_A_CALL, *uniforms.shape[1:]), np.float32)
+    rows[:count] = uniforms
+    extents = np.ones((2, IMAGES_A_CALL, 1), np.int32)
+    extents[:, :count, 0] = np.transpose(sizes)
+    drawn = _box_function(spec)(rows, *extents)[:count].tolist()
+    return [[(top, left, height, width) for top, left, height, width in views] for views in drawn]
 
 
 @functools.cache
-def _box_function(spec: AugmentSpec) -> Callable[..., list[list[int]]]:
+def _box_function(spec: AugmentSpec) -> Callable[..., np.ndarray]:
     @on_host
     def draw(uniforms: jax.Array, height: jax.Array, width: jax.Array) -> jax.Array:
         drawn = augment.sample(uniforms, spec, height=height, width=width)
         return jnp.stack([drawn.top, drawn.left, drawn.height, drawn.width], axis=-1).astype(jnp.int32)
 
-    return lambda *arguments: draw(*arguments).tolist()
+    return draw
 
 
 @functools.cache
