@@ -7,7 +7,8 @@ from pathlib import Path
 
 # Read once, when JAX starts: it must be set before anything imports jax.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+if "device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 # What one test compiled serves the others, those in subprocesses too: most of the suite's time is compilation.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -19,6 +20,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import ml_collections
 import numpy as np
 import pytest
+from flax import linen
+
+from care_jax import models
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -29,33 +33,57 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
     return lambda name: dict(np.load(GOLDEN / f"{name}.npz"))
 
 
-@pytest.fixture
-def tiny_config() -> Callable[..., "ml_collections.ConfigDict"]:
-    """`tiny_config(**overrides)`: configs/digits.py made small enough for a test; keys with dots, `__` for a dot."""
+class SmallBackbone(linen.Module):
+    """A backbone that compiles fast, and has batch norm."""
+
+    width: int = 32
+
+    @linen.compact
+    def __call__(self, images, train=False, num_views=1):
+        x = linen.Dense(self.width)(images.reshape(len(images), -1))
+        return linen.relu(models.BatchNorm()(x, train, num_views))
+
+
+def small_encoder(width: int = 32) -> models.Encoder:
+    """Takes the place of a ResNet where what is tested lies elsewhere."""
+    return models.Encoder(SmallBackbone(width), models.ProjectionHead((8,), 6))
+
+
+def make_tiny_config(**overrides: object) -> ml_collections.ConfigDict:
+    """configs/digits.py made small enough for a test; keys with dots, `__` for a dot."""
     from configs import digits
 
-    def make(**overrides: object) -> ml_collections.ConfigDict:
-        config = digits.get_config()
-        small = {
-            "data.image_size": 16,
-            "model.backbone": "resnet10",
-            "model.stem": "imagenet",
-            "model.width": 4,
-            "model.head_hidden_sizes": (16,),
-            "model.head_size": 8,
-            "train.batch_size": 32,
-            "train.num_steps": 6,
-            "train.log_every": 2,
-            "train.evaluate_every_epochs": 0.0,
-            "train.checkpoint_every_epochs": 2 / 44,  # two steps of 44 an epoch
-            "equivariance.num_groups": 4,
-            "equivariance.weight": 0.1,
-            "evaluate.knn_k": 5,
-            "evaluate.num_augmentations": 3,
-            "evaluate.probe.epochs": 2,
-        }
-        names = {name.replace("__", "."): value for name, value in overrides.items()}
-        config.update_from_flattened_dict(small | names)
-        return config
+    config = digits.get_config()
+    small = {
+        "data.image_size": 16,
+        "model.backbone": "resnet10",
+        "model.stem": "imagenet",
+        "model.width": 4,
+        "model.head_hidden_sizes": (16,),
+        "model.head_size": 8,
+        "train.batch_size": 32,
+        "train.num_steps": 6,
+        "train.log_every": 2,
+        "train.evaluate_every_epochs": 0.0,
+        "train.checkpoint_every_epochs": 2 / 44,  # two steps of 44 an epoch
+        "equivariance.num_groups": 4,
+        "equivariance.weight": 0.1,
+        "evaluate.knn_k": 5,
+        "evaluate.num_augmentations": 3,
+        "evaluate.probe.epochs": 2,
+    }
+    names = {name.replace("__", "."): value for name, value in overrides.items()}
+    config.update_from_flattened_dict(small | names)
+    return config
 
-    return make
+
+@pytest.fixture
+def tiny_config() -> Callable[..., ml_collections.ConfigDict]:
+    """`tiny_config(**overrides)`, see `make_tiny_config`."""
+    return make_tiny_config
+
+
+@pytest.fixture(name="small_encoder")
+def small_encoder_fixture() -> Callable[..., models.Encoder]:
+    """`small_encoder(width=32)`."""
+    return small_encoder

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from care_jax.augment import AugmentSpec, ViewUniforms
-from care_jax.data.decode import Box, SourceImage, UnreadableImageError, central_square, reduction_for
+from care_jax.data.decode import Box, SourceImage, UnreadableImageError, canvas_side, central_square, reduction_for
 from care_jax.data.reader import IMAGES_A_CALL, Reader, boxes
 
 
@@ -32,6 +32,13 @@ class Plan:
     rows: range  # of the batch, this process's
     shared_rows: range
     num_threads: int
+    crops: bool = True  # or canvases, of which the device cuts them
+
+    @property
+    def canvas_shape(self) -> tuple[int, ...]:
+        """[C, C, 3], or [h, w, 3] of resident images."""
+        images = self.reader.examples.images
+        return images.shape[1:] if isinstance(images, np.ndarray) else (canvas_side(self.invariance.size),) * 2 + (3,)
 
     @property
     def center_shape(self) -> tuple[int, ...]:
@@ -58,13 +65,20 @@ class _Step:
         self.indices = plan.indices(step)[jobs]
         self.uniforms = np.stack([drawn.first[jobs], drawn.second[jobs]], axis=1)
         size = plan.invariance.size
-        self.arrays = {"crops": np.zeros((2, len(plan.rows), size, size, 3), np.uint8)}
+        count = len(plan.rows)
+        if plan.crops:
+            self.arrays = {"crops": np.zeros((2, count, size, size, 3), np.uint8)}
+        else:
+            self.arrays = {
+                "canvases": np.zeros((count, *plan.canvas_shape), np.uint8),
+                "boxes": np.zeros((2, count, 4), np.float32),
+            }
         if plan.shared_rows:
             self.arrays["centers"] = np.zeros((len(plan.shared_rows), *plan.center_shape), np.uint8)
 
 
 class Assembly:
-    """Makes {"crops": uint8 [2, b, s, s, 3], "centers": uint8 [e, c, c, 3]} of each step of a plan."""
+    """Makes the arrays of each step of a plan: those of "split" or "decode" in `pipeline.host_batches`."""
 
     def __init__(self, plan: Plan):
         self._plan = plan
@@ -138,18 +152,21 @@ class Assembly:
         plan = self._plan
         row = int(self._jobs[job])
         images = plan.reader.examples.images
-        resident = images if isinstance(images, np.ndarray) else None
         sizes = [plan.invariance.size] * 2
-        if row < plan.equivariance_batch_size and resident is None:
+        if row < plan.equivariance_batch_size and not isinstance(images, np.ndarray):
             wanted = [*wanted, central_square(image.height, image.width)]
             sizes.append(plan.center_shape[0])
         # Decided by what all processes make of the image, so that the pixels don't depend on their number.
         reduction = reduction_for(wanted, sizes)
-        cropped, shared = row in plan.rows, row in plan.shared_rows
-        mine = slice(0 if cropped else 2, None if shared else 2)
-        made = image.crops(wanted[mine], sizes[mine], reduction=reduction)
-        if shared:
-            center = made.pop() if resident is None else resident[index]
-            making.arrays["centers"][row - plan.shared_rows.start] = center
-        if cropped:
-            making.arrays["crops"][:, row - plan.rows.start] = made
+        arrays, own = making.arrays, row - plan.rows.start
+        if row in plan.rows and plan.crops:
+            arrays["crops"][:, own] = image.crops(wanted[:2], sizes[:2], reduction=reduction)
+        elif row in plan.rows:
+            arrays["boxes"][:, own] = image.paste(arrays["canvases"][own], wanted[:2], sizes[0], reduction=reduction)
+        if row in plan.shared_rows:
+            (center,) = (
+                [images[index]]
+                if isinstance(images, np.ndarray)
+                else image.crops(wanted[2:], sizes[2:], reduction=reduction)
+            )
+            arrays["centers"][row - plan.shared_rows.start] = center

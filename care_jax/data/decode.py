@@ -100,6 +100,42 @@ class SourceImage:
             crops.append(np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR, box=box)))
         return crops
 
+    def paste(self, canvas: np.ndarray, boxes: Sequence[Box], size: int, *, reduction: int = 1) -> np.ndarray:
+        """Leaves the crops to somebody else: puts the image into a canvas, at its top left.
+
+        If it is too large, the part of it that the crops need; if that is too large as well, or is to be decoded
+        smaller, the finished crops, side by side.
+
+        Args:
+          canvas: uint8 [C, D, 3], C >= size and D >= the number of boxes times size; elsewhere it keeps
+            what it holds.
+          boxes: (top, left, height, width) inside the image, whole pixels, of v crops.
+          size: side of each crop, pixels.
+          reduction: as in `crops`.
+
+        Returns:
+          float32 [v, 4], the boxes in the canvas.
+
+        Raises:
+          UnreadableImageError: the pixels are truncated or damaged.
+        """
+        top, left, height, width = 0, 0, self.height, self.width
+        is_whole = height <= canvas.shape[0] and width <= canvas.shape[1]
+        if not is_whole:
+            top, left = (min(box[axis] for box in boxes) for axis in (0, 1))
+            height = max(box[0] + box[2] for box in boxes) - top
+            width = max(box[1] + box[3] for box in boxes) - left
+        if reduction > 1 or height > canvas.shape[0] or width > canvas.shape[1]:
+            for i, crop in enumerate(self.crops(boxes, [size] * len(boxes), reduction=reduction)):
+                canvas[:size, i * size : (i + 1) * size] = crop
+            return np.asarray([(0, i * size, size, size) for i in range(len(boxes))], np.float32)
+        part = self._decoded()
+        if not is_whole:
+            part = part.crop((left, top, left + width, top + height))
+        # Not np.asarray: it copies once more.
+        canvas[:height, :width] = np.frombuffer(part.tobytes(), np.uint8).reshape(height, width, 3)
+        return np.asarray(boxes, np.float32) - np.asarray([top, left, 0, 0], np.float32)
+
     def _decoded(self, reduction: int = 1) -> Image.Image:
         image = self._image
         try:
@@ -120,6 +156,11 @@ def reduction_for(boxes: Sequence[Box], sizes: Sequence[int]) -> int:
     """
     spare = (min(height, width) // (2 * size) for (_, _, height, width), size in zip(boxes, sizes, strict=True))
     return max(1, min(spare, default=1))
+
+
+def canvas_side(size: int) -> int:
+    """Of the square that crops of this size are left to the device in: 512 for 224, ImageNet's usual 500 pixels fit."""
+    return math.ceil(size * 16 / 7)
 
 
 def central_square(height: int, width: int) -> Box:

@@ -1,7 +1,7 @@
 """Batches made on the host by `tf.data`, while the device works on the ones before.
 
-Two placements need it. "split": the host reads, decodes and crops, the device does the rest. "host": the host does
-everything. (A third, "device", needs no pipeline: see `care_jax.data.device`.) Whatever the placement, the batch of
+Three placements need it. "decode": the host reads and decodes. "split": it crops too. "host": it does
+everything. (A fourth, "device", needs no pipeline: see `care_jax.data.device`.) Whatever the placement, the batch of
 step t is a function of (seed, t): a pipeline starts at any step at no cost.
 """
 
@@ -21,7 +21,7 @@ from care_jax.data.examples import Examples, SkippedFiles, batch_indices
 from care_jax.data.reader import Reader, available_threads, iterate, local_rows, on_host
 from care_jax.data.sources import import_tensorflow
 
-HOST_PLACEMENTS = ("host", "split")
+HOST_PLACEMENTS = ("host", "split", "decode")
 # Images augmented by one call: enough to hide what TensorFlow spends a call, few enough to bound memory.
 _IMAGES_A_CALL = 32
 _VIEWS_FIRST = (1, 0, 2, 3, 4)  # [b, 2, s, s, 3] -> [2, b, s, s, 3]
@@ -55,6 +55,10 @@ def host_batches(
     * "split": {"crops": uint8 [2, b, s, s, 3], "centers": uint8 [e, c, c, 3]}: both random crops of each image, and the
       e images of the equivariance term without any. Bytes, because they are a quarter of what floats would be to send;
       the price is rounding the resized pixel to a 255th, as every pipeline built on Pillow does.
+    * "decode": {"canvases": uint8 [b, C, C, 3], "boxes": float32 [2, b, 4], "centers"}: what both crops of each
+      image need of it, and their boxes (top, left, height, width) in there, to be cut and resized by the device, which
+      takes the host half the time. C is `canvas_side(s)`; where that is too small the two finished crops lie in the
+      canvas. Canvases of resident images have their size.
 
     The shared images are the first e of the batch. A box drawn once for a group means the same for all its images
     only if they have one size: images of resident examples have (c is theirs); encoded ones are brought to a central
@@ -64,7 +68,7 @@ def host_batches(
 
     Args:
       examples: resident or encoded; labels are not used.
-      placement: "host" or "split".
+      placement: "host", "split" or "decode".
       invariance_spec: of the two views an image.
       equivariance_spec: of the two views a group.
       seed: of the run.
@@ -98,6 +102,7 @@ def host_batches(
         rows=local_rows(batch_size, process_index, process_count),
         shared_rows=local_rows(equivariance_batch_size, process_index, process_count),
         num_threads=num_threads or available_threads(),
+        crops=placement != "decode",
     )
     plan.indices(start_step), plan.uniforms(start_step)  # raise here, not in a thread, what the arguments have wrong
     if not plan.steps:

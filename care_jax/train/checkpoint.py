@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +12,10 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from care_jax.train.distributed import is_first
 from care_jax.train.state import TrainState, params_sha256
 
 
@@ -43,6 +47,7 @@ class Checkpoints:
         self.directory = Path(directory).absolute()  # orbax refuses relative paths
         self._best_metric = best_metric
         self._warn = warn
+        self._set_damaged_aside()
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep_last),
@@ -61,6 +66,19 @@ class Checkpoints:
             options=options,
             item_handlers={"state": ocp.StandardCheckpointHandler(), "info": ocp.JsonCheckpointHandler()},
         )
+
+    def _set_damaged_aside(self) -> None:
+        """Renames checkpoints whose description is damaged: with one of them orbax opens none at all."""
+        if is_first():
+            for folder in sorted(self.directory.glob("[0-9]*")):
+                problem = _description_problem(folder, self._best_metric) if folder.name.isdigit() else None
+                if problem:
+                    aside = folder.with_name(f"damaged-{folder.name}")
+                    self._warn(f"checkpoint {folder} can't be used ({problem}): it is {aside.name} now")
+                    shutil.rmtree(aside, ignore_errors=True)
+                    folder.rename(aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
 
     def save(self, state: TrainState, *, info: dict[str, Any], metrics: dict[str, float] | None = None) -> str:
         """Starts to write the state and returns once it has been copied from the device.
@@ -83,7 +101,8 @@ class Checkpoints:
         ranked = metrics if metrics and self._best_metric in metrics else None
         info = {**info, "params_sha256": sha256}
         info["sha256"] = _sha256(state, info)
-        with self._writing(f"of step {step}"):
+        self._check_room(state)
+        with self._writing(f"a checkpoint up to step {step}"):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info)),
@@ -153,17 +172,30 @@ class Checkpoints:
         logging.info("restored step %d, params_sha256 %s", step, found)
         return state, info
 
+    def _check_room(self, state: TrainState) -> None:
+        """Before half of it is written: a disk that is full in the middle is met too, but noisily."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**16
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            error = OSError(f"No space left on device ({free} bytes are free, {needed} needed)")
+            raise self._unwritten(f"the checkpoint of step {int(state.step)}", error)
+
     @contextmanager
     def _writing(self, which: str) -> Iterator[None]:
         """Orbax raises what went wrong in its threads, of many types, at the next call."""
         try:
             yield
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise CheckpointError(
-                f"the checkpoint {which} can't be written to {self.directory} ({reason}); those before it are kept: "
-                "make room, then start again to go on from the last"
-            ) from error
+            raise self._unwritten(which, error) from error
+
+    def _unwritten(self, which: str, error: Exception) -> CheckpointError:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        # TensorStore puts what the system said behind a list of everything it was doing.
+        said = re.search(r": ([^:]+) \[os_error_code", reason)
+        return CheckpointError(
+            f"{which} can't be written to {self.directory}: {said.group(1) if said else reason}. Those saved before "
+            "are kept: make room, then start again to go on from the last"
+        )
 
     def wait(self) -> None:
         """Returns when what is being written is whole.
@@ -171,7 +203,7 @@ class Checkpoints:
         Raises:
           CheckpointError: it could not be written.
         """
-        with self._writing("last begun"):
+        with self._writing("the last checkpoint"):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -180,6 +212,20 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+
+
+def _description_problem(folder: Path, best_metric: str) -> str | None:
+    """What is wrong with the JSON files that are read before any checkpoint is; a checkpoint may do without metrics."""
+    for file, is_whole in (
+        (folder / "_CHECKPOINT_METADATA", lambda value: isinstance(value, dict)),
+        (folder / "metrics" / "metrics", lambda value: isinstance(value[best_metric], (int, float))),
+    ):
+        try:
+            if file.exists() and not is_whole(json.loads(file.read_text())):
+                return f"{file.name} has been changed"
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            return f"{file.name}: {error}"
+    return None
 
 
 def _sha256(state: TrainState, info: dict[str, Any]) -> str:

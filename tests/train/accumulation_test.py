@@ -6,31 +6,24 @@ import chex
 import jax
 import numpy as np
 import pytest
-from flax import linen
 
-from care_jax import build, models
+from care_jax import build
 from care_jax.methods import METHODS, Objective
 from care_jax.train import sharding
 from care_jax.train.step import embed_views, repeat
 from care_jax.train.views import VIEWS, part
 
 
-class Backbone(linen.Module):
-    """Compiles fast, and has what matters here: batch norm."""
+@pytest.fixture
+def experiment_of(small_encoder):
+    """Of a configuration, on a number of devices, with an encoder of a width that compiles fast and no augmentation."""
 
-    width: int = 32
+    def make(config, num_devices=1, width=32):
+        config.augment.placement = "host"
+        experiment = build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
+        return experiment._replace(encoder=small_encoder(width))
 
-    @linen.compact
-    def __call__(self, images, train=False, num_views=1):
-        x = linen.Dense(self.width)(images.reshape(len(images), -1))
-        return linen.relu(models.BatchNorm()(x, train, num_views))
-
-
-def _experiment(config, num_devices=1):
-    config.augment.placement = "host"
-    experiment = build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
-    encoder = models.Encoder(Backbone(), models.ProjectionHead((8,), 6))
-    return experiment._replace(encoder=encoder)
+    return make
 
 
 def _batch(experiment, step=0):
@@ -83,9 +76,9 @@ def _undivided_gradients(experiment, state, batch, micro_batches):
     ],
     ids=["all images", "the first images", "no shared views", "rematerialised"],
 )
-def test_micro_batches_give_the_gradients_of_the_undivided_batch(tiny_config, overrides):
+def test_micro_batches_give_the_gradients_of_the_undivided_batch(tiny_config, experiment_of, overrides):
     sgd = {"optimizer__name": "sgd", "optimizer__momentum": 0.0, "optimizer__learning_rate": 1.0}
-    experiment = _experiment(tiny_config(train__micro_batches=4, optimizer__weight_decay=0.0, **sgd, **overrides))
+    experiment = experiment_of(tiny_config(train__micro_batches=4, optimizer__weight_decay=0.0, **sgd, **overrides))
     state, batch = build.make_state(experiment), _batch(experiment)
     expected, (terms, batch_stats) = _undivided_gradients(experiment, state, batch, 4)
     after, metrics = jax.jit(build.make_step(experiment))(state, batch)
@@ -97,11 +90,11 @@ def test_micro_batches_give_the_gradients_of_the_undivided_batch(tiny_config, ov
     assert metrics["loss"] == pytest.approx(float(terms["loss"]), rel=1e-5)
 
 
-def test_micro_batches_on_eight_devices_are_those_of_one(tiny_config):
+def test_micro_batches_on_eight_devices_are_those_of_one(tiny_config, experiment_of):
     config = tiny_config(train__micro_batches=2, optimizer__name="sgd", optimizer__learning_rate=0.1)
     params = []
     for num_devices in (1, 8):
-        experiment = _experiment(config, num_devices)
+        experiment = experiment_of(config, num_devices)
         state, step = build.make_state(experiment), jax.jit(build.make_step(experiment))
         for i in range(2):
             state, _ = step(state, _batch(experiment, i))
@@ -109,20 +102,18 @@ def test_micro_batches_on_eight_devices_are_those_of_one(tiny_config):
     chex.assert_trees_all_close(*params, rtol=1e-5, atol=1e-5)
 
 
-def test_micro_batches_hold_a_part_of_the_activations(tiny_config):
+def test_micro_batches_hold_a_part_of_the_activations(tiny_config, experiment_of):
     temporary = []
     for micro_batches in (1, 8):
-        experiment = _experiment(tiny_config(train__micro_batches=micro_batches, train__batch_size=256))
-        wide = models.Encoder(Backbone(width=2048), models.ProjectionHead((8,), 6))
-        experiment = experiment._replace(encoder=wide)
+        experiment = experiment_of(tiny_config(train__micro_batches=micro_batches, train__batch_size=256), width=2048)
         state, batch = build.make_state(experiment), _batch(experiment)
         compiled = jax.jit(build.make_step(experiment)).lower(state, batch).compile()
         temporary.append(compiled.memory_analysis().temp_size_in_bytes)
     assert temporary[1] < temporary[0] / 3
 
 
-def test_steps_in_one_call_are_single_steps(tiny_config):
-    experiment = _experiment(tiny_config(optimizer__name="sgd"))
+def test_steps_in_one_call_are_single_steps(tiny_config, experiment_of):
+    experiment = experiment_of(tiny_config(optimizer__name="sgd"))
     batches = [_batch(experiment, step) for step in range(4)]
     results = []
     for counts in ([1] * 4, [3, 1]):

@@ -1,0 +1,74 @@
+"""A whole training run, small, as a program: tests start it, kill it, and start it again.
+
+    python tests/small_run.py WORKDIR [--kills=20] [--coordinator_address=... --num_processes=... --process_id=...]
+
+The loop, the checkpoints, the data and the devices are the real ones; only the encoder is one that compiles fast.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # beside an installed package: the one that is tested
+
+from absl import app, flags, logging
+from conftest import make_tiny_config, small_encoder
+
+from care_jax import build, run, workdir
+from care_jax.command_line import say, user_errors
+from care_jax.train import distributed
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("kills", 0, "First start the run in a process of its own and kill it, this many times.")
+flags.DEFINE_integer("num_steps", 6, "Updates.")
+flags.DEFINE_string("coordinator_address", None, "As of care_jax.main.")
+flags.DEFINE_integer("num_processes", None, "As of care_jax.main.")
+flags.DEFINE_integer("process_id", None, "As of care_jax.main.")
+
+
+def small_experiment(num_steps: int) -> build.Experiment:
+    """Plain SGD, because Adam divides rounding by rounding; a checkpoint every second step."""
+    sgd = {"optimizer.name": "sgd", "optimizer.momentum": 0.0, "optimizer.learning_rate": 0.1}
+    experiment = build.build(make_tiny_config(**{"train.num_steps": num_steps, **sgd}))
+    return experiment._replace(encoder=small_encoder())
+
+
+def train(path: Path) -> None:
+    """From the newest checkpoint, or from the start."""
+    with user_errors():
+        distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+        experiment = small_experiment(FLAGS.num_steps)
+        if distributed.is_first():
+            with workdir.claim(path, experiment.config):
+                run.train(experiment, path)
+        else:
+            run.train(experiment, path)
+
+
+def kill_at_random_moments(path: Path) -> None:
+    """The modules are loaded once, and every child starts JAX anew."""
+    rng = random.Random(0)
+    for kill in range(FLAGS.kills):
+        child = os.fork()
+        if child == 0:
+            train(path)
+            os._exit(0)
+        time.sleep(rng.uniform(0.0, 3.0))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        saved = sorted(int(folder.name) for folder in (path / "checkpoints").glob("*") if folder.name.isdigit())
+        say(f"kill {kill + 1}: status {status}, saved steps {saved}")
+
+
+def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.FATAL)
+    path = Path(argv[1])
+    kill_at_random_moments(path)
+    train(path)
+
+
+if __name__ == "__main__":
+    app.run(main)

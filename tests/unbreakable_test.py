@@ -1,0 +1,133 @@
+"""What happens to a run that is killed, runs out of disk or is started twice: nothing is lost, one line is said."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from care_jax import build, data
+from care_jax.data import DataError
+from care_jax.workdir import WorkdirError, check_data, claim, writing
+
+PROGRAM = Path(__file__).with_name("small_run.py")
+
+
+def _start(workdir: Path, *arguments: str, devices: int = 1) -> subprocess.Popen:
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    command = [sys.executable, str(PROGRAM), str(workdir), *arguments]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def _run(workdir: Path, *arguments: str) -> tuple[int, str]:
+    process = _start(workdir, *arguments)
+    _, err = process.communicate(timeout=300)
+    return process.returncode, err
+
+
+def _sha256(workdir: Path, step: int) -> str:
+    """Of the parameters, as the checkpoint of that step says; restoring it proves it."""
+    text = next((workdir / "checkpoints" / str(step) / "info").rglob("metadata")).read_text()
+    return json.loads(text)["params_sha256"]
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
+    assert _run(tmp_path / "whole", "--num_steps=40")[0] == 0
+    status, err = _run(tmp_path / "killed", "--num_steps=40", "--kills=20")
+    assert status == 0, err
+    assert err.count("status 9, saved steps") >= 5  # the others had ended before the signal came
+    assert err.count("care_jax: kill ") == 20
+    assert _sha256(tmp_path / "killed", 40) == _sha256(tmp_path / "whole", 40)
+    rows = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows if "loss" in row]
+    assert steps == list(range(2, 41, 2))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 400 kB, and a function that makes it larger."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(*options: str) -> bool:
+        return subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode == 0
+
+    if not mount("-t", "tmpfs", "-o", "size=400k", "tmpfs"):
+        pytest.skip("mounting a small disk needs more rights than this user has")
+    yield folder, lambda: mount("-o", "remount,size=50M")
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_loses_nothing(small_disk):
+    disk, enlarge = small_disk
+    status, err = _run(disk / "run", "--num_steps=20")
+    assert status == 2
+    assert "Traceback" not in err
+    assert "No space left on device" in err.splitlines()[-1] and str(disk / "run") in err.splitlines()[-1]
+    assert enlarge()
+    status, err = _run(disk / "run", "--num_steps=20")
+    assert status == 0, err
+    assert "going on from step 2 of 20" in err
+
+
+def test_two_runs_do_not_share_a_workdir(tmp_path, tiny_config):
+    with claim(tmp_path, tiny_config()):
+        first = (tmp_path / "config.json").read_bytes()
+        with (
+            pytest.raises(WorkdirError, match=f"is in use: process {os.getpid()} on .*; wait for it, or use another"),
+            claim(tmp_path, tiny_config(seed=1)),
+        ):
+            pass
+        assert (tmp_path / "config.json").read_bytes() == first
+    with claim(tmp_path, tiny_config()):  # the lock went with the run
+        pass
+
+
+def test_a_workdir_that_cannot_be_written_is_one_line(tmp_path, tiny_config):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(WorkdirError, match="can't be written"), claim(folder, tiny_config()):
+            pass
+    with pytest.raises(WorkdirError, match="No space left on device"), writing(tmp_path):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(FileNotFoundError), writing(tmp_path):  # not the disk's fault
+        (tmp_path / "none").read_text()
+
+
+@pytest.mark.slow
+def test_a_second_run_is_refused_while_the_first_goes_on(tmp_path):
+    first = _start(tmp_path, "--num_steps=2000")
+    try:
+        while not list(tmp_path.glob("checkpoints/*/info")):
+            assert first.poll() is None, first.communicate()[1]
+        status, err = _run(tmp_path, "--num_steps=2000")
+        assert status == 2
+        assert f"is in use: process {first.pid}" in err.splitlines()[-1]
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_an_image_set_that_changed_is_refused_with_the_difference(tmp_path, tiny_config):
+    """As `run` checks it; what counts as a change is tested in data/manifest_test.py."""
+    root = tmp_path / "images"
+    root.mkdir()
+    digits = data.load("digits", image_size=16).pretrain
+    for i in range(40):
+        Image.fromarray(digits.images[i]).save(root / f"{i:02d}.png")
+    config = tiny_config(data__name="image_folder", data__root=str(root))
+    check_data(tmp_path, build.load_data(config))
+    check_data(tmp_path, build.load_data(config))
+    (root / "07.png").unlink()
+    with pytest.raises(DataError, match=r"image_folder changed since .*removed.*07\.png.*put it back"):
+        check_data(tmp_path, build.load_data(config))
