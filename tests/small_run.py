@@ -10,7 +10,9 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # beside an installed package: the one that is tested
 
@@ -24,6 +26,7 @@ from care_jax.train import distributed
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 0, "First start the run in a process of its own and kill it, this many times.")
 flags.DEFINE_integer("num_steps", 6, "Updates.")
+flags.DEFINE_integer("pause_at", 0, "Wait before this step, for longer than anyone does.")
 flags.DEFINE_string("coordinator_address", None, "As of care_jax.main.")
 flags.DEFINE_integer("num_processes", None, "As of care_jax.main.")
 flags.DEFINE_integer("process_id", None, "As of care_jax.main.")
@@ -41,11 +44,26 @@ def train(path: Path) -> None:
     with user_errors():
         distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
         experiment = small_experiment(FLAGS.num_steps)
+        if FLAGS.pause_at:
+            _pause(FLAGS.pause_at, build)
         if distributed.is_first():
             with workdir.claim(path, experiment.config):
                 run.train(experiment, path)
         else:
             run.train(experiment, path)
+
+
+def _pause(at_step: int, build_module: Any) -> None:
+    """The batch of that step is slow to come, in the process that is not killed not a bit."""
+    make = build_module.make_stacked_batches
+
+    def slow(*arguments: Any) -> Iterator[Any]:
+        for step, batch in enumerate(make(*arguments)):
+            if step == at_step and not distributed.is_first():
+                time.sleep(600)
+            yield batch
+
+    build_module.make_stacked_batches = slow
 
 
 def kill_at_random_moments(path: Path) -> None:
@@ -56,7 +74,7 @@ def kill_at_random_moments(path: Path) -> None:
         if child == 0:
             train(path)
             os._exit(0)
-        time.sleep(rng.uniform(0.0, 3.0))
+        time.sleep(rng.uniform(0.0, 2.0))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         saved = sorted(int(folder.name) for folder in (path / "checkpoints").glob("*") if folder.name.isdigit())
