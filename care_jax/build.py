@@ -1,14 +1,13 @@
 """From a configuration to the pieces it describes; every mistake in it is found here, before any work starts."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -17,6 +16,7 @@ from care_jax.augment import AugmentSpec
 from care_jax.config import ConfigError, validate
 from care_jax.data import DataSet
 from care_jax.train import optim, sharding
+from care_jax.train.batches import stacked_batches
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
 from care_jax.train.views import BATCH_AXES, PLACEMENTS, Batch, ViewPlan
@@ -258,49 +258,14 @@ def make_batches(experiment: Experiment, start_step: int) -> Iterator[Batch]:
 
 
 def make_stacked_batches(experiment: Experiment, start_step: int, counts: Iterable[int]) -> Iterator[Batch]:
-    """The same, several at once: arrays of `count` batches stacked along a new first axis, for each of `counts`.
-
-    Each process reads its own rows alone.
-    """
-    mesh = experiment.mesh
-    resident = {}
-    if experiment.config.augment.placement == "device":
-        resident["images"] = data.put_resident(experiment.dataset.pretrain, sharding.replicated(mesh))
-    host_batches = _host_batches(experiment, start_step)
-    for count in counts:
-        batches = list(itertools.islice(host_batches, count))
-        yield resident | {
-            name: sharding.from_process(
-                sharding.along_axis(mesh, 1 + BATCH_AXES[name]),
-                # Most calls make one step: nothing is copied then.
-                np.stack([batch[name] for batch in batches]) if count > 1 else np.asarray(batches[0][name])[None],
-            )
-            for name in batches[0]
-        }
-
-
-def _host_batches(experiment: Experiment, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """This process's rows of each step's batch, but the resident images."""
-    config, plan, pretrain = experiment.config, experiment.plan, experiment.dataset.pretrain
-    if config.augment.placement == "device":
-        for step in range(start_step, experiment.num_steps):
-            indices = data.batch_indices(plan.seed, step, num_examples=len(pretrain), batch_size=plan.batch_size)
-            yield {"indices": np.split(indices, jax.process_count())[jax.process_index()]}
-        return
-    yield from data.host_batches(
-        pretrain,
-        placement=config.augment.placement,
-        invariance_spec=plan.invariance,
-        equivariance_spec=plan.equivariance,
-        seed=plan.seed,
+    """The same, several at once: arrays of `count` batches stacked along a new first axis, for each of `counts`."""
+    return stacked_batches(
+        experiment.dataset,
+        experiment.plan,
+        experiment.mesh,
+        placement=experiment.config.augment.placement,
         start_step=start_step,
         num_steps=experiment.num_steps,
-        batch_size=plan.batch_size,
-        equivariance_batch_size=plan.equivariance_batch_size,
-        num_groups=plan.num_groups,
-        draws=plan.draws,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        num_threads=config.augment.num_threads or None,
-        skipped=experiment.dataset.skipped,
+        counts=counts,
+        num_threads=experiment.config.augment.num_threads or None,
     )
