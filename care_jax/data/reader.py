@@ -21,7 +21,7 @@ from care_jax.data.examples import Examples, SkippedFiles
 
 # Images that one call from `tf.data` reads and decodes: enough to share what a call costs (its way into Python, the
 # boxes' way through JAX), few enough for the threads to share a batch. Their files are in memory at once.
-IMAGES_A_CALL = 8
+IMAGES_A_CALL = 16
 _PREFETCHED_BATCHES = 2
 
 

@@ -53,6 +53,7 @@ def evaluated(examples, skipped=None):
 
 READERS = {
     "split": lambda *arguments: batches(arguments[0], "split", *arguments[1:]),
+    "decode": lambda *arguments: batches(arguments[0], "decode", *arguments[1:]),
     "host": lambda *arguments: batches(arguments[0], "host", *arguments[1:]),
     "evaluation": evaluated,
 }

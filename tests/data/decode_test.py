@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from care_jax.data.decode import MAX_PIXELS, SourceImage, UnreadableImageError, central_square, reduction_for
+from care_jax.data import decode
+from care_jax.data.decode import (
+    MAX_PIXELS,
+    SourceImage,
+    UnreadableImageError,
+    canvas_side,
+    central_square,
+    reduction_for,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -100,6 +108,59 @@ def test_crops_equal_cutting_and_resizing():
         np.testing.assert_array_equal(crop, np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR)))
 
 
+@pytest.mark.parametrize(
+    ("side", "boxes", "expected"),
+    [
+        (40, [(2, 3, 20, 31), (10, 0, 9, 9)], [(2, 3, 20, 31), (10, 0, 9, 9)]),  # the whole image fits
+        (34, [(2, 3, 20, 31), (10, 4, 9, 9)], [(0, 0, 20, 31), (8, 1, 9, 9)]),  # what the boxes cover does
+        (33, [(2, 3, 20, 31), (10, 0, 9, 9)], [(0, 0, 8, 8), (0, 8, 8, 8)]),  # nothing but the crops
+    ],
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_paste(side, boxes, expected, kind):
+    data = encode(smooth(30, 40), kind)
+    canvas = np.zeros((side, side, 3), np.uint8)
+    source = SourceImage.from_bytes(data)
+    placed = source.paste(canvas, boxes, 8)
+    assert placed.dtype == np.float32
+    assert placed.tolist() == [list(box) for box in expected]
+    whole = pixels(data)
+    crops = SourceImage.from_bytes(data).crops(boxes, [8, 8])
+    for (top, left, height, width), (y, x, rows, columns), crop in zip(boxes, expected, crops, strict=True):
+        part = canvas[y : y + rows, x : x + columns]
+        is_cut = (rows, columns) == (height, width)
+        np.testing.assert_array_equal(part, whole[top : top + height, left : left + width] if is_cut else crop)
+    np.testing.assert_array_equal(source.crops(boxes, [8, 8]), crops)  # after it, as before it
+
+
+def test_paste_of_what_is_decoded_smaller():
+    source = SourceImage.from_bytes(encode(smooth(600, 801), "JPEG", quality=95))
+    canvas = np.zeros((801, 801, 3), np.uint8)
+    boxes = [(33, 57, 520, 499), (0, 0, 600, 600)]
+    assert source.paste(canvas, boxes, 32, reduction=4).tolist() == [[0, 0, 32, 32], [0, 32, 32, 32]]
+    assert source._image.size == (201, 150)
+    assert not canvas[32:].any()
+
+
+def test_canvases_hold_two_crops_and_a_usual_photograph():
+    assert canvas_side(224) == 512
+    assert all(2 * size <= canvas_side(size) for size in range(1, 600))
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_both_decoders_give_the_same_pixels(subsampling, progressive, monkeypatch):
+    pytest.importorskip("simplejpeg")
+    data = encode(smooth(45, 67), "JPEG", subsampling=subsampling, progressive=progressive)
+    fast = SourceImage.from_bytes(data)
+    fast_pixels = fast.pixels()
+    assert fast._pixels is not None
+    monkeypatch.setattr(decode, "_simplejpeg", lambda: None)
+    slow = SourceImage.from_bytes(data)
+    np.testing.assert_array_equal(fast_pixels, slow.pixels())
+    assert slow._pixels is None
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_large_jpeg_is_decoded_smaller_to_the_same_crop(orientation):
     exif = Image.Exif()
@@ -154,6 +215,8 @@ def test_unusable_files(data, reason):
         pixels(data)
     with pytest.raises(UnreadableImageError, match=f"^{reason}$"):
         SourceImage.from_bytes(data).crops([(0, 0, 2, 2)], [2])
+    with pytest.raises(UnreadableImageError, match=f"^{reason}$"):
+        SourceImage.from_bytes(data).paste(np.zeros((64, 64, 3), np.uint8), [(0, 0, 2, 2)], 2)
 
 
 def test_the_limit_is_a_quarter_gib_of_rgb():

@@ -177,20 +177,22 @@ def test_split_then_device_is_host(encoded):
         np.testing.assert_allclose(host["shared_views"], shared, atol=1e-5)
 
 
-@pytest.mark.parametrize("placement", ["host", "split"])
+@pytest.mark.parametrize("placement", ["host", "split", "decode"])
 def test_starting_late_makes_the_same_batches(resident, placement):
     # Step 1 on is epoch 1: 100 // 64 batches an epoch.
     late = next(batches(resident, placement, steps=(2, 3)))
     for step, batch in enumerate(batches(resident, placement, steps=(0, 3))):
         same = [np.array_equal(batch[name], late[name]) for name in late]
-        assert same == [step == 2] * 2
+        assert same == [step == 2] * len(late)
 
 
-def test_processes_make_the_parts_of_the_batch(encoded):
-    whole = next(batches(encoded, "split"))
-    parts = [next(batches(encoded, "split", process_index=p, process_count=4)) for p in range(4)]
-    np.testing.assert_array_equal(np.concatenate([part["crops"] for part in parts], axis=1), whole["crops"])
-    np.testing.assert_array_equal(np.concatenate([part["centers"] for part in parts]), whole["centers"])
+@pytest.mark.parametrize("placement", ["split", "decode"])
+def test_processes_make_the_parts_of_the_batch(encoded, placement):
+    whole = next(batches(encoded, placement))
+    parts = [next(batches(encoded, placement, process_index=p, process_count=4)) for p in range(4)]
+    for name in whole:
+        axis = 1 if name in ("crops", "boxes") else 0
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts], axis=axis), whole[name])
 
 
 def test_processes_make_the_parts_of_the_views(resident):
@@ -220,7 +222,7 @@ def broken(encoded, indices, data=b"text"):
     return Examples(Encoded(files))
 
 
-@pytest.mark.parametrize("placement", ["host", "split"])
+@pytest.mark.parametrize("placement", ["host", "split", "decode"])
 def test_a_broken_image_is_replaced_by_the_next(encoded, placement):
     truncated = encode(smooth(64, 64), "JPEG")[:-300]
     some = broken(broken(broken(encoded, [3, 69], truncated), [4], b""), [20], b"text")

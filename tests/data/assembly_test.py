@@ -1,0 +1,134 @@
+"""The placement "decode", whose crops the device cuts, and what threads and chunks may not change."""
+
+import functools
+import io
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from care_jax import augment, data
+from care_jax.augment import AugmentSpec
+from care_jax.data import Examples, assembly, batch_indices, reader
+
+RNG = np.random.default_rng(0)
+NORMALISE = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.25)}
+INVARIANCE = AugmentSpec(size=8, flip_probability=0.5, grayscale_probability=0.3, **NORMALISE)
+CENTER = AugmentSpec(size=7, crop="center", center_fraction=0.875, **NORMALISE)
+SEED, B, E, G = 5, 64, 32, 4
+
+
+def batches(examples, placement, *, steps=(0, 2), num_threads=2):
+    return data.host_batches(
+        examples,
+        placement=placement,
+        invariance_spec=INVARIANCE,
+        equivariance_spec=CENTER,
+        seed=SEED,
+        start_step=steps[0],
+        num_steps=steps[1],
+        batch_size=B,
+        equivariance_batch_size=E,
+        num_groups=G,
+        draws="group",
+        num_threads=num_threads,
+    )
+
+
+@jax.jit
+def uniforms(step):
+    return augment.draw_view_uniforms(SEED, step, batch_size=B, equivariance_batch_size=E, num_groups=G, draws="group")
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def apply(rows, images, spec):
+    drawn = augment.sample(rows, spec, height=images.shape[1], width=images.shape[2])
+    return augment.apply(drawn, images.astype(np.float32) / 255.0, spec)
+
+
+def smooth(height, width):
+    coarse = Image.fromarray(RNG.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+class Encoded:
+    """Files in memory, JPEG and PNG by turns, of 10 to 29 pixels a side."""
+
+    def __init__(self):
+        self.files = []
+        for i, (height, width) in enumerate(RNG.integers(10, 30, (70, 2)).tolist()):
+            buffer = io.BytesIO()
+            smooth(height, width).save(buffer, "JPEG" if i % 2 else "PNG", quality=90)
+            self.files.append(buffer.getvalue())
+
+    def __len__(self):
+        return len(self.files)
+
+    def read(self, index):
+        return self.files[index]
+
+    def name(self, index):
+        return f"file {index}"
+
+
+@pytest.fixture(scope="module")
+def encoded():
+    return Examples(Encoded())
+
+
+@pytest.fixture(scope="module")
+def resident():
+    return Examples(np.stack([np.asarray(smooth(12, 16)) for _ in range(100)]))
+
+
+def cut_on_device(batch, rows, spec):
+    """What a step does with the placement "decode": the drawn augmentation, with its box in the canvas."""
+    views = []
+    for uniform, boxes in zip((rows.first, rows.second), batch["boxes"], strict=True):
+        drawn = augment.sample(uniform, spec, height=1, width=1)
+        drawn = drawn._replace(**dict(zip(("top", "left", "height", "width"), boxes.T, strict=True)))
+        views.append(augment.apply(drawn, batch["canvases"], spec))
+    return np.asarray(views)
+
+
+def test_decode_leaves_the_drawn_boxes_to_the_device(encoded):
+    rounding = 0.5 / 255 / min(NORMALISE["std"])
+    made = list(batches(encoded, "decode"))
+    routes = set()
+    for step, (batch, split) in enumerate(zip(made, batches(encoded, "split"), strict=True)):
+        assert batch["canvases"].shape == (B, 19, 19, 3)
+        assert batch["canvases"].dtype == np.uint8
+        assert batch["boxes"].dtype == np.float32
+        np.testing.assert_array_equal(batch["centers"], split["centers"])
+        rows = uniforms(step)
+        views = cut_on_device(batch, rows, INVARIANCE)
+        indices = batch_indices(SEED, step, num_examples=70, batch_size=B)
+        for i, index in enumerate(indices):
+            image = np.asarray(Image.open(io.BytesIO(encoded.images.read(index))).convert("RGB"))
+            is_finished = batch["boxes"][1, i].tolist() == [0, 8, 8, 8]
+            routes.add((is_finished, max(image.shape) > 19))
+            for view, row in enumerate((rows.first[i], rows.second[i])):
+                expected = apply(row[None], image[None], INVARIANCE)[0]
+                # Finished crops are bytes: Pillow rounds twice, once a pass.
+                np.testing.assert_allclose(views[view, i], expected, atol=2.5 * rounding if is_finished else 1e-5)
+    assert routes == {(False, False), (False, True), (True, True)}
+
+
+def test_decode_of_resident_images_hands_them_over(resident):
+    batch = next(batches(resident, "decode", steps=(3, 4)))
+    indices = batch_indices(SEED, 3, num_examples=100, batch_size=B)
+    np.testing.assert_array_equal(batch["canvases"], resident.images[indices])
+    drawn = augment.sample(uniforms(3).second[7], INVARIANCE, height=12, width=16)
+    assert batch["boxes"][1, 7].tolist() == [int(x) for x in drawn[:4]]
+
+
+@pytest.mark.parametrize("placement", ["split", "decode"])
+@pytest.mark.parametrize(("images_a_call", "num_threads"), [(5, 1), (64, 3), (7, 6)])
+def test_threads_and_chunks_make_no_difference(encoded, placement, images_a_call, num_threads, monkeypatch):
+    expected = list(batches(encoded, placement))
+    for module in (assembly, reader):
+        monkeypatch.setattr(module, "IMAGES_A_CALL", images_a_call)
+    for batch, same in zip(batches(encoded, placement, num_threads=num_threads), expected, strict=True):
+        for name in same:
+            np.testing.assert_array_equal(batch[name], same[name])
