@@ -1,0 +1,81 @@
+"""The bytes of a step's collectives: read rightly from HLO, and growing as they should."""
+
+import jax
+import numpy as np
+import pytest
+
+from care_jax import build
+from care_jax.train import sharding
+from care_jax.train.collectives import collectives
+
+HLO = """HloModule jit_step, is_scheduled=true
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+%inner (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %all-reduce.3 = f32[8]{0} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add
+}
+
+%outer (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %w = (s32[], f32[8]) while(%p), condition=%c, body=%inner, backend_config={"known_trip_count":{"n":"3"}}
+}
+
+ENTRY %main (a: f32[4,2]) -> f32[4,2] {
+  %w2 = (s32[], f32[8]) while(%p), condition=%c, body=%outer, backend_config={"known_trip_count":{"n":"5"}}
+  %all-gather.1 = bf16[4,2]{1,0} all-gather(%a), dimensions={0}
+  %all-reduce-start = (f32[10]{0}, s32[], f32[10]{0}, s32[]) all-reduce-start(%b, %c), to_apply=%add
+  %done = (f32[10]{0}, s32[]) all-reduce-done(%all-reduce-start)
+  ROOT %r = f32[4,2]{1,0} add(%a, %a)
+}
+"""
+
+
+def test_instructions_loops_and_types():
+    assert [(one.kind, one.num_bytes, one.times) for one in collectives(HLO)] == [
+        ("all-reduce", 8 * 4 * 15, 15),
+        ("all-reduce", 10 * 4 + 4, 1),
+        ("all-gather", 4 * 2 * 2, 1),
+    ]
+
+
+@pytest.fixture(scope="module")
+def num_bytes(request):
+    """Of a step's collectives on eight devices: (config, small_encoder, width) -> by kind of array."""
+    cache = {}
+
+    def measure(config, encoder, width=32):
+        key = config.train.batch_size, config.equivariance.num_groups, width
+        if key not in cache:
+            config.augment.placement = "host"
+            experiment = build.build(config, sharding.make_mesh())._replace(encoder=encoder(width))
+            on_devices = sharding.along_axis(experiment.mesh, 1)
+            views = jax.ShapeDtypeStruct((2, config.train.batch_size, 16, 16, 3), np.float32, sharding=on_devices)
+            step = jax.jit(build.make_step(experiment), out_shardings=sharding.replicated(experiment.mesh))
+            lowered = step.lower(build.abstract_state(experiment), {"views": views, "shared_views": views})
+            cache[key] = sum(one.num_bytes for one in collectives(lowered.compile().as_text()))
+        return cache[key]
+
+    return measure
+
+
+@pytest.mark.parametrize("group_size", ["a part of the batch", "eight images"])
+def test_bytes_grow_with_the_embeddings_never_with_their_pairs(tiny_config, small_encoder, num_bytes, group_size):
+    """Twice the images add as many bytes as the images before; their pairs would add four times as many."""
+    sizes = (64, 128, 256)
+    totals = []
+    for size in sizes:
+        groups = 4 if group_size == "a part of the batch" else size // 8
+        config = tiny_config(train__batch_size=size, equivariance__num_groups=groups)
+        totals.append(num_bytes(config, small_encoder))
+    first, second = np.diff(totals)
+    assert second <= 2.1 * first
+    # Four views of 6 numbers an image, gathered and their gradients returned: a few of those, not 2n similarities.
+    assert first <= (sizes[1] - sizes[0]) * 4 * 6 * 4 * 8
+
+
+def test_bytes_grow_with_the_parameters(tiny_config, small_encoder, num_bytes):
+    narrow, wide = (num_bytes(tiny_config(train__batch_size=64), small_encoder, width) for width in (32, 64))
+    added = 32 * (16 * 16 * 3 + 1 + 2 + 8)  # of the backbone's dense layer, its batch norm, the head's first layer
+    assert added * 4 <= wide - narrow <= 1.2 * added * 4
