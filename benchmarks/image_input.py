@@ -1,14 +1,14 @@
 """Images a second, a core, of the host's part of an ImageNet step: read, decode, two random crops of 224.
 
     pip install -e .[benchmarks]
-    python -m benchmarks.image_input                      # about three minutes on two cores
+    python -m benchmarks.image_input                      # about five minutes on two cores
     python -m benchmarks.image_input --out=BENCHMARKS.md
 
-Ours is `care_jax.data.host_batches` with placement "split" (bytes; flip, colours and normalisation happen on the
-device), from an image folder and from TFRecord files. The peer does what torchvision's transforms do with Pillow: open
-a file, convert to RGB, two random resized crops, each with a flip and as a float tensor. "With the equivariance term" a
-quarter of the images also gets the central square that its shared views are made of: Resize(256) and CenterCrop(224)
-in the peer. An image counts once.
+Ours is `care_jax.data.host_batches`, from an image folder and from TFRecord files, with placement "decode" (the device
+crops) and with "split" (the host does); both make bytes, and leave flip, colours and normalisation to the device. The
+peer does what torchvision's transforms do with Pillow: open a file, convert to RGB, two random resized crops, each with
+a flip and as a float tensor. "With the equivariance term" a quarter of the images also gets the central square that its
+shared views are made of: Resize(256) and CenterCrop(224) in the peer. An image counts once.
 
 A core second is one of processor time, user and system, of the process and its children; `benchmarks/jpegs.py` says
 what the images are. Every row is measured in a process of its own.
@@ -48,7 +48,7 @@ class Case(NamedTuple):
     """A row.
 
     Attributes:
-      side: "folder" or "records" (ours), "loop" or "pool" (the peer).
+      side: "folder" or "records" (ours), there with "-split" behind it or not; "loop" or "pool" (the peer).
       equivariance: whether the equivariance term's images are made too.
       threads: of ours; processes of the peer's pool.
     """
@@ -75,7 +75,7 @@ def load(side: str, root: Path):
     """The examples, encoded."""
     from care_jax import data
 
-    if side == "folder":
+    if side.startswith("folder"):
         return data.load("image_folder", root=root / "folder", resident=False, test_fraction=0.001).pretrain
     return data.load("imagenet2012", root=root / "records").pretrain
 
@@ -93,10 +93,10 @@ def measure_ours(case: Case, root: Path) -> tuple[int, float, float]:
     from care_jax import data
 
     examples = load(case.side, root)
-    num_steps = max(len(examples) // BATCH_SIZE, WARM_UP + 1)
+    num_steps = WARM_UP + len(examples) // BATCH_SIZE
     batches = data.host_batches(
         examples,
-        placement="split",
+        placement="split" if case.side.endswith("-split") else "decode",
         invariance_spec=spec("random_resized"),
         equivariance_spec=spec("center"),
         seed=0,
@@ -160,13 +160,13 @@ def measure_peer(case: Case, root: Path) -> tuple[int, float, float]:
 
 
 def profile(root: Path, count: int = 200) -> list[tuple[str, float]]:
-    """Milliseconds an image of each part of ours, one after the other on one thread, equivariance off."""
+    """Milliseconds an image of each part of ours ("decode"), one after the other on one thread, equivariance off."""
     from care_jax import augment
-    from care_jax.data.decode import SourceImage, reduction_for
+    from care_jax.data.decode import SourceImage, canvas_side
     from care_jax.data.reader import IMAGES_A_CALL, boxes
 
     images = load("folder", root).images
-    count = min(count, len(images))
+    count, parts = min(count, len(images)), []
     uniforms = np.random.default_rng(0).random((count, 2, augment.NUM_UNIFORMS), np.float32)
     ranges = spec("random_resized")
 
@@ -177,7 +177,6 @@ def profile(root: Path, count: int = 200) -> list[tuple[str, float]]:
         parts.append((name, (time.process_time() - began) / count * 1e3))
         return made
 
-    parts: list[tuple[str, float]] = []
     encoded = timed("read the file", images.read)
     opened = timed("header and orientation", lambda i: SourceImage.from_bytes(encoded[i]))
 
@@ -187,9 +186,8 @@ def profile(root: Path, count: int = 200) -> list[tuple[str, float]]:
         return boxes(uniforms[chunk], ranges, sizes) if i % IMAGES_A_CALL == 0 else []
 
     wanted = [b for chunk in timed("draw two boxes", draw) for b in chunk]
-    reductions = [reduction_for(b, [SIZE, SIZE]) for b in wanted]
-    timed("decode", lambda i: opened[i]._decoded(reductions[i]))
-    timed("two crops and resizes", lambda i: opened[i].crops(wanted[i], [SIZE, SIZE], reduction=1))
+    canvases = np.zeros((BATCH_SIZE, canvas_side(SIZE), canvas_side(SIZE), 3), np.uint8)
+    timed("decode into the canvas", lambda i: opened[i].paste(canvases[i % BATCH_SIZE], wanted[i], SIZE))
     return parts
 
 
@@ -200,7 +198,7 @@ def measure(case: Case, root: Path) -> dict:
         return {}
     if case.side == "profile":
         return {"parts": profile(root)}
-    count, wall, processor = (measure_ours if case.side in ("folder", "records") else measure_peer)(case, root)
+    count, wall, processor = (measure_peer if case.side in ("loop", "pool") else measure_ours)(case, root)
     return {"images": count, "wall": wall, "processor": processor}
 
 
@@ -219,16 +217,18 @@ def plan() -> Iterator[Case]:
     cores = available_cores()
     for equivariance in (False, True):
         for threads in dict.fromkeys((1, cores)):
-            yield Case("folder", equivariance, threads)
-            yield Case("records", equivariance, threads)
+            for side in ("folder", "records", "folder-split", "records-split"):
+                yield Case(side, equivariance, threads)
         yield Case("loop", equivariance, 1)
         if cores > 1:
             yield Case("pool", equivariance, cores)
 
 
 NAMES = {
-    "folder": "care_jax, image folder",
-    "records": "care_jax, TFRecord files",
+    "folder": "care_jax `decode`, image folder",
+    "records": "care_jax `decode`, TFRecord files",
+    "folder-split": "care_jax `split`, image folder",
+    "records-split": "care_jax `split`, TFRecord files",
     "loop": "Pillow, plain loop",
     "pool": "Pillow, process pool",
 }
@@ -249,7 +249,7 @@ def report(results: Sequence[tuple[Case, dict]], parts: Sequence[tuple[str, floa
         ratio = tables.significant(own / loops[case.equivariance]) if case.equivariance in loops else "–"
         counts = [case.threads, result["images"], f"{rate(result, 'wall'):.0f}", f"{own:.0f}", ratio]
         rows.append([NAMES[case.side], "on" if case.equivariance else "off", *counts])
-    text = f"{tables.provenance('host only', ['pillow', 'tensorflow-cpu', 'torch'])}; {description}:\n\n"
+    text = f"{tables.provenance('host only', ['pillow', 'simplejpeg', 'tensorflow-cpu', 'torch'])}; {description}:\n\n"
     text += tables.table(header, rows)
     whole = [
         1e3 / rate(result, "processor")
@@ -259,7 +259,7 @@ def report(results: Sequence[tuple[Case, dict]], parts: Sequence[tuple[str, floa
     if parts:
         if whole:
             parts = [*parts, ("the rest: tf.data, hand-over, batching", whole[0] - sum(ms for _, ms in parts))]
-        text += "\n\nWhere ours spends its processor time, equivariance off, image folder, one thread:\n\n"
+        text += "\n\nWhere `decode` spends its processor time, equivariance off, image folder, one thread:\n\n"
         text += tables.table(["part", "ms an image"], [[name, tables.significant(ms)] for name, ms in parts])
     return text
 
