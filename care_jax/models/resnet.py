@@ -5,6 +5,7 @@ on the 3x3 convolution). The names of modules follow torchvision's, so that weig
 """
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -34,32 +35,37 @@ def _kernel_gradient(x: jax.Array, gradient: jax.Array, size: int, stride: int) 
 
 
 def _kernel_gradient_by_patches(x: jax.Array, gradient: jax.Array, size: int, stride: int) -> jax.Array:
-    """The same as patches.T @ gradient, summed over chunks of images whose patches fit a processor's cache."""
+    """The same as patches.T @ gradient, summed over chunks of images whose patches fit a processor's cache.
+
+    The batch may be sharded over all devices: each of them then sums over its own images, and the sums meet once.
+    """
     b, rows, columns, out_features = gradient.shape
+    devices = math.gcd(b, jax.device_count())
     bytes_per_image = 4 * rows * columns * size**2 * x.shape[-1]
-    chunk = max(n for n in range(1, b + 1) if b % n == 0 and (n == 1 or n * bytes_per_image <= 2**22))
+    share = b // devices
+    chunk = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * bytes_per_image <= 2**22))
     padding = (size - 1) // 2
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
-    def add_chunk(total: jax.Array, operands: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+    def add_chunk(totals: jax.Array, operands: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         x, gradient = operands
         patches = [
-            x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
+            x[..., i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride, :]
             for i in range(size)
             for j in range(size)
         ]
-        return total + jnp.einsum(
-            "np,no->po",
-            jnp.concatenate(patches, axis=-1).reshape(chunk * rows * columns, -1),
-            gradient.reshape(chunk * rows * columns, -1),
+        return totals + jnp.einsum(
+            "vnp,vno->vpo",
+            jnp.concatenate(patches, axis=-1).reshape(devices, chunk * rows * columns, -1),
+            gradient.reshape(devices, chunk * rows * columns, -1),
             preferred_element_type=jnp.float32,
         ), None
 
-    # The chunk index is the inner one: the batch may be sharded, and every device then has its share of each chunk.
-    operands = tuple(jnp.moveaxis(y.reshape(chunk, b // chunk, *y.shape[1:]), 1, 0) for y in (x, gradient))
-    total = jnp.zeros((size**2 * x.shape[-1], out_features), jnp.float32)
-    total, _ = jax.lax.scan(add_chunk, total, operands)
-    return total.reshape(size, size, x.shape[-1], out_features).astype(x.dtype)
+    # [chunks, devices, chunk, h, w, features]
+    operands = tuple(jnp.moveaxis(y.reshape(devices, -1, chunk, *y.shape[1:]), 1, 0) for y in (x, gradient))
+    totals = jnp.zeros((devices, size**2 * x.shape[-1], out_features), jnp.float32)
+    totals, _ = jax.lax.scan(add_chunk, totals, operands)
+    return totals.sum(0).reshape(size, size, x.shape[-1], out_features).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
