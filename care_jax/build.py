@@ -87,7 +87,7 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if config.augment.placement == "device" and config.data.name == "imagenet2012":
-        raise ConfigError("config.augment.placement is 'device', but imagenet2012 does not fit a device; use 'split'")
+        raise ConfigError("config.augment.placement is 'device', but imagenet2012 does not fit a device; use 'decode'")
 
 
 def augment_spec(config: ml_collections.ConfigDict, branch: str) -> AugmentSpec:

@@ -184,8 +184,11 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
         raise ConfigError(
             f"config.equivariance.num_groups is {groups}: groups of one image have no pairs; use fewer groups"
         )
-    if config.data.stored_size and config.augment.placement == "split":
-        raise ConfigError("config.data.stored_size is for images kept on the device, not for augment.placement=split")
+    if config.data.stored_size and config.augment.placement in ("split", "decode"):
+        raise ConfigError(
+            "config.data.stored_size is for images kept on the device; with augment.placement="
+            f"{config.augment.placement} leave it 0"
+        )
 
 
 def _check_section(config: ml_collections.ConfigDict, section: str) -> None:

@@ -11,7 +11,7 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """ResNet-18 on 64x64 images kept on the device; for large images use augment.placement = "split"."""
+    """ResNet-18 on 64x64 images kept on the device; for large images use augment.placement = "decode"."""
     config = base.get_config()
     config.data.name = "image_folder"
     config.data.image_size = 64

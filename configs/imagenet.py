@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.image_size = 224
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
-    config.augment.placement = "split"
+    config.augment.placement = "decode"
     config.augment.invariance.brightness = 0.8
     config.augment.invariance.contrast = 0.8
     config.augment.invariance.saturation = 0.8

@@ -10,6 +10,7 @@ import pytest
 
 from care_jax import build, data
 from care_jax.config import ConfigError
+from care_jax.data.decode import canvas_side
 from care_jax.train import sharding
 from care_jax.train.views import VIEWS
 
@@ -33,11 +34,12 @@ def _dataset(config) -> data.DataSet:
 def _batch(experiment) -> dict:
     plan, config = experiment.plan, experiment.config
     size, fraction = config.data.image_size, config.augment.equivariance.center_fraction
-    if config.augment.placement == "split":
+    if config.augment.placement == "decode":
         side = round(size / fraction)
-        crops = jax.ShapeDtypeStruct((2, plan.batch_size, size, size, 3), jnp.uint8)
+        canvas = canvas_side(size)
         return {
-            "crops": crops,
+            "canvases": jax.ShapeDtypeStruct((plan.batch_size, canvas, canvas, 3), jnp.uint8),
+            "boxes": jax.ShapeDtypeStruct((2, plan.batch_size, 4), jnp.float32),
             "centers": jax.ShapeDtypeStruct((plan.equivariance_batch_size, side, side, 3), jnp.uint8),
         }
     images = experiment.dataset.pretrain.images
@@ -116,5 +118,5 @@ def test_imagenet_does_not_fit_a_device():
 
     config = imagenet.get_config()
     config.augment.placement = "device"
-    with pytest.raises(ConfigError, match="use 'split'"):
+    with pytest.raises(ConfigError, match="use 'decode'"):
         build.check(config, sharding.make_mesh(jax.devices()[:8]))

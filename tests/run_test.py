@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from care_jax import data, run
+from care_jax import build, data, run
 from care_jax.config import ConfigError
 from care_jax.data import DataError
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def compiles_fast(monkeypatch, small_encoder):
+    """Whole runs with a ResNet are main_test's."""
+    monkeypatch.setattr(build, "make_encoder", lambda config: small_encoder())
 
 
 def _folder(root: Path, *, classes: bool, count: int = 48) -> Path:
@@ -57,7 +63,7 @@ def test_a_flat_folder_switches_the_probes_off(tiny_config, tmp_path, capsys):
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("placement", ["host", "split"])
+@pytest.mark.parametrize("placement", ["host", "split", "decode"])
 def test_classes_on_the_host(tiny_config, tmp_path, capsys, placement):
     root = _folder(tmp_path / "images", classes=True)
     assert run.run(_config(tiny_config, root, placement), tmp_path / "run")

@@ -76,7 +76,8 @@ def make_train_step(
       schedule: learning rate by step, for the log alone.
       plan: the views to make.
       placement: "device": batch = {"images" uint8 [n, h, w, 3], "indices" [b]}; "host": {"views" [2, b, s, s, 3],
-        "shared_views" [2, e, s, s, 3]}; "split": {"crops" [2, b, s, s, 3], "centers" [e, s, s, 3]}.
+        "shared_views" [2, e, s, s, 3]}; "split": {"crops" [2, b, s, s, 3], "centers" [e, s, s, 3]}; "decode":
+        {"canvases" [b, c, c, 3], "boxes" [2, b, 4], "centers"}.
       mesh: the devices over which views are cut; losses and batch norm are over all of them.
       remat: recompute activations in the backward pass.
       micro_batches: m, equal parts that the batch is embedded in, one after the other; see `accumulated_gradients`.

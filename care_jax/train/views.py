@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from care_jax import augment, data
 from care_jax.augment import AugmentSpec, ViewUniforms
 
-PLACEMENTS = ("device", "host", "split")
+PLACEMENTS = ("device", "host", "split", "decode")
 
 Batch = Mapping[str, jax.Array]
 Views = tuple[jax.Array, jax.Array | None]
@@ -49,7 +49,7 @@ class ViewPlan(NamedTuple):
 
 
 # Of each array of a batch, the axis of its images; the resident images belong to no step.
-BATCH_AXES = {"indices": 0, "views": 1, "shared_views": 1, "crops": 1, "centers": 0}
+BATCH_AXES = {"indices": 0, "views": 1, "shared_views": 1, "crops": 1, "canvases": 0, "boxes": 1, "centers": 0}
 
 
 def part(batch: Batch, uniforms: ViewUniforms, index: jax.Array, count: int) -> tuple[Batch, ViewUniforms]:
@@ -99,11 +99,29 @@ def _split_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
         # The box was used on the host, on images of any size; colours do not depend on it.
         drawn = augment.sample(rows, plan.invariance, height=size, width=size)
         views.append(augment.apply_after_crop(drawn, images, plan.invariance))
+    return jnp.stack(views), _shared_views(plan, batch, uniforms)
+
+
+def _decode_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
+    """The host has decoded images of any size onto canvases, and drawn the boxes that are cut out here."""
+    canvases = batch["canvases"]
+    views = []
+    for rows, boxes in zip((uniforms.first, uniforms.second), batch["boxes"], strict=True):
+        top, left, height, width = (boxes[..., i] for i in range(4))
+        # Nothing but the box depends on the image's size.
+        drawn = augment.sample(rows, plan.invariance, height=canvases.shape[-3], width=canvases.shape[-2])
+        drawn = drawn._replace(top=top, left=left, height=height, width=width)
+        views.append(augment.apply(drawn, canvases, plan.invariance))
+    return jnp.stack(views), _shared_views(plan, batch, uniforms)
+
+
+def _shared_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> jax.Array | None:
+    """Of the whole images that the host has brought to one size: [2, e, s, s, 3]."""
     if not plan.equivariance_batch_size:
-        return jnp.stack(views), None
+        return None
     centers = _unit_range(batch["centers"])
     shared = [_augmented(rows, centers, plan.equivariance) for rows in (uniforms.shared_first, uniforms.shared_second)]
-    return jnp.stack(views), jnp.stack(shared)
+    return jnp.stack(shared)
 
 
 def _unit_range(images: jax.Array) -> jax.Array:
@@ -115,4 +133,5 @@ VIEWS: dict[str, Callable[[ViewPlan, Batch, ViewUniforms], Views]] = {
     "device": _device_views,
     "host": _host_views,
     "split": _split_views,
+    "decode": _decode_views,
 }

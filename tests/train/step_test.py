@@ -111,7 +111,7 @@ def test_metrics_report_the_gradient_and_the_rate(tiny_config, trained):
 def test_split_makes_the_views_of_device(tiny_config):
     """Crops made on the host, the rest here: the same draws, so the same pixels but for the rounding to bytes."""
     views = {}
-    for placement in ("device", "split"):
+    for placement in ("device", "split", "decode"):
         experiment = _experiment(tiny_config(augment__placement=placement))
         batch = next(build.make_batches(experiment, 0))
         views[placement] = jax.jit(functools.partial(VIEWS[placement], experiment.plan))(
@@ -121,3 +121,5 @@ def test_split_makes_the_views_of_device(tiny_config):
         assert device.shape == split.shape
         assert np.mean(np.abs(device - split)) < 0.02
         assert np.abs(split[0] - split[1]).mean() > 0.1
+    for device, decode in zip(views["device"], views["decode"], strict=True):
+        np.testing.assert_allclose(decode, device, atol=1e-5)
