@@ -115,13 +115,12 @@ def _log_sum_negatives(z: jax.Array) -> jax.Array:
 
     The [2n, 2n] similarities never exist at once: blocks of columns pass by, going forward and, made again, going back.
     """
-    n = z.shape[1]
     blocks, inputs = _column_blocks(z)
 
     def add_block(carry: tuple[jax.Array, jax.Array], block: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         largest, total = carry
         z_block, inputs = block
-        similarities = jnp.where(_is_negative(n, inputs), _product("aid,bjd->aibj", z, z_block), -jnp.inf)
+        similarities = _in_negatives(_product("aid,bjd->aibj", z, z_block), inputs, -jnp.inf)
         new_largest = jnp.maximum(largest, jnp.max(similarities, axis=(2, 3)))
         # Without a negative so far the largest is -inf, and -inf - -inf would be no number.
         shift = jnp.where(jnp.isfinite(new_largest), new_largest, 0.0)
@@ -153,7 +152,7 @@ def _log_sum_negatives_backward(residuals: tuple[jax.Array, jax.Array], gradient
         similarities = _product("aid,bjd->aibj", z, z_block)
         as_anchor = gradient[:, :, None, None] * jnp.exp(similarities - log_sums[:, :, None, None])
         as_negative = block_gradient * jnp.exp(similarities - block_log_sums)
-        weights = jnp.where(_is_negative(z.shape[1], inputs), as_anchor + as_negative, 0.0)
+        weights = _in_negatives(as_anchor + as_negative, inputs, 0.0)
         return total + _product("aibj,bjd->aid", weights, z_block), None
 
     total, _ = jax.lax.scan(add_block, jnp.zeros_like(z), (blocks, inputs, block_log_sums, block_gradients))
@@ -169,17 +168,25 @@ def _column_blocks(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     Block j holds inputs j, j + k, j + 2k, ...: where devices share the inputs, each has its share of every block.
     """
     n = x.shape[1]
-    num_blocks = min(-(-4 * n * n // _SIMILARITIES_AT_ONCE), n)
-    size = -(-n // num_blocks)
+    size = max(n * _SIMILARITIES_AT_ONCE // (4 * n * n), 1)
+    num_blocks = -(-n // size)
+    size = -(-n // num_blocks)  # as equal as they can be
+    num_blocks = -(-n // size)
     x = jnp.pad(x, [(0, 0), (0, num_blocks * size - n)] + [(0, 0)] * (x.ndim - 2))
     blocks = jnp.moveaxis(x.reshape(2, size, num_blocks, *x.shape[2:]), 2, 0)
     return blocks, jnp.arange(num_blocks * size).reshape(size, num_blocks).T
 
 
-def _is_negative(n: int, inputs: jax.Array) -> jax.Array:
-    """Whether anchor (., i) has column (., inputs[j]) for a negative: [1, n, 1, m]."""
-    # The same input is no negative, in either view: this excludes both the anchor itself and its positive.
-    return ((jnp.arange(n)[:, None] != inputs) & (inputs < n))[None, :, None, :]
+def _in_negatives(x: jax.Array, inputs: jax.Array, otherwise: float) -> jax.Array:
+    """x [2, n, 2, m] where column (., j) is a negative of anchor (., i), and `otherwise` where it is not.
+
+    The same input is no negative, in either view: that excludes both the anchor itself and its positive. These few
+    entries are overwritten; to select among all of them would take as long as all the rest.
+    """
+    n, m = x.shape[1], len(inputs)
+    x = x.at[:, inputs, :, jnp.arange(m)].set(otherwise, mode="drop")
+    padded = n % m > 0  # else no column is padding
+    return jnp.where(inputs < n, x, otherwise) if padded else x
 
 
 def _product(subscripts: str, *operands: jax.Array) -> jax.Array:

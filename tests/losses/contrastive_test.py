@@ -204,7 +204,7 @@ def small_blocks(monkeypatch):
     all_losses.clear_cache()
 
 
-@pytest.mark.parametrize("n", [16, 13, 2])  # 4 blocks of 4 inputs; 3 of 5 with padding; one
+@pytest.mark.parametrize("n", [16, 13, 27, 2])  # blocks that fit, with padding, and a single one
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
 def test_blocks_of_columns_give_the_undivided_numbers(monkeypatch, small_blocks, n, temperature):
     views = unit_rows(20, n, 6), unit_rows(21, n, 6)
