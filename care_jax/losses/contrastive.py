@@ -168,7 +168,7 @@ def _column_blocks(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     Block j holds inputs j, j + k, j + 2k, ...: where devices share the inputs, each has its share of every block.
     """
     n = x.shape[1]
-    size = max(n * _SIMILARITIES_AT_ONCE // (4 * n * n), 1)
+    size = max(_SIMILARITIES_AT_ONCE // (4 * n), 1)
     num_blocks = -(-n // size)
     size = -(-n // num_blocks)  # as equal as they can be
     num_blocks = -(-n // size)

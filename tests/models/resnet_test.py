@@ -3,6 +3,7 @@
 import doctest
 import zlib
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,3 +169,27 @@ def test_errors_name_the_value():
 
 def test_doctests():
     assert doctest.testmod(resnet_module).failed == 0
+
+
+def test_bfloat16_computes_in_halves_and_keeps_the_rest_in_float32():
+    images = jax.random.normal(jax.random.key(0), (16, 8, 8, 3))
+    results = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        model = ResNet((1,), width=8, dtype=dtype)
+        variables = jax.jit(model.init)(jax.random.key(1), images)
+
+        @jax.jit
+        def gradients(params, model=model, variables=variables):
+            def loss(params):
+                features, updates = model.apply({**variables, "params": params}, images, True, mutable=["batch_stats"])
+                return jnp.sum(features**2), (features, updates["batch_stats"])
+
+            return jax.grad(loss, has_aux=True)(params)
+
+        results[dtype] = gradients(variables["params"])
+    for leaf in jax.tree.leaves(results[jnp.bfloat16]):
+        assert leaf.dtype == jnp.float32
+    (_, (halves, half_stats)), (_, (floats, float_stats)) = results[jnp.bfloat16], results[jnp.float32]
+    difference = float(jnp.abs(halves - floats).max() / jnp.abs(floats).max())
+    assert 1e-5 < difference < 0.03  # rounded to 8 bits, and no more than that
+    chex.assert_trees_all_close(half_stats, float_stats, rtol=0.03, atol=0.01)
