@@ -24,6 +24,13 @@ from flax import linen
 
 from care_jax import models
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: last, one of them would keep one core waiting for the other."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

@@ -44,6 +44,8 @@ def _kernel_gradient_by_patches(x: jax.Array, gradient: jax.Array, size: int, st
     bytes_per_image = 4 * rows * columns * size**2 * x.shape[-1]
     share = b // devices
     chunk = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * bytes_per_image <= 2**22))
+    # A single device needs no axis: XLA's batched products are slower on CPUs.
+    lead = (devices,) if devices > 1 else ()
     padding = (size - 1) // 2
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
@@ -55,17 +57,18 @@ def _kernel_gradient_by_patches(x: jax.Array, gradient: jax.Array, size: int, st
             for j in range(size)
         ]
         return totals + jnp.einsum(
-            "vnp,vno->vpo",
-            jnp.concatenate(patches, axis=-1).reshape(devices, chunk * rows * columns, -1),
-            gradient.reshape(devices, chunk * rows * columns, -1),
+            "...np,...no->...po",
+            jnp.concatenate(patches, axis=-1).reshape(*lead, chunk * rows * columns, -1),
+            gradient.reshape(*lead, chunk * rows * columns, -1),
             preferred_element_type=jnp.float32,
         ), None
 
     # [chunks, devices, chunk, h, w, features]
-    operands = tuple(jnp.moveaxis(y.reshape(devices, -1, chunk, *y.shape[1:]), 1, 0) for y in (x, gradient))
-    totals = jnp.zeros((devices, size**2 * x.shape[-1], out_features), jnp.float32)
+    operands = tuple(jnp.moveaxis(y.reshape(*lead, -1, chunk, *y.shape[1:]), len(lead), 0) for y in (x, gradient))
+    totals = jnp.zeros((*lead, size**2 * x.shape[-1], out_features), jnp.float32)
     totals, _ = jax.lax.scan(add_chunk, totals, operands)
-    return totals.sum(0).reshape(size, size, x.shape[-1], out_features).astype(x.dtype)
+    total = totals.sum(0) if lead else totals
+    return total.reshape(size, size, x.shape[-1], out_features).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
