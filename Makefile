@@ -11,7 +11,7 @@ run: $(VENV)/run.done
 	$(BIN)/python -m care_jax.main --config=configs/digits.py --workdir=$(WORKDIR)
 
 test: $(VENV)/test.done
-	$(BIN)/python -m pytest -x -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -x -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 check: $(VENV)/test.done
 	$(BIN)/ruff check .

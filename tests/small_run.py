@@ -74,7 +74,7 @@ def kill_at_random_moments(path: Path) -> None:
         if child == 0:
             train(path)
             os._exit(0)
-        time.sleep(rng.uniform(0.0, 2.0))
+        time.sleep(rng.uniform(0.0, 1.7))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         saved = sorted(int(folder.name) for folder in (path / "checkpoints").glob("*") if folder.name.isdigit())
