@@ -107,7 +107,10 @@ def test_decode_leaves_the_drawn_boxes_to_the_device(encoded):
         for i, index in enumerate(indices):
             image = np.asarray(Image.open(io.BytesIO(encoded.images.read(index))).convert("RGB"))
             is_finished = batch["boxes"][1, i].tolist() == [0, 8, 8, 8]
-            routes.add((is_finished, max(image.shape) > 19))
+            route = is_finished, max(image.shape) > 19
+            if route in routes and i % 4:  # every size of image compiles anew
+                continue
+            routes.add(route)
             for view, row in enumerate((rows.first[i], rows.second[i])):
                 expected = apply(row[None], image[None], INVARIANCE)[0]
                 # Finished crops are bytes: Pillow rounds twice, once a pass.

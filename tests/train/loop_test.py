@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -160,17 +161,20 @@ def test_sigterm_saves_and_the_rest_is_the_same(tmp_path):
     assert steps == sorted(set(steps)) and steps[-1] == 10
 
 
-def test_waiting_for_data_is_measured(tmp_path):
+def test_waiting_for_data_is_measured(tmp_path, monkeypatch):
     def slow():
-        import time
-
         for batch in range(6):
             time.sleep(0.1)
             yield batch
 
+    def slow_step(state, batch, step=_step):
+        time.sleep(0.1)
+        return step(state, batch)
+
     _run(tmp_path, slow(), num_steps=6, evaluate_every=0, checkpoint_every=0)
     rows = [row for row in read_metrics(tmp_path) if "loss" in row]
     assert all(row["data_wait_share"] > 0.5 for row in rows[1:]) and len(rows) == 2
+    monkeypatch.setitem(globals(), "_step", slow_step)
     assert _run(tmp_path / "fast", range(6), num_steps=6, evaluate_every=0, checkpoint_every=0).finished
     fast = [row for row in read_metrics(tmp_path / "fast") if "loss" in row]
     assert fast[-1]["data_wait_share"] < 0.5
