@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from care_jax.config import read_config
+from care_jax.workdir import claim
+
 ROOT = Path(__file__).parents[1]
 # As tiny_config in conftest.py, on the command line.
 TINY = [
@@ -136,6 +139,15 @@ def test_the_best_of_none_is_refused(finished, tmp_path):
     assert done.returncode == 2
     assert "no checkpoint of this run was ranked" in done.stderr
     assert _summary(workdir) == _summary(finished)
+
+
+@pytest.mark.slow
+def test_a_workdir_in_use_is_not_evaluated(finished):
+    """Opening its checkpoints would clear away the one being written."""
+    with claim(finished, read_config(finished)):
+        done = _run(f"--workdir={finished}", module="care_jax.evaluate")
+    assert done.returncode == 2
+    assert "is in use" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

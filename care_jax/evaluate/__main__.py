@@ -9,6 +9,7 @@ from care_jax.command_line import UsageError, parse_flags, say, user_errors
 from care_jax.config import read_config
 from care_jax.evaluate import results
 from care_jax.train.checkpoint import Checkpoints
+from care_jax.workdir import claim
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
@@ -25,13 +26,15 @@ def main(argv: list[str]) -> None:
 
         workdir = Path(FLAGS.workdir)
         config = read_config(workdir)
-        experiment = build.build(config)
-        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
-        step = _step(FLAGS.step, checkpoints)
-        state, info = checkpoints.restore(build.abstract_state(experiment), step)
-        results.write(experiment, workdir, state.variables, step=int(state.step), seconds=info["seconds"])
-        say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
-        checkpoints.close()
+        # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
+        with claim(workdir, config):
+            experiment = build.build(config)
+            checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
+            step = _step(FLAGS.step, checkpoints)
+            state, info = checkpoints.restore(build.abstract_state(experiment), step)
+            results.write(experiment, workdir, state.variables, step=int(state.step), seconds=info["seconds"])
+            say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
+            checkpoints.close()
 
 
 def _step(text: str, checkpoints: Checkpoints) -> int | None:
