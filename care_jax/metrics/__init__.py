@@ -1,0 +1,25 @@
+"""Measures of what an augmentation does to embeddings, and of what their neighbours know. Pure, jit-able, only JAX.
+
+Everything is computed in float32 at least, with full-precision matrix products; float64 stays float64.
+Raises: every function raises a `ValueError`, naming itself and the value, for shapes or ranges other than documented.
+"""
+
+from care_jax.metrics.neighbours import knn_vote, recall_at_k, weighted_knn
+from care_jax.metrics.rotations import (
+    composition_error,
+    relative_equivariance,
+    relative_equivariance_median,
+    relative_equivariance_ratios,
+    wahba,
+)
+
+__all__ = [
+    "composition_error",
+    "knn_vote",
+    "recall_at_k",
+    "relative_equivariance",
+    "relative_equivariance_median",
+    "relative_equivariance_ratios",
+    "wahba",
+    "weighted_knn",
+]
