@@ -146,12 +146,11 @@ def augself_color(augmentation: Augmentation, spec: AugmentSpec) -> Array:
     Source: Lee et al., AugSelf (NeurIPS 2021), section 3.2, and `_extract_w` of its code.
     """
     xp = namespace(*augmentation)
-    jittered = to_float(xp, augmentation.jittered)
     columns = []
     for name, neutral in (("brightness", 1.0), ("contrast", 1.0), ("saturation", 1.0), ("hue", 0.0)):
         strength = getattr(spec, name)
         excess = to_float(xp, getattr(augmentation, name)) - neutral
-        columns.append(jittered * excess / strength if strength > 0 else xp.zeros_like(jittered))
+        columns.append(excess / strength if strength > 0 else xp.zeros_like(excess))
     return xp.stack(columns, axis=-1)
 
 

@@ -2,7 +2,7 @@
 
 from care_jax.models.batch_norm import BatchNorm
 from care_jax.models.encoder import Encoder, encode_views, normalize
-from care_jax.models.heads import Linear, ProjectionHead
+from care_jax.models.heads import EquivariancePredictor, LayerNormHead, Linear, ProjectionHead
 from care_jax.models.resnet import ResNet, resnet18, resnet34, resnet50
 from care_jax.models.torch_weights import (
     TorchCheckpoint,
@@ -15,6 +15,8 @@ from care_jax.models.torch_weights import (
 __all__ = [
     "BatchNorm",
     "Encoder",
+    "EquivariancePredictor",
+    "LayerNormHead",
     "Linear",
     "ProjectionHead",
     "ResNet",

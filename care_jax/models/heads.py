@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons from features to embeddings."""
+"""Multi-layer perceptrons on features and embeddings: CARE's projection head and the heads of rival methods."""
 
 from typing import Any
 
@@ -84,4 +84,123 @@ class ProjectionHead(nn.Module):
                 x = BatchNorm(name=f"bn{i}")(x, train, num_views)
             x = nn.relu(x)
         x = Linear(self.size, dtype=self.dtype, name=f"linear{len(self.hidden_sizes)}")(x)
+        return x.astype(jnp.float32)
+
+
+class LayerNormHead(nn.Module):
+    """An MLP whose hidden layers are normalised row by row: for every hidden size Linear, LayerNorm, ReLU; then Linear.
+
+    E-SSL predicts which of four rotations its backbone saw with hidden sizes (2048, 2048) and size 4. No row depends on
+    another, so there are no batch statistics, and gradients accumulated over parts of a batch are those of the whole.
+
+    Attributes:
+      hidden_sizes: of the hidden layers; () is a single linear layer.
+      size: of the output, say the number of classes.
+      dtype: of the computation; parameters and output are float32.
+
+    Example:
+      >>> head = LayerNormHead(hidden_sizes=(32,), size=4)
+      >>> features = jnp.ones((2, 16))
+      >>> head.apply(head.init(jax.random.key(0), features), features).shape
+      (2, 4)
+
+    Source: Dangovski et al., E-SSL (ICLR 2022), and its CIFAR10 code; the epsilon 1e-5 is torch's.
+    """
+
+    hidden_sizes: tuple[int, ...] = (2048, 2048)
+    size: int = 4
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        if min((*self.hidden_sizes, self.size)) < 1:
+            raise ValueError(f"LayerNormHead sizes must be positive, got {self.hidden_sizes} and {self.size}")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool = False, num_views: int = 1) -> jax.Array:
+        """Logits of features.
+
+        Args:
+          features: [b * v, w].
+          train: ignored: there are no batch statistics.
+          num_views: ignored likewise.
+
+        Returns:
+          [b * v, size] float32.
+        """
+        x = features
+        for i, hidden_size in enumerate(self.hidden_sizes):
+            x = Linear(hidden_size, dtype=self.dtype, name=f"linear{i}")(x)
+            x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, use_fast_variance=False, name=f"ln{i}")(x)
+            x = nn.relu(x)
+        x = Linear(self.size, dtype=self.dtype, name=f"linear{len(self.hidden_sizes)}")(x)
+        return x.astype(jnp.float32)
+
+
+class EquivariancePredictor(nn.Module):
+    """EquiMod's predictor: from an image's embedding and an augmentation's parameters to the embedding of the view.
+
+        p = BatchNorm(W_p parameters),   prediction = BatchNorm(W [embedding; p]),   the last without scale and bias.
+
+    A Linear before a batch norm has no bias (the norm would remove it).
+
+    Attributes:
+      size: d, of the predictions.
+      parameter_size: of p.
+      batch_norm: normalise; False leaves both norms out, and the linear layers have biases.
+      dtype: of the computation; parameters, statistics and output are float32.
+
+    Example:
+      >>> predictor = EquivariancePredictor(size=8)
+      >>> embeddings, parameters = jnp.ones((4, 8)), jnp.ones((4, 15))
+      >>> variables = predictor.init(jax.random.key(0), embeddings, parameters)
+      >>> predictor.apply(variables, embeddings, parameters).shape
+      (4, 8)
+
+    Source: Devillers and Lefort, EquiMod (ICLR 2023), section 3; sizes as in its SimCLR code for CIFAR10.
+    """
+
+    size: int = 128
+    parameter_size: int = 128
+    batch_norm: bool = True
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        if min(self.size, self.parameter_size) < 1:
+            raise ValueError(
+                f"EquivariancePredictor sizes must be positive, got size {self.size} and "
+                f"parameter_size {self.parameter_size}"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, embeddings: jax.Array, parameters: jax.Array, train: bool = False, num_views: int = 1
+    ) -> jax.Array:
+        """Predicted embeddings of augmented images.
+
+        Args:
+          embeddings: [b * v, d], of the images before the augmentation; the v views of an image in adjacent rows.
+          parameters: [b * v, k], of the augmentations, standardised (`care_jax.augment.equimod_parameters`).
+          train: batch statistics instead of running averages.
+          num_views: v; each view has batch statistics of its own (see `BatchNorm`).
+
+        Returns:
+          [b * v, size] float32, not on the sphere.
+
+        Raises:
+          ValueError: not as many rows of parameters as of embeddings.
+        """
+        if parameters.shape[:-1] != embeddings.shape[:-1]:
+            raise ValueError(
+                f"EquivariancePredictor needs a row of parameters an embedding, got shapes {embeddings.shape} and "
+                f"{parameters.shape}"
+            )
+        p = Linear(self.parameter_size, not self.batch_norm, self.dtype, name="parameter_linear")(parameters)
+        if self.batch_norm:
+            p = BatchNorm(name="parameter_bn")(p, train, num_views)
+        x = jnp.concatenate([embeddings.astype(self.dtype), p], axis=-1)
+        x = Linear(self.size, not self.batch_norm, self.dtype, name="linear")(x)
+        if self.batch_norm:
+            x = BatchNorm(use_scale=False, use_bias=False, name="bn")(x, train, num_views)
         return x.astype(jnp.float32)

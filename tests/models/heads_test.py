@@ -1,4 +1,4 @@
-"""The projection head: structure, the formula, initialisation as torch's, types."""
+"""Heads: structure, the formulas, initialisation as torch's, types."""
 
 import doctest
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from care_jax.models import Linear, ProjectionHead, heads
+from care_jax.models import EquivariancePredictor, LayerNormHead, Linear, ProjectionHead, heads
 
 
 def test_structure_of_the_papers_heads():
@@ -80,6 +80,125 @@ def test_bfloat16_keeps_float32_parameters_and_output():
 def test_a_size_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match=r"\(512, 0\)"):
         ProjectionHead((512, 0), 128)
+
+
+def _shapes(head, *inputs):
+    return jax.tree.map(lambda x: x.shape, jax.eval_shape(head.init, jax.random.key(0), *map(jnp.zeros, inputs)))
+
+
+def _random_variables(head, rng, *inputs):
+    """Of both signs, so that ReLU and biases matter; variances positive."""
+    shapes = jax.eval_shape(head.init, jax.random.key(0), *inputs)
+    values = jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32), shapes)
+    return jax.tree.map_with_path(lambda path, x: abs(x) + 0.5 if path[-1].key == "var" else x, values)
+
+
+def _standardise(x, axis):
+    return (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + 1e-5)
+
+
+def test_structure_of_essls_rotation_head():
+    layer = {"kernel": (2048, 2048), "bias": (2048,)}
+    norm = {"scale": (2048,), "bias": (2048,)}
+    assert _shapes(LayerNormHead((2048, 2048), 4), (2, 512)) == {
+        "params": {
+            "linear0": {"kernel": (512, 2048), "bias": (2048,)},
+            "ln0": norm,
+            "linear1": layer,
+            "ln1": norm,
+            "linear2": {"kernel": (2048, 4), "bias": (4,)},
+        }
+    }
+
+
+def test_layer_norm_head_equals_the_formula():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((6, 4)).astype(np.float32)
+    head = LayerNormHead((5, 3), 2)
+    variables = _random_variables(head, rng, x)
+    params, expected = variables["params"], x.astype(np.float64)
+    for i in range(2):
+        expected = expected @ params[f"linear{i}"]["kernel"] + params[f"linear{i}"]["bias"]
+        expected = np.maximum(_standardise(expected, -1) * params[f"ln{i}"]["scale"] + params[f"ln{i}"]["bias"], 0)
+    expected = expected @ params["linear2"]["kernel"] + params["linear2"]["bias"]
+    for train in (False, True):
+        np.testing.assert_allclose(head.apply(variables, x, train, 2), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_structure_of_equimods_predictor():
+    assert _shapes(EquivariancePredictor(128), (2, 128), (2, 15)) == {
+        "params": {
+            "parameter_linear": {"kernel": (15, 128)},
+            "parameter_bn": {"scale": (128,), "bias": (128,)},
+            "linear": {"kernel": (256, 128)},
+        },
+        "batch_stats": {name: {"mean": (128,), "var": (128,)} for name in ("parameter_bn", "bn")},
+    }
+    assert _shapes(EquivariancePredictor(8, 6, batch_norm=False), (2, 4), (2, 15)) == {
+        "params": {
+            "parameter_linear": {"kernel": (15, 6), "bias": (6,)},
+            "linear": {"kernel": (10, 8), "bias": (8,)},
+        }
+    }
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_equimods_predictor_equals_the_formula(train: bool):
+    rng = np.random.default_rng(2)
+    embeddings, parameters = (rng.standard_normal((12, size)).astype(np.float32) for size in (4, 5))
+    predictor = EquivariancePredictor(3, 6)
+    variables = _random_variables(predictor, rng, embeddings, parameters)
+
+    def normalise(x, name):
+        if train:  # two views, in adjacent rows
+            return _standardise(x.reshape(6, 2, -1), 0).reshape(12, -1)
+        stats = variables["batch_stats"][name]
+        return (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
+
+    params = variables["params"]
+    p = normalise(parameters.astype(np.float64) @ params["parameter_linear"]["kernel"], "parameter_bn")
+    p = p * params["parameter_bn"]["scale"] + params["parameter_bn"]["bias"]
+    expected = normalise(np.concatenate([embeddings, p], 1) @ params["linear"]["kernel"], "bn")
+    actual, updates = predictor.apply(variables, embeddings, parameters, train, 2, mutable=["batch_stats"])
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), updates["batch_stats"], variables["batch_stats"])
+    assert set(jax.tree.leaves(moved)) == {train}
+
+
+def test_equimods_predictor_without_batch_norm_treats_rows_alone():
+    rng = np.random.default_rng(3)
+    embeddings, parameters = (rng.standard_normal((4, size)).astype(np.float32) for size in (4, 5))
+    predictor = EquivariancePredictor(3, 6, batch_norm=False)
+    variables = _random_variables(predictor, rng, embeddings, parameters)
+    params = variables["params"]
+    p = parameters @ params["parameter_linear"]["kernel"] + params["parameter_linear"]["bias"]
+    expected = np.concatenate([embeddings, p], 1) @ params["linear"]["kernel"] + params["linear"]["bias"]
+    np.testing.assert_allclose(predictor.apply(variables, embeddings, parameters, True), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("head", "sizes"), [(LayerNormHead, ((8,), 3)), (EquivariancePredictor, (3, 6))])
+def test_rivals_heads_in_bfloat16_keep_float32_parameters_and_output(head, sizes):
+    inputs = [jax.random.normal(jax.random.key(i), (8, 5)) for i in range(2 if head is EquivariancePredictor else 1)]
+    full, half = head(*sizes), head(*sizes, dtype=jnp.bfloat16)
+    variables = half.init(jax.random.key(2), *inputs)
+    y, z = half.apply(variables, *inputs), full.apply(variables, *inputs)
+    assert {v.dtype for v in jax.tree.leaves((variables, y))} == {jnp.dtype(jnp.float32)}
+    assert 1e-5 < float(jnp.linalg.norm(y - z) / jnp.linalg.norm(z)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LayerNormHead((0, 8), 4), r"\(0, 8\) and 4"),
+        (lambda: LayerNormHead((8,), 0), r"\(8,\) and 0"),
+        (lambda: EquivariancePredictor(0), "size 0"),
+        (lambda: EquivariancePredictor(8, -1), "parameter_size -1"),
+        (lambda: _shapes(EquivariancePredictor(8), (4, 8), (3, 15)), r"\(4, 8\) and \(3, 15\)"),
+    ],
+)
+def test_bad_sizes_of_rivals_heads_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_doctests():
