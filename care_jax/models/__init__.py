@@ -1,6 +1,7 @@
 """Encoders: ResNets equal to torchvision's, projection heads, and weights to and from PyTorch."""
 
 from care_jax.models.batch_norm import BatchNorm
+from care_jax.models.deep_sets import DeepSet
 from care_jax.models.encoder import Encoder, encode_views, normalize
 from care_jax.models.heads import EquivariancePredictor, LayerNormHead, Linear, ProjectionHead
 from care_jax.models.resnet import ResNet, resnet18, resnet34, resnet50
@@ -14,6 +15,7 @@ from care_jax.models.torch_weights import (
 
 __all__ = [
     "BatchNorm",
+    "DeepSet",
     "Encoder",
     "EquivariancePredictor",
     "LayerNormHead",
