@@ -4,6 +4,7 @@ Everything is computed in float32 at least, with full-precision matrix products;
 Raises: every function raises a `ValueError`, naming itself and the value, for shapes or ranges other than documented.
 """
 
+from care_jax.metrics.groups import group_residual
 from care_jax.metrics.neighbours import knn_vote, recall_at_k, weighted_knn
 from care_jax.metrics.rotations import (
     composition_error,
@@ -15,6 +16,7 @@ from care_jax.metrics.rotations import (
 
 __all__ = [
     "composition_error",
+    "group_residual",
     "knn_vote",
     "recall_at_k",
     "relative_equivariance",
