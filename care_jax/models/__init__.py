@@ -1,4 +1,4 @@
-"""Encoders: ResNets equal to torchvision's, projection heads, and weights to and from PyTorch."""
+"""Encoders: ResNets equal to torchvision's, other backbones, heads, and weights to and from PyTorch."""
 
 from care_jax.models.batch_norm import BatchNorm
 from care_jax.models.deep_sets import DeepSet
@@ -12,6 +12,7 @@ from care_jax.models.torch_weights import (
     variables_from_torch,
     variables_to_torch,
 )
+from care_jax.models.vit import VisionTransformer, vit_base, vit_small
 
 __all__ = [
     "BatchNorm",
@@ -23,6 +24,7 @@ __all__ = [
     "ProjectionHead",
     "ResNet",
     "TorchCheckpoint",
+    "VisionTransformer",
     "encode_views",
     "load_torch_checkpoint",
     "normalize",
@@ -32,4 +34,6 @@ __all__ = [
     "resnet_from_torch",
     "variables_from_torch",
     "variables_to_torch",
+    "vit_base",
+    "vit_small",
 ]

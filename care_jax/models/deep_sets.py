@@ -29,8 +29,8 @@ class DeepSet(nn.Module):
     Example:
       >>> model = DeepSet(point_sizes=(16,), set_sizes=(8,))
       >>> points = jnp.arange(30.0).reshape(2, 5, 3) / 30  # two sets of five points in space
-      >>> variables = model.init(jax.random.key(0), points)
-      >>> features, backwards = (model.apply(variables, x) for x in (points, points[:, ::-1]))
+      >>> variables = jax.jit(model.init)(jax.random.key(0), points)
+      >>> features, backwards = (jax.jit(model.apply)(variables, x) for x in (points, points[:, ::-1]))
       >>> features.shape, bool(jnp.allclose(features, backwards, atol=1e-6))
       ((2, 8), True)
 

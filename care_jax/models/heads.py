@@ -101,7 +101,8 @@ class LayerNormHead(nn.Module):
     Example:
       >>> head = LayerNormHead(hidden_sizes=(32,), size=4)
       >>> features = jnp.ones((2, 16))
-      >>> head.apply(head.init(jax.random.key(0), features), features).shape
+      >>> logits, variables = jax.jit(head.init_with_output)(jax.random.key(0), features)
+      >>> logits.shape
       (2, 4)
 
     Source: Dangovski et al., E-SSL (ICLR 2022), and its CIFAR10 code; the epsilon 1e-5 is torch's.
@@ -153,8 +154,8 @@ class EquivariancePredictor(nn.Module):
     Example:
       >>> predictor = EquivariancePredictor(size=8)
       >>> embeddings, parameters = jnp.ones((4, 8)), jnp.ones((4, 15))
-      >>> variables = predictor.init(jax.random.key(0), embeddings, parameters)
-      >>> predictor.apply(variables, embeddings, parameters).shape
+      >>> predictions, variables = jax.jit(predictor.init_with_output)(jax.random.key(0), embeddings, parameters)
+      >>> predictions.shape
       (4, 8)
 
     Source: Devillers and Lefort, EquiMod (ICLR 2023), section 3; sizes as in its SimCLR code for CIFAR10.
