@@ -41,6 +41,12 @@ def make_plan(case: Case) -> ViewPlan:
     )
 
 
+def make_objective() -> methods.Objective:
+    """SimCLR with CARE's term on the projection."""
+    term = methods.care(num_groups=settings.NUM_GROUPS)
+    return methods.Objective(methods.simclr(temperature=settings.TEMPERATURE), term, settings.EQUIVARIANCE_WEIGHT)
+
+
 class Ours:
     """Gather from resident uint8 images, augment, four views through the encoder, losses, backward, Adam: one call.
 
@@ -53,11 +59,7 @@ class Ours:
         schedule = optim.make_schedule("constant", settings.LEARNING_RATE, num_steps=1)
         optimizer = optim.make_optimizer("adam", schedule, weight_decay=settings.WEIGHT_DECAY)
         encoder, self._plan = make_encoder(case), make_plan(case)
-        objective = methods.Objective(
-            method=methods.METHODS["simclr"](temperature=settings.TEMPERATURE),
-            equivariance_weight=settings.EQUIVARIANCE_WEIGHT,
-            num_groups=settings.NUM_GROUPS,
-        )
+        objective = make_objective()
         side = settings.IMAGE_SIZE
         noise = np.random.default_rng(0).integers(0, 256, (case.num_images, side, side, 3), np.uint8)
         self._images = data.put_resident(data.Examples(images=noise), sharding.replicated(mesh))
@@ -65,7 +67,7 @@ class Ours:
         self._next = 0
 
         def init() -> object:
-            return init_state(encoder, optimizer, seed=settings.SEED, image_size=side)
+            return init_state(encoder, objective, optimizer, self._plan, seed=settings.SEED)
 
         self._state = jax.jit(init, out_shardings=sharding.replicated(mesh))()
         self._step = jax.jit(

@@ -1,34 +1,26 @@
 """From a configuration to the pieces it describes; every mistake in it is found here, before any work starts."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import optax
 from jax.sharding import Mesh
 
 from care_jax import data, methods, models
+from care_jax.architecture import BACKBONES, DTYPES, make_encoder
 from care_jax.augment import AugmentSpec
 from care_jax.config import ConfigError, validate
 from care_jax.data import DataSet
+from care_jax.methods.care import GROUPS, SPACES
+from care_jax.objective import check_objective, make_objective
 from care_jax.train import optim, sharding
 from care_jax.train.batches import stacked_batches
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
 from care_jax.train.views import BATCH_AXES, PLACEMENTS, Batch, ViewPlan
-
-BACKBONES: dict[str, Callable[..., models.ResNet]] = {
-    # One block a stage: for small images on a laptop.
-    "resnet10": partial(models.ResNet, stage_sizes=(1, 1, 1, 1)),
-    "resnet18": models.resnet18,
-    "resnet34": models.resnet34,
-    "resnet50": models.resnet50,
-}
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 CHOICES = {
     "data.name": tuple(data.DATA_SETS),
@@ -37,7 +29,10 @@ CHOICES = {
     "model.stem": ("cifar", "imagenet"),
     "model.dtype": tuple(DTYPES),
     "loss.method": tuple(methods.METHODS),
+    "equivariance.term": tuple(methods.TERMS),
     "equivariance.draws": ("group", "batch"),
+    "equivariance.on": SPACES,
+    "equivariance.group": tuple(GROUPS),
     "optimizer.name": optim.OPTIMIZERS,
     "optimizer.schedule": optim.SCHEDULES,
     "optimizer.decay": optim.DECAYS,
@@ -54,6 +49,7 @@ class Experiment(NamedTuple):
       mesh: the devices.
       dataset: loaded.
       encoder: `models.Encoder`.
+      objective: what is minimised.
       optimizer, learning_rate: update rule, and rate by step.
       plan: the views of a step.
       steps_per_epoch, num_steps: derived from the data set's size.
@@ -63,6 +59,7 @@ class Experiment(NamedTuple):
     mesh: Mesh
     dataset: DataSet
     encoder: models.Encoder
+    objective: methods.Objective
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
     plan: ViewPlan
@@ -79,6 +76,7 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     validate(config, CHOICES)
     for branch in ("invariance", "equivariance"):
         augment_spec(config, branch)
+    check_objective(config)
     parts = config.train.micro_batches
     try:
         sharding.check_divides(mesh, "config.train.batch_size", config.train.batch_size, parts)
@@ -120,20 +118,6 @@ def evaluation_spec(config: ml_collections.ConfigDict) -> AugmentSpec:
         grayscale_probability=0.0,
         blur_probability=0.0,
     )
-
-
-def make_encoder(config: ml_collections.ConfigDict) -> models.Encoder:
-    """The backbone and its projection head."""
-    model = config.model
-    dtype = DTYPES[model.dtype]
-    backbone = BACKBONES[model.backbone](stem=model.stem, width=model.width, dtype=dtype)
-    head = models.ProjectionHead(
-        hidden_sizes=tuple(model.head_hidden_sizes),
-        size=model.head_size,
-        batch_norm=model.head_batch_norm,
-        dtype=dtype,
-    )
-    return models.Encoder(backbone=backbone, head=head)
 
 
 def load_data(config: ml_collections.ConfigDict) -> DataSet:
@@ -196,17 +180,30 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
         momentum=config.optimizer.momentum,
         decay=config.optimizer.decay,
     )
+    spec = augment_spec(config, "invariance")
+    objective = make_objective(config, spec, num_steps=num_steps)
+    needs = objective.term.needs if objective.term else ()
     plan = ViewPlan(
-        invariance=augment_spec(config, "invariance"),
+        invariance=spec,
         equivariance=augment_spec(config, "equivariance"),
         seed=config.seed,
         batch_size=batch_size,
-        equivariance_batch_size=(config.equivariance.batch_size or batch_size) if config.equivariance.weight else 0,
+        equivariance_batch_size=(config.equivariance.batch_size or batch_size) if "shared" in needs else 0,
         num_groups=config.equivariance.num_groups,
         draws=config.equivariance.draws,
+        needs=needs,
     )
     return Experiment(
-        config, mesh, dataset, make_encoder(config), optimizer, learning_rate, plan, steps_per_epoch, num_steps
+        config=config,
+        mesh=mesh,
+        dataset=dataset,
+        encoder=make_encoder(config),
+        objective=objective,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        plan=plan,
+        steps_per_epoch=steps_per_epoch,
+        num_steps=num_steps,
     )
 
 
@@ -221,10 +218,14 @@ def abstract_state(experiment: Experiment) -> TrainState:
 
 
 def _init(experiment: Experiment) -> Any:
-    config = experiment.config
-
     def init() -> TrainState:
-        return init_state(experiment.encoder, experiment.optimizer, seed=config.seed, image_size=config.data.image_size)
+        return init_state(
+            experiment.encoder,
+            experiment.objective,
+            experiment.optimizer,
+            experiment.plan,
+            seed=experiment.config.seed,
+        )
 
     return jax.jit(init, out_shardings=sharding.replicated(experiment.mesh))
 
@@ -232,14 +233,9 @@ def _init(experiment: Experiment) -> Any:
 def make_step(experiment: Experiment) -> TrainStep:
     """The update of `train.step`, not yet compiled."""
     config = experiment.config
-    objective = methods.Objective(
-        method=methods.METHODS[config.loss.method](temperature=config.loss.temperature),
-        equivariance_weight=config.equivariance.weight,
-        num_groups=config.equivariance.num_groups,
-    )
     return make_train_step(
         experiment.encoder,
-        objective,
+        experiment.objective,
         experiment.optimizer,
         experiment.learning_rate,
         experiment.plan,

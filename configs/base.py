@@ -70,14 +70,27 @@ def get_config() -> ml_collections.ConfigDict:
     model.remat = False  # recompute activations in the backward pass: less memory, more time
 
     config.loss = loss = ml_collections.ConfigDict()
-    loss.method = "simclr"  # the base objective
-    loss.temperature = 0.5
+    # The base objective: simclr, moco, byol, barlow_twins, vicreg; or for an ablation alignment, uniformity, none.
+    loss.method = "simclr"
+    loss.temperature = 0.5  # of those that have one; the paper's MoCo-v2 has 0.1
+    # Of some methods alone; 0: as the method's paper has it.
+    loss.momentum = 0.0  # share of the momentum encoder kept by an update: moco 0.99; byol 0.996, rising to 1
+    loss.queue_size = 0  # keys of earlier batches that moco keeps as negatives: 65536
+    loss.off_diagonal_weight = 0.0  # of barlow_twins: 0.0051
+    loss.invariance_weight = 0.0  # of vicreg: 25
+    loss.variance_weight = 0.0  # of vicreg: 25
+    loss.covariance_weight = 0.0  # of vicreg: 1
 
     config.equivariance = equivariance = ml_collections.ConfigDict()
+    # What is added to the base objective: care, or a rival: equimod (weight 1 in its paper), essl (0.4), augself (0.5).
+    equivariance.term = "care"
     equivariance.weight = 0.01  # lambda; 0: the plain base objective (paper 0.01, script 0.03)
+    # The rest is of care alone.
     equivariance.num_groups = 16  # groups a batch is cut into; each draws its own pair of augmentations
     equivariance.draws = "group"  # or "batch": one pair for the whole batch, as the official code happens to do
     equivariance.batch_size = 0  # images of the batch that the term uses, the first ones; 0: all
+    equivariance.on = "projection"  # what the augmentation should move: projection, features, or a head of its own
+    equivariance.group = "orthogonal"  # linear maps it may be: orthogonal, lorentz (on the hyperboloid), symplectic
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
     optimizer.name = "adam"  # adam (weight decay added to the gradient), adamw, sgd, lars

@@ -7,17 +7,15 @@ Each run has its folder under --workdir and is not made again if it is already t
 deviation over the training seeds, goes to standard output and to `table.md`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ml_collections
-import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from care_jax.command_line import UsageError, parse_flags, say, user_errors
-from care_jax.run import run
+from care_jax.command_line import UsageError, parse_flags, user_errors
+from experiments.runs import Summary, finished_run, mean, table
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", "configs/digits.py", "The configuration.", lock_config=True)
@@ -25,67 +23,21 @@ flags.DEFINE_string("workdir", "runs/care_vs_simclr", "Folder of the runs and of
 flags.DEFINE_string("weights", "", "lambdas, by commas; nothing: 0 and the configuration's own.")
 flags.DEFINE_integer("seeds", 3, "Training seeds, from 0.", lower_bound=1)
 
-# Key of summary.json -> (heading, decimals).
-COLUMNS: dict[str, tuple[str, int]] = {
-    "relative_equivariance_median": ("relative equivariance, median ↓", 4),
-    "relative_equivariance_mean": ("mean ↓", 3),
-    "wahba_mean": ("Wahba, mean ↓", 4),
-    "wahba_worst": ("worst ↓", 4),
-    "linear_probe_top1": ("digit probe % ↑", 1),
-    "hue_probe_top1": ("hue probe % ↑", 1),
-    "knn_top1": ("kNN % ↑", 1),
-    "alignment": ("alignment ↓", 3),
-    "uniformity": ("uniformity ↓", 3),
-    "seconds": ("seconds", 0),
-}
-
-Summary = Mapping[str, float]
-
-
-def finished_run(config: ml_collections.ConfigDict, workdir: Path) -> Summary:
-    """The summary of a run, made now unless `workdir` has it."""
-    path = workdir / "summary.json"
-    if not path.exists():
-        say(f"{workdir}: lambda {config.equivariance.weight:g}, seed {config.seed}")
-        if not run(config, workdir):
-            raise UsageError(f"{workdir} was stopped; the same command goes on from there")
-    return json.loads(path.read_text())
-
-
-def table(results: Mapping[float, Sequence[Summary]]) -> str:
-    """Markdown, a row a lambda: mean and standard deviation over the training seeds.
-
-    Args:
-      results: lambda -> summaries, one a seed.
-    """
-    headings = ["method", "lambda", *(heading for heading, _ in COLUMNS.values())]
-    lines = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
-    for weight, summaries in results.items():
-        cells = ["CARE" if weight else "SimCLR", f"{weight:g}"]
-        for column, (_, digits) in COLUMNS.items():
-            values = np.asarray([summary[column] for summary in summaries], np.float64)
-            spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-            cells.append(f"{values.mean():.{digits}f}{spread}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
 
 def verdicts(results: Mapping[float, Sequence[Summary]]) -> list[str]:
     """CARE against SimCLR, one line a goal and lambda, with the figures; says so where CARE loses."""
     if 0.0 not in results:
         return []
 
-    def mean(weight: float, column: str) -> float:
-        return float(np.mean([summary[column] for summary in results[weight]]))
-
     lines = []
-    for weight in results:
+    plain = results[0.0]
+    for weight, summaries in results.items():
         if not weight:
             continue
-        ratio = mean(weight, "relative_equivariance_median") / mean(0.0, "relative_equivariance_median")
-        wahba = mean(weight, "wahba_mean") - mean(0.0, "wahba_mean")
-        probe = mean(weight, "linear_probe_top1") - mean(0.0, "linear_probe_top1")
-        knn = min(summary["knn_top1"] for summary in results[weight])
+        ratio = mean(summaries, "relative_equivariance_median") / mean(plain, "relative_equivariance_median")
+        wahba = mean(summaries, "wahba_mean") - mean(plain, "wahba_mean")
+        probe = mean(summaries, "linear_probe_top1") - mean(plain, "linear_probe_top1")
+        knn = min(summary["knn_top1"] for summary in summaries)
         lines += [
             f"lambda {weight:g}: {'met' if met else 'NOT met'}: {text}"
             for met, text in (
@@ -116,7 +68,8 @@ def main(argv: list[str]) -> None:
                 config.seed = seed
                 config.equivariance.weight = weight
                 results[weight].append(finished_run(config, workdir / f"lambda_{weight:g}_seed_{seed}"))
-        text = "\n".join([table(results), "", *verdicts(results)])
+        rows = {("CARE" if weight else "SimCLR", f"{weight:g}"): summaries for weight, summaries in results.items()}
+        text = "\n".join([table(["method", "lambda"], rows), "", *verdicts(results)])
         (workdir / "table.md").write_text(text + "\n")
         print(text)
 

@@ -61,7 +61,7 @@ def test_config_builds_its_model_and_traces_its_step(name):
     )
     assert {"loss", "info_nce", "equivariance"} <= metrics.keys()
     views, shared = jax.eval_shape(
-        lambda step, batch: VIEWS[config.augment.placement](experiment.plan, batch, experiment.plan.uniforms(step)),
+        lambda step, batch: VIEWS[config.augment.placement](experiment.plan, batch, experiment.plan.uniforms(step))[:2],
         jnp.int32(0),
         structs,
     )

@@ -41,19 +41,22 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
 
 
 class SmallBackbone(linen.Module):
-    """A backbone that compiles fast, and has batch norm."""
+    """A backbone that compiles fast, takes images of any multiple of 8 pixels, and has batch norm (or not)."""
 
     width: int = 32
+    batch_norm: bool = True
 
     @linen.compact
     def __call__(self, images, train=False, num_views=1):
-        x = linen.Dense(self.width)(images.reshape(len(images), -1))
-        return linen.relu(models.BatchNorm()(x, train, num_views))
+        side = images.shape[1] // 8
+        x = images.reshape(len(images), 8, side, 8, side, 3).mean((2, 4))
+        x = linen.Dense(self.width)(x.reshape(len(images), -1))
+        return linen.relu(models.BatchNorm()(x, train, num_views) if self.batch_norm else x)
 
 
-def small_encoder(width: int = 32) -> models.Encoder:
-    """Takes the place of a ResNet where what is tested lies elsewhere."""
-    return models.Encoder(SmallBackbone(width), models.ProjectionHead((8,), 6))
+def small_encoder(width: int = 32, batch_norm: bool = True) -> models.Encoder:
+    """Takes the place of a ResNet where what is tested lies elsewhere; embeddings as large as in `make_tiny_config`."""
+    return models.Encoder(SmallBackbone(width, batch_norm), models.ProjectionHead((8,), 8, batch_norm))
 
 
 def make_tiny_config(**overrides: object) -> ml_collections.ConfigDict:
@@ -92,5 +95,5 @@ def tiny_config() -> Callable[..., ml_collections.ConfigDict]:
 
 @pytest.fixture(name="small_encoder")
 def small_encoder_fixture() -> Callable[..., models.Encoder]:
-    """`small_encoder(width=32)`."""
+    """`small_encoder(width=32, batch_norm=True)`."""
     return small_encoder

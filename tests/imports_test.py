@@ -20,6 +20,8 @@ ROOMS = [
     "config",
     "workdir",
     "command_line",
+    "architecture",
+    "objective",
     "build",
     "evaluate",
     "run",

@@ -18,6 +18,7 @@ class ViewUniforms(NamedTuple):
     second: jax.Array  # [b, K]
     shared_first: jax.Array  # [e, K] row i is the draw of image i's group, the equivariance term's first view
     shared_second: jax.Array  # [e, K]
+    third: jax.Array  # [b, K] one row an image, for a method that takes a third view
 
 
 def draw_view_uniforms(
@@ -67,4 +68,5 @@ def draw_view_uniforms(
         rows = jax.random.uniform(key, (draws_per_batch, NUM_UNIFORMS), jnp.float32)
         return jnp.repeat(rows, equivariance_batch_size // draws_per_batch, axis=0)
 
-    return ViewUniforms(own(first), own(second), shared(shared_first), shared(shared_second))
+    third = jax.random.fold_in(key, 4)  # so that it does not change the four before it
+    return ViewUniforms(own(first), own(second), shared(shared_first), shared(shared_second), own(third))

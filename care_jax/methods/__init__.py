@@ -1,10 +1,54 @@
-"""How a base objective uses the encoder's embeddings; a new method is one file here plus one line below."""
+"""Base objectives and equivariance terms, one file each; a new one is its file plus one line below."""
 
 from collections.abc import Callable
 
-from care_jax.methods.objective import Method, Objective
+from care_jax.methods.ablation import alignment, none, uniformity
+from care_jax.methods.augself import augself
+from care_jax.methods.barlow_twins import barlow_twins
+from care_jax.methods.byol import byol
+from care_jax.methods.care import care
+from care_jax.methods.equimod import equimod
+from care_jax.methods.essl import essl
+from care_jax.methods.moco import moco
+from care_jax.methods.objective import Method, Objective, Outputs, Term, Terms, Update, Views
 from care_jax.methods.simclr import simclr
+from care_jax.methods.vicreg import vicreg
 
-METHODS: dict[str, Callable[..., Method]] = {"simclr": simclr}
+# `loss.method` -> its factory. Its arguments are settings of `loss`, or pieces of the run (`care_jax/objective.py`).
+METHODS: dict[str, Callable[..., Method]] = {
+    "simclr": simclr,
+    "moco": moco,
+    "byol": byol,
+    "barlow_twins": barlow_twins,
+    "vicreg": vicreg,
+    "alignment": alignment,
+    "uniformity": uniformity,
+    "none": none,
+}
 
-__all__ = ["METHODS", "Method", "Objective", "simclr"]
+# `equivariance.term` -> its factory.
+TERMS: dict[str, Callable[..., Term]] = {"care": care, "equimod": equimod, "essl": essl, "augself": augself}
+
+__all__ = [
+    "METHODS",
+    "TERMS",
+    "Method",
+    "Objective",
+    "Outputs",
+    "Term",
+    "Terms",
+    "Update",
+    "Views",
+    "alignment",
+    "augself",
+    "barlow_twins",
+    "byol",
+    "care",
+    "equimod",
+    "essl",
+    "moco",
+    "none",
+    "simclr",
+    "uniformity",
+    "vicreg",
+]

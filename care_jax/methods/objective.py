@@ -1,52 +1,156 @@
-"""What a training step minimises: a base objective on independent views plus CARE's term on shared ones."""
+"""What a training step minimises: a base objective on independent views plus lambda times an equivariance term."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen
 
-from care_jax import losses
+from care_jax.augment import Augmentation
+from care_jax.models import Networks, normalize
+
+# What the networks made of a batch, by name, each [v, b, ...]: `features` [v, b, w], `projections` [v, b, d] and
+# `embeddings` [v, b, d] (unit rows) of the independent views, `shared_features` [2, e, w] of the shared ones if there
+# are any, and what a method or a term adds under names of its own.
+Outputs = dict[str, jax.Array]
+Terms = dict[str, jax.Array]
+
+
+class Views(NamedTuple):
+    """The images of a step, normalised, and how they were drawn. None for what the objective does not need.
+
+    Attributes:
+      own: [2, b, s, s, 3], each augmented by a draw of its own.
+      shared: [2, e, s, s, 3], of the first e images, each augmented by its group's draw.
+      plain: [1, b, s, s, 3], the central square and nothing drawn.
+      rotated: [1, 4b, r, r, 3], a third, smaller draw of each image; row 4i + k is image i turned by k quarters.
+      drawn: the draws of `own`, leading shape [2, b].
+      image_size: (height, width) of the images that they were drawn for, pixels.
+    """
+
+    own: jax.Array
+    shared: jax.Array | None = None
+    plain: jax.Array | None = None
+    rotated: jax.Array | None = None
+    drawn: Augmentation | None = None
+    image_size: tuple[int, int] = (0, 0)
+
+
+class Update(NamedTuple):
+    """What a method sees after the optimiser has moved the parameters.
+
+    Attributes:
+      step: updates made before this one.
+      variables: of the networks, {"params": ..., "batch_stats": ...}, after it.
+      outputs: of the batch, with the parameters before it.
+    """
+
+    step: jax.Array
+    variables: Mapping[str, Any]
+    outputs: Outputs
 
 
 class Method(NamedTuple):
-    """A base objective.
+    """A base objective: a few pure functions.
 
     Attributes:
       name: as `loss.method` in the config names it.
-      loss: embeddings of two views [2, b, d], unit rows -> its terms by name; their sum is minimised.
+      loss: (outputs, state) -> its terms by name; their sum is minimised. All rows of the batch are there, in order.
+      init: (key, variables of the encoder, d) -> the state that the method keeps beside the parameters, a pytree.
+      embed: (networks, views, outputs, state) -> what the loss needs beyond features, projections and embeddings, each
+        [v, b, ...]. Rows may be a part of the batch: nothing here may mix them, but for batch norm.
+      after_update: (state, `Update`) -> the state for the next step.
+      heads: networks trained beside the encoder, by name, for `networks.apply(name, ...)` in `embed`.
+      num_views: how many of the two independent views pass through the encoder.
     """
 
     name: str
-    loss: Callable[[jax.Array], dict[str, jax.Array]]
+    loss: Callable[[Outputs, Any], Terms]
+    init: Callable[[jax.Array, Mapping[str, Any], int], Any] = lambda key, variables, size: {}
+    embed: Callable[[Networks, Views, Outputs, Any], Outputs] = lambda networks, views, outputs, state: {}
+    after_update: Callable[[Any, Update], Any] = lambda state, update: state
+    heads: Mapping[str, linen.Module] = {}
+    num_views: int = 2
+
+
+class Term(NamedTuple):
+    """An equivariance term: what is added to a base objective.
+
+    Attributes:
+      name: as `equivariance.term` in the config names it.
+      loss: outputs -> its terms by name; lambda times their sum is added to the base objective.
+      embed: (networks, views, outputs) -> what the loss needs; see `Method`.
+      heads: see `Method`.
+      needs: the fields of `Views` that it uses beside `own`.
+      num_views: how many of the two independent views it needs through the encoder.
+    """
+
+    name: str
+    loss: Callable[[Outputs], Terms]
+    embed: Callable[[Networks, Views, Outputs], Outputs] = lambda networks, views, outputs: {}
+    heads: Mapping[str, linen.Module] = {}
+    needs: tuple[str, ...] = ()
+    num_views: int = 1
 
 
 class Objective(NamedTuple):
-    """L = L_base + lambda * L_equi (PAPER.md's section 1; arXiv:2306.13924, section 3.1).
+    """L = L_base + lambda * L_equivariance (PAPER.md's section 1; arXiv:2306.13924, section 3.1).
 
     Attributes:
       method: the base objective.
-      equivariance_weight: lambda; 0 leaves the plain base objective, and no shared views are made.
-      num_groups: g, groups of the shared views' batch; each was augmented by one pair of draws.
+      term: the equivariance term; None leaves the plain base objective.
+      weight: lambda.
     """
 
     method: Method
-    equivariance_weight: float
-    num_groups: int
+    term: Term | None = None
+    weight: float = 0.0
 
-    def __call__(self, embeddings: jax.Array, shared: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The total and its terms, unweighted, by name.
+    @property
+    def heads(self) -> dict[str, linen.Module]:
+        """All networks trained beside the encoder."""
+        return {**self.method.heads, **(self.term.heads if self.term else {})}
+
+    def embed(self, networks: Networks, views: Views, state: Any) -> Outputs:
+        """All outputs of a batch, or of some of its rows.
 
         Args:
-          embeddings: [2, b, d] of independently augmented views, unit rows.
-          shared: [2, e, d] of views augmented by their group's draws, unit rows; None where lambda is 0.
+          networks: applied in training mode.
+          views: of these rows.
+          state: of the method.
+        """
+        own = views.own[: max(self.method.num_views, self.term.num_views if self.term else 0)]
+        outputs = {}
+        if views.shared is not None and views.shared.shape[1:] == own.shape[1:]:
+            features = networks.features(jnp.concatenate([own, views.shared]))  # in one pass
+            features, outputs["shared_features"] = features[: len(own)], features[len(own) :]
+        else:
+            features = networks.features(own)
+            if views.shared is not None:
+                outputs["shared_features"] = networks.features(views.shared)
+        projections = networks.project(features)
+        outputs |= {"features": features, "projections": projections, "embeddings": normalize(projections)}
+        outputs |= self.method.embed(networks, views, outputs, state)
+        if self.term:
+            outputs |= self.term.embed(networks, views, outputs)
+        return outputs
+
+    def __call__(self, outputs: Outputs, state: Any) -> tuple[jax.Array, Terms]:
+        """The total and its terms by name.
+
+        Args:
+          outputs: of the whole batch.
+          state: of the method.
 
         Returns:
-          The scalar to minimise, and every term by name (`loss` is the total).
+          The scalar to minimise, and every term, those of the base as they are added and the equivariance term
+          unweighted (`loss` is the total).
         """
-        terms = dict(self.method.loss(embeddings))
-        total = jnp.stack(list(terms.values())).sum()
-        if shared is not None:
-            terms["equivariance"] = losses.equivariance_loss(shared[0], shared[1], num_groups=self.num_groups)
-            total = total + self.equivariance_weight * terms["equivariance"]
+        terms = dict(self.method.loss(outputs, state))
+        total = jnp.asarray(sum(terms.values()), jnp.float32)
+        if self.term:
+            added = self.term.loss(outputs)
+            total = total + self.weight * sum(added.values())
+            terms |= added
         return total, {"loss": total, **terms}

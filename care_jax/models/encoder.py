@@ -84,7 +84,7 @@ def encode_views(
       The encoder's outputs with a leading view axis (features [v, b, w], embeddings [v, b, d]), and the new
       `batch_stats`.
     """
-    num_views, batch_size = views.shape[:2]
+    num_views = len(views)
     params = {name: value for name, value in variables.items() if name != "batch_stats"}
     batch_stats = variables.get("batch_stats", {})
 
@@ -104,7 +104,15 @@ def encode_views(
         batch_stats, outputs = jax.lax.scan(step, batch_stats, views)
         return outputs, batch_stats
 
-    rows = jnp.swapaxes(views, 0, 1).reshape(batch_size * num_views, *views.shape[2:])
-    outputs, batch_stats = forward(params, batch_stats, rows, num_views)
-    outputs = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(batch_size, num_views, *x.shape[1:]), 0, 1), outputs)
-    return outputs, batch_stats
+    outputs, batch_stats = forward(params, batch_stats, to_rows(views), num_views)
+    return jax.tree.map(lambda x: to_views(x, num_views), outputs), batch_stats
+
+
+def to_rows(views: jax.Array) -> jax.Array:
+    """[v, b, ...] -> [b * v, ...], the v views of an image in adjacent rows."""
+    return jnp.swapaxes(views, 0, 1).reshape(views.shape[0] * views.shape[1], *views.shape[2:])
+
+
+def to_views(rows: jax.Array, num_views: int) -> jax.Array:
+    """[b * v, ...] -> [v, b, ...]: the way back."""
+    return jnp.swapaxes(rows.reshape(rows.shape[0] // num_views, num_views, *rows.shape[1:]), 0, 1)

@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen, struct
+from flax import struct
+
+from care_jax import models
+from care_jax.methods import Objective
+from care_jax.train.views import ViewPlan, example
 
 
 @struct.dataclass
@@ -19,12 +23,14 @@ class TrainState:
       params: parameters of the encoder, float32.
       batch_stats: running statistics of batch norm, float32.
       optimizer_state: of the optax transformation.
+      method_state: what the base objective keeps beside the parameters: a momentum encoder, a queue; often nothing.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     optimizer_state: optax.OptState
+    method_state: Any
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -33,25 +39,39 @@ class TrainState:
 
 
 def init_state(
-    encoder: linen.Module, optimizer: optax.GradientTransformation, *, seed: int, image_size: int
+    encoder: models.Encoder,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    plan: ViewPlan,
+    *,
+    seed: int,
 ) -> TrainState:
     """The state before the first step.
 
     Args:
-      encoder: `models.Encoder`.
+      encoder: whose parameters depend on nothing but itself and the seed, whatever the objective.
+      objective: its heads get their parameters, its method its state.
       optimizer: as `optim.make_optimizer` returns it.
+      plan: of the views, for their shapes.
       seed: of the parameters; the same seed gives the same parameters on any number of devices.
-      image_size: pixels a side.
     """
-    images = jnp.zeros((2, image_size, image_size, 3), jnp.float32)
-    variables = encoder.init(jax.random.key(seed), images, train=True)
-    params = variables["params"]
+    key = jax.random.key(seed)
+    views = example(plan)
+    (_, embeddings), created = encoder.init_with_output(key, views.own[0], train=True)
+    # A head and a backbone without batch norm have no such collection.
+    variables = {"params": created["params"], "batch_stats": created.get("batch_stats", {})}
+    method_state = objective.method.init(jax.random.fold_in(key, 1), variables, embeddings.shape[-1])
+    networks = models.Networks(encoder, objective.heads, **variables, key=jax.random.fold_in(key, 2))
+    objective.embed(networks, views, method_state)  # heads are made where they are first applied
+    heads = objective.heads
+    batch_stats = {name: networks.batch_stats[name] for name in heads if name in networks.batch_stats}
+    params = networks.params
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        # A head and a backbone without batch norm would have no such collection.
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats={**variables["batch_stats"], **batch_stats},
         optimizer_state=optimizer.init(params),
+        method_state=method_state,
     )
 
 

@@ -1,5 +1,6 @@
 """From a batch to the views of a step: the draws are a function of (seed, step), whatever the placement."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -7,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from care_jax import augment, data
-from care_jax.augment import AugmentSpec, ViewUniforms
+from care_jax.augment import Augmentation, AugmentSpec, ViewUniforms
+from care_jax.methods import Views
 
 PLACEMENTS = ("device", "host", "split", "decode")
 
 Batch = Mapping[str, jax.Array]
-Views = tuple[jax.Array, jax.Array | None]
 
 
 class ViewPlan(NamedTuple):
@@ -26,6 +27,7 @@ class ViewPlan(NamedTuple):
       equivariance_batch_size: e, the first images of the batch, of which shared views are made; 0 for none.
       num_groups: g, groups that the e images are cut into.
       draws: "group", a pair of draws each; "batch", one pair for all.
+      needs: further fields of `methods.Views` to fill: "plain", "rotated", "drawn".
     """
 
     invariance: AugmentSpec
@@ -35,6 +37,7 @@ class ViewPlan(NamedTuple):
     equivariance_batch_size: int
     num_groups: int
     draws: str
+    needs: tuple[str, ...] = ()
 
     def uniforms(self, step: jax.Array) -> ViewUniforms:
         """The numbers in [0, 1) behind the views of a step."""
@@ -46,6 +49,22 @@ class ViewPlan(NamedTuple):
             num_groups=self.num_groups,
             draws=self.draws,
         )
+
+    def plain(self) -> AugmentSpec:
+        """Ranges of the view for which nothing is drawn."""
+        return AugmentSpec(size=self.invariance.size, crop="center", mean=self.invariance.mean, std=self.invariance.std)
+
+    def rotated(self) -> AugmentSpec:
+        """Ranges of the third view: the others' at half the side, so that its four turns cost what one view does."""
+        return dataclasses.replace(self.invariance, size=self.invariance.size // 2)
+
+
+def example(plan: ViewPlan) -> Views:
+    """Views of two images, all zeros: their shapes are what the networks' parameters depend on."""
+    images = jnp.zeros((2, plan.invariance.size, plan.invariance.size, 3))
+    few = 2 if plan.equivariance_batch_size else 0
+    uniforms = plan._replace(batch_size=2, equivariance_batch_size=few, num_groups=1).uniforms(jnp.zeros((), jnp.int32))
+    return from_images(plan, images, uniforms)
 
 
 # Of each array of a batch, the axis of its images; the resident images belong to no step.
@@ -66,19 +85,29 @@ def part(batch: Batch, uniforms: ViewUniforms, index: jax.Array, count: int) -> 
     return batch, jax.tree.map(lambda x: rows(x, 0), uniforms)
 
 
-def _augmented(uniforms: jax.Array, images: jax.Array, spec: AugmentSpec) -> jax.Array:
+def _augmented(uniforms: jax.Array, images: jax.Array, spec: AugmentSpec) -> tuple[Augmentation, jax.Array]:
     drawn = augment.sample(uniforms, spec, height=images.shape[-3], width=images.shape[-2])
-    return augment.apply(drawn, images, spec)
+    return drawn, augment.apply(drawn, images, spec)
 
 
 def from_images(plan: ViewPlan, images: jax.Array, uniforms: ViewUniforms) -> Views:
-    """All views of images [b, h, w, 3] in [0, 1]: independent [2, b, s, s, 3] and shared [2, e, s, s, 3] (or None)."""
-    views = [_augmented(rows, images, plan.invariance) for rows in (uniforms.first, uniforms.second)]
-    if not plan.equivariance_batch_size:
-        return jnp.stack(views), None
-    images = images[: len(uniforms.shared_first)]
-    shared = [_augmented(rows, images, plan.equivariance) for rows in (uniforms.shared_first, uniforms.shared_second)]
-    return jnp.stack(views), jnp.stack(shared)
+    """All views of images [b, h, w, 3] in [0, 1] that the plan asks for."""
+    height, width = images.shape[1:3]
+    drawn, own = zip(
+        *(_augmented(rows, images, plan.invariance) for rows in (uniforms.first, uniforms.second)), strict=True
+    )
+    views = Views(own=jnp.stack(own), shared=_shared_views(plan, images, uniforms), image_size=(height, width))
+    if "drawn" in plan.needs:
+        views = views._replace(drawn=jax.tree.map(lambda *rows: jnp.stack(rows), *drawn))
+    if "plain" in plan.needs:
+        spec = plan.plain()
+        plain = augment.apply(augment.identity(spec, height=height, width=width), images, spec)
+        views = views._replace(plain=plain[None])
+    if "rotated" in plan.needs:
+        _, small = _augmented(uniforms.third, images, plan.rotated())
+        turned = jnp.stack([jnp.rot90(small, k, axes=(1, 2)) for k in range(4)], axis=1)
+        views = views._replace(rotated=turned.reshape(1, -1, *small.shape[1:]))
+    return views
 
 
 def _device_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
@@ -87,7 +116,7 @@ def _device_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views
 
 def _host_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
     del plan, uniforms  # used by the host, when it made these views
-    return batch["views"], batch.get("shared_views")
+    return Views(own=batch["views"], shared=batch.get("shared_views"))
 
 
 def _split_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
@@ -99,7 +128,7 @@ def _split_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
         # The box was used on the host, on images of any size; colours do not depend on it.
         drawn = augment.sample(rows, plan.invariance, height=size, width=size)
         views.append(augment.apply_after_crop(drawn, images, plan.invariance))
-    return jnp.stack(views), _shared_views(plan, batch, uniforms)
+    return Views(own=jnp.stack(views), shared=_shared_centers(plan, batch, uniforms))
 
 
 def _decode_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
@@ -112,16 +141,21 @@ def _decode_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views
         drawn = augment.sample(rows, plan.invariance, height=canvases.shape[-3], width=canvases.shape[-2])
         drawn = drawn._replace(top=top, left=left, height=height, width=width)
         views.append(augment.apply(drawn, canvases, plan.invariance))
-    return jnp.stack(views), _shared_views(plan, batch, uniforms)
+    return Views(own=jnp.stack(views), shared=_shared_centers(plan, batch, uniforms))
 
 
-def _shared_views(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> jax.Array | None:
-    """Of the whole images that the host has brought to one size: [2, e, s, s, 3]."""
+def _shared_centers(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> jax.Array | None:
+    """Of the whole images that the host has brought to one size."""
+    return _shared_views(plan, _unit_range(batch["centers"]), uniforms) if plan.equivariance_batch_size else None
+
+
+def _shared_views(plan: ViewPlan, images: jax.Array, uniforms: ViewUniforms) -> jax.Array | None:
+    """Of the first images: [2, e, s, s, 3]."""
     if not plan.equivariance_batch_size:
         return None
-    centers = _unit_range(batch["centers"])
-    shared = [_augmented(rows, centers, plan.equivariance) for rows in (uniforms.shared_first, uniforms.shared_second)]
-    return jnp.stack(shared)
+    images = images[: len(uniforms.shared_first)]
+    pairs = (_augmented(rows, images, plan.equivariance) for rows in (uniforms.shared_first, uniforms.shared_second))
+    return jnp.stack([views for _, views in pairs])
 
 
 def _unit_range(images: jax.Array) -> jax.Array:

@@ -12,9 +12,9 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from benchmarks import settings, torch_augment, torch_model, torch_peer  # noqa: E402  # they import torch
-from benchmarks.ours import make_plan  # noqa: E402
+from benchmarks.ours import make_objective, make_plan  # noqa: E402
 from benchmarks.settings import Case  # noqa: E402
-from care_jax import augment, losses, methods, models  # noqa: E402
+from care_jax import augment, losses, models  # noqa: E402
 
 
 def unit_rows(n, seed):
@@ -29,10 +29,8 @@ def test_losses_are_ours():
     assert float(torch_model.info_nce(*tensors[:2], 0.5)) == pytest.approx(float(expected), rel=1e-5)
     expected = losses.equivariance_loss(*embeddings[2:], num_groups=16)
     assert float(torch_model.equivariance_loss(*tensors[2:], 16)) == pytest.approx(float(expected), rel=1e-5)
-    objective = methods.Objective(
-        methods.simclr(temperature=settings.TEMPERATURE), settings.EQUIVARIANCE_WEIGHT, settings.NUM_GROUPS
-    )
-    expected, _ = objective(jnp.stack(embeddings[:2]), jnp.stack(embeddings[2:]))
+    outputs = {"embeddings": jnp.stack(embeddings[:2]), "shared": jnp.stack(embeddings[2:])}
+    expected, _ = make_objective()(outputs, {})
     assert float(torch_model.objective(*tensors)) == pytest.approx(float(expected), rel=1e-5)
 
 

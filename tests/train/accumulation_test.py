@@ -7,10 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from care_jax import build
-from care_jax.methods import METHODS, Objective
+from care_jax import build, models
 from care_jax.train import sharding
-from care_jax.train.step import embed_views, repeat
+from care_jax.train.step import repeat
 from care_jax.train.views import VIEWS, part
 
 
@@ -40,8 +39,7 @@ def _batch(experiment, step=0):
 
 def _undivided_gradients(experiment, state, batch, micro_batches):
     """Every micro-batch embedded by itself, in one differentiable expression; rows put back in their order by NumPy."""
-    plan, config = experiment.plan, experiment.config
-    objective = Objective(METHODS["simclr"](temperature=0.5), config.equivariance.weight, plan.num_groups)
+    plan, objective = experiment.plan, experiment.objective
     order = np.argsort(np.concatenate([np.arange(i, plan.batch_size, micro_batches) for i in range(micro_batches)]))
     few = plan.equivariance_batch_size
     few_order = np.argsort(np.concatenate([np.arange(i, few, micro_batches) for i in range(micro_batches)]))
@@ -49,16 +47,19 @@ def _undivided_gradients(experiment, state, batch, micro_batches):
     @jax.jit
     def gradients(params, batch_stats, batch):
         def loss(params):
-            stats, own, shared = batch_stats, [], []
+            stats, parts = batch_stats, []
             for i in range(micro_batches):
-                views, shared_views = VIEWS["host"](plan, *part(batch, plan.uniforms(0), i, micro_batches))
-                variables = {"params": params, "batch_stats": stats}
-                z, e, stats = embed_views(experiment.encoder, variables, views, shared_views)
-                own.append(z)
-                shared.append(e)
-            z = jax.numpy.concatenate(own, axis=1)[:, order]
-            e = jax.numpy.concatenate(shared, axis=1)[:, few_order] if few else None
-            total, terms = objective(z, e)
+                views = VIEWS["host"](plan, *part(batch, plan.uniforms(0), i, micro_batches))
+                networks = models.Networks(experiment.encoder, objective.heads, params, stats)
+                parts.append(objective.embed(networks, views, {}))
+                stats = networks.batch_stats
+            outputs = {
+                name: jax.numpy.concatenate([x[name] for x in parts], axis=1)[
+                    :, few_order if name.startswith("shared") else order
+                ]
+                for name in parts[0]
+            }
+            total, terms = objective(outputs, {})
             return total, (terms, stats)
 
         return jax.grad(loss, has_aux=True)(params)

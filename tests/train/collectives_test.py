@@ -71,8 +71,8 @@ def test_bytes_grow_with_the_embeddings_never_with_their_pairs(tiny_config, smal
         totals.append(num_bytes(config, small_encoder))
     first, second = np.diff(totals)
     assert second <= 2.1 * first
-    # Four views of 6 numbers an image, gathered and their gradients returned: a few of those, not 2n similarities.
-    assert first <= (sizes[1] - sizes[0]) * 4 * 6 * 4 * 8
+    # Four views of 8 numbers an image, gathered and their gradients returned: a few of those, not 2n similarities.
+    assert first <= (sizes[1] - sizes[0]) * 4 * 8 * 4 * 8
 
 
 def test_bytes_grow_with_the_parameters(tiny_config, small_encoder, num_bytes):

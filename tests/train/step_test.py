@@ -61,7 +61,7 @@ def test_the_loss_is_that_of_the_views_embedded_one_by_one(tiny_config, trained)
     experiment = _experiment(tiny_config())
     state = jax.device_get(build.make_state(experiment))
     batch = next(build.make_batches(experiment, 0))
-    views, shared = VIEWS["device"](experiment.plan, batch, experiment.plan.uniforms(0))
+    views, shared, *_ = VIEWS["device"](experiment.plan, batch, experiment.plan.uniforms(0))
     encode = jax.jit(lambda x: experiment.encoder.apply(state.variables, x, train=True, mutable=["batch_stats"])[0][1])
     z1, z2, e1, e2 = (encode(view) for view in (*views, *shared))
     contrast = losses.info_nce(z1, z2, temperature=0.5)
@@ -74,14 +74,14 @@ def test_the_loss_is_that_of_the_views_embedded_one_by_one(tiny_config, trained)
 
 def test_lambda_zero_makes_no_shared_views(tiny_config):
     experiment = _experiment(tiny_config(equivariance__weight=0.0))
-    _, shared = VIEWS["device"](experiment.plan, next(build.make_batches(experiment, 0)), experiment.plan.uniforms(0))
-    assert shared is None
+    views = VIEWS["device"](experiment.plan, next(build.make_batches(experiment, 0)), experiment.plan.uniforms(0))
+    assert views.shared is None
 
 
 def test_equivariance_on_the_first_images_alone(tiny_config):
     experiment = _experiment(tiny_config(equivariance__batch_size=16, equivariance__num_groups=2))
     batch = next(build.make_batches(experiment, 0))
-    views, shared = VIEWS["device"](experiment.plan, batch, experiment.plan.uniforms(0))
+    views, shared, *_ = VIEWS["device"](experiment.plan, batch, experiment.plan.uniforms(0))
     assert views.shape == (2, 32, 16, 16, 3)
     assert shared.shape == (2, 16, 16, 16, 3)
     _, rows = _train(experiment, 2)
@@ -93,7 +93,7 @@ def test_images_of_a_group_share_their_draw(tiny_config):
     experiment = _experiment(tiny_config())
     batch = next(build.make_batches(experiment, 0))
     same = {**batch, "indices": jnp.zeros_like(batch["indices"])}
-    views, shared = VIEWS["device"](experiment.plan, same, experiment.plan.uniforms(0))
+    views, shared, *_ = VIEWS["device"](experiment.plan, same, experiment.plan.uniforms(0))
     groups = np.asarray(shared[0]).reshape(4, 8, -1)
     assert np.ptp(groups, axis=1).max() < 1e-6
     assert all(np.abs(groups[i, 0] - groups[j, 0]).max() > 0.01 for i in range(4) for j in range(i))
@@ -116,7 +116,7 @@ def test_split_makes_the_views_of_device(tiny_config):
         batch = next(build.make_batches(experiment, 0))
         views[placement] = jax.jit(functools.partial(VIEWS[placement], experiment.plan))(
             batch, experiment.plan.uniforms(0)
-        )
+        )[:2]
     for device, split in zip(views["device"], views["split"], strict=True):
         assert device.shape == split.shape
         assert np.mean(np.abs(device - split)) < 0.02

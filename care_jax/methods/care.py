@@ -1,0 +1,74 @@
+"""CARE: the augmentation that a group shares should move all its embeddings by one linear map of a chosen group."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from care_jax import losses
+from care_jax.methods.objective import Outputs, Term, Terms, Views
+from care_jax.models import Networks, ProjectionHead, normalize
+
+# Where the term acts: on the projection, as in the paper; on the features; or on a head of its own.
+SPACES = ("projection", "features", "head")
+
+
+def _on_sphere(x: jax.Array) -> tuple[jax.Array, Any]:
+    return normalize(x), None
+
+
+def _on_hyperboloid(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # Equivariance to boosts is trivial where all embeddings meet at the vertex, and shrinking them is a way there that
+    # the base objective, which looks at directions alone, would not mind. So the space part has a norm of 1 at least.
+    space = normalize(x) * jnp.sqrt(1.0 + jnp.sum(x**2, axis=-1, keepdims=True))
+    return losses.hyperboloid(space), losses.lorentz_form(x.shape[-1] + 1)
+
+
+def _symplectic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return normalize(x), losses.symplectic_form(x.shape[-1])
+
+
+# The group that an augmentation acts by -> where the embeddings live, and the bilinear form that the group keeps.
+GROUPS: dict[str, Callable[[jax.Array], tuple[jax.Array, Any]]] = {
+    "orthogonal": _on_sphere,
+    "lorentz": _on_hyperboloid,
+    "symplectic": _symplectic,
+}
+
+
+def care(
+    *,
+    num_groups: int,
+    on: str = "projection",
+    group: str = "orthogonal",
+    make_head: Callable[[], linen.Module] = ProjectionHead,
+) -> Term:
+    """`losses.equivariance_loss` of the shared views: the term `equivariance`.
+
+    Args:
+      num_groups: g, groups of images that share a pair of draws.
+      on: "projection", "features" or "head": the vectors that the augmentation should move.
+      group: "orthogonal": unit vectors, O(d). "symplectic": unit vectors, Sp(d), d even. "lorentz": x is lifted to the
+        hyperboloid in R^(d+1), by the space part x / |x| * sqrt(1 + |x|^2); O(1, d).
+      make_head: makes the head that `on="head"` trains on the features.
+
+    Source: Gupta et al., ICLR 2024, L_equi; section 3.2 for the other groups.
+    """
+    heads = {"equivariance_head": make_head()} if on == "head" else {}
+
+    def embed(networks: Networks, views: Views, outputs: Outputs) -> Outputs:
+        del views
+        features = outputs["shared_features"]
+        if on == "projection":
+            features = networks.project(features)
+        elif on == "head":
+            features = networks.apply("equivariance_head", features)
+        return {"shared": features}
+
+    def loss(outputs: Outputs) -> Terms:
+        (first, second), form = GROUPS[group](outputs["shared"])
+        return {"equivariance": losses.equivariance_loss(first, second, num_groups=num_groups, form=form)}
+
+    return Term("care", loss, embed, heads, needs=("shared",), num_views=0)
