@@ -68,7 +68,9 @@ def main(argv: list[str]) -> None:
                 config.seed = seed
                 config.equivariance.weight = weight
                 results[weight].append(finished_run(config, workdir / f"lambda_{weight:g}_seed_{seed}"))
-        rows = {("CARE" if weight else "SimCLR", f"{weight:g}"): summaries for weight, summaries in results.items()}
+        rows: dict[tuple[str, ...], list[Summary]] = {
+            ("CARE" if weight else "SimCLR", f"{weight:g}"): summaries for weight, summaries in results.items()
+        }
         text = "\n".join([table(["method", "lambda"], rows), "", *verdicts(results)])
         (workdir / "table.md").write_text(text + "\n")
         print(text)

@@ -126,7 +126,7 @@ def main(argv: list[str]) -> None:
                 config.equivariance.weight = row.weight
                 config.update_from_flattened_dict(row.settings)
                 results[name].append(finished_run(config, workdir / f"{name}_seed_{seed}"))
-        labelled = {
+        labelled: dict[tuple[str, ...], list[Summary]] = {
             (chosen[name].base, chosen[name].term, f"{chosen[name].weight:g}"): summaries
             for name, summaries in results.items()
         }

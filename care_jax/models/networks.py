@@ -81,7 +81,8 @@ class Networks:
         num_views = len(inputs[0])
         rows = tuple(map(to_rows, inputs))
         if not self._train:
-            return to_views(module.apply(self._variables(name), *rows, False, num_views), num_views)
+            fixed: Any = module.apply(self._variables(name), *rows, False, num_views)
+            return to_views(fixed, num_views)
         outputs, updates = module.apply(self._variables(name), *rows, True, num_views, mutable=["batch_stats"])
         self._keep(name, updates.get("batch_stats", {}))
         return to_views(outputs, num_views)

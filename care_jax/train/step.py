@@ -1,7 +1,6 @@
 """One update: make the views, embed them, take the loss and its gradient, move the parameters."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -63,7 +62,10 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         uniforms = plan.uniforms(state.step)
-        minimised = partial(objective, state=state.method_state)
+
+        def minimised(outputs: Outputs) -> tuple[jax.Array, Metrics]:
+            return objective(outputs, state.method_state)
+
         if micro_batches == 1:
 
             def loss(params: Any) -> tuple[jax.Array, tuple[Outputs, Metrics, Any]]:
