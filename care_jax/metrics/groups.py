@@ -46,7 +46,7 @@ def group_residual(f: ArrayLike, fa: ArrayLike, *, form: ArrayLike, max_steps: i
       f: Embeddings f(x_i), [n, d].
       fa: Embeddings f(a(x_i)), [n, d].
       form: B, [d, d]: symmetric or skew, and not degenerate.
-      max_steps: Newton steps from each start at the most; a dozen are typical. Static under jit.
+      max_steps: Newton steps from each start at the most; a dozen are typical.
 
     Returns:
       (member [d, d], error []): `fa` is close to `f @ member.T`, and error is their Frobenius distance.
