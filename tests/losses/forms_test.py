@@ -68,7 +68,7 @@ def test_hyperboloid_points(seed):
 
 def test_hyperboloid_gradient_and_types():
     with jax.enable_x64(True):
-        check_grads(hyperboloid, (jnp.asarray([[0.0, 0.0], [1.0, -2.0]]),), order=1, modes=["rev"], rtol=1e-6)
+        check_grads(jax.jit(hyperboloid), (jnp.asarray([[0.0, 0.0], [1.0, -2.0]]),), order=1, modes=["rev"], rtol=1e-6)
     assert hyperboloid(jnp.ones(3, jnp.bfloat16)).dtype == jnp.float32
     np.testing.assert_allclose(hyperboloid(np.array([2, 2])), [3, 2, 2], rtol=1e-6)  # integers too
 
