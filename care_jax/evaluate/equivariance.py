@@ -51,6 +51,11 @@ def _measure(f: jax.Array, fa: jax.Array) -> dict[str, jax.Array]:
     }
 
 
+def draws(num_augmentations: int, seed: int) -> jax.Array:
+    """Uniforms of the augmentations to measure, [num_augmentations, NUM_UNIFORMS]."""
+    return jax.random.uniform(jax.random.key(seed), (num_augmentations, augment.NUM_UNIFORMS))
+
+
 _relative = jax.jit(metrics.relative_equivariance)
 _ratios = jax.jit(metrics.relative_equivariance_ratios)
 
@@ -81,12 +86,11 @@ def measure_equivariance(
     """
     if embeddings is None:
         embeddings = embedder(variables, examples).embeddings
-    uniforms = jax.random.uniform(jax.random.key(seed), (num_augmentations, augment.NUM_UNIFORMS))
     rows: list[dict[str, Any]] = []
     ratios = []
     few = embeddings[:MAX_PAIRWISE]
     off_diagonal = ~np.eye(len(few), dtype=bool)
-    for draw in uniforms:
+    for draw in draws(num_augmentations, seed):
         moved = embedder(variables, examples, draw, spec).embeddings
         row = dict(jax.device_get(_measure(embeddings, moved)))
         row["relative"] = float(_relative(few, moved[:MAX_PAIRWISE]))

@@ -15,6 +15,7 @@ from care_jax.evaluate.embed import Embedded, Embedder
 from care_jax.evaluate.equivariance import Equivariance, measure_equivariance
 from care_jax.evaluate.knn import knn_top1
 from care_jax.evaluate.linear_probe import linear_probe
+from care_jax.evaluate.moved import measure_moved
 from care_jax.train import optim
 
 # Name of the labelling that says what an image shows; others (the hue of the digits) are extra probes.
@@ -101,6 +102,7 @@ def evaluate(experiment: Experiment, embedder: Embedder, variables: Mapping[str,
         "relative_equivariance_median": measured.relative_median,
         "relative_equivariance_examples": measured.num_pairwise,
     }
+    numbers |= measure_moved(experiment, variables)
     numbers |= _alignment_and_uniformity(experiment, embedder, variables)
     numbers["test_examples"] = len(test.rows)
     return Evaluation(numbers, measured, test)

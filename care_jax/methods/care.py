@@ -1,7 +1,7 @@
 """CARE: the augmentation that a group shares should move all its embeddings by one linear map of a chosen group."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +15,28 @@ from care_jax.models import Networks, ProjectionHead, normalize
 SPACES = ("projection", "features", "head")
 
 
-def _on_sphere(x: jax.Array) -> tuple[jax.Array, Any]:
-    return normalize(x), None
-
-
-def _on_hyperboloid(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _on_hyperboloid(x: jax.Array) -> jax.Array:
     # Equivariance to boosts is trivial where all embeddings meet at the vertex, and shrinking them is a way there that
     # the base objective, which looks at directions alone, would not mind. So the space part has a norm of 1 at least.
-    space = normalize(x) * jnp.sqrt(1.0 + jnp.sum(x**2, axis=-1, keepdims=True))
-    return losses.hyperboloid(space), losses.lorentz_form(x.shape[-1] + 1)
+    return losses.hyperboloid(normalize(x) * jnp.sqrt(1.0 + jnp.sum(x**2, axis=-1, keepdims=True)))
 
 
-def _symplectic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return normalize(x), losses.symplectic_form(x.shape[-1])
+class Group(NamedTuple):
+    """Linear maps that an augmentation may act by.
+
+    Attributes:
+      points: network outputs [..., m] -> the vectors that the group acts on, [..., d].
+      form: d -> the bilinear form that the group keeps, [d, d]; None for the inner product.
+    """
+
+    points: Callable[[jax.Array], jax.Array]
+    form: Callable[[int], jax.Array | None]
 
 
-# The group that an augmentation acts by -> where the embeddings live, and the bilinear form that the group keeps.
-GROUPS: dict[str, Callable[[jax.Array], tuple[jax.Array, Any]]] = {
-    "orthogonal": _on_sphere,
-    "lorentz": _on_hyperboloid,
-    "symplectic": _symplectic,
+GROUPS = {
+    "orthogonal": Group(normalize, lambda d: None),
+    "lorentz": Group(_on_hyperboloid, losses.lorentz_form),
+    "symplectic": Group(normalize, losses.symplectic_form),
 }
 
 
@@ -68,7 +70,8 @@ def care(
         return {"shared": features}
 
     def loss(outputs: Outputs) -> Terms:
-        (first, second), form = GROUPS[group](outputs["shared"])
+        first, second = GROUPS[group].points(outputs["shared"])
+        form = GROUPS[group].form(first.shape[-1])
         return {"equivariance": losses.equivariance_loss(first, second, num_groups=num_groups, form=form)}
 
     return Term("care", loss, embed, heads, needs=("shared",), num_views=0)

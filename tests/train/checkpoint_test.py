@@ -25,6 +25,7 @@ def _state(step: int, num_devices: int = 1) -> TrainState:
         params={"kernel": jnp.asarray(rng.normal(size=(8, 4)), jnp.float32)},
         batch_stats={"mean": jnp.asarray(rng.normal(size=4), jnp.float32)},
         optimizer_state=(jnp.asarray(rng.normal(size=(8, 4)), jnp.float32),),
+        method_state={"queue": jnp.asarray(rng.normal(size=(6, 4)), jnp.float32)},
     )
     mesh = sharding.make_mesh(jax.devices()[:num_devices])
     return jax.device_put(state, sharding.replicated(mesh))

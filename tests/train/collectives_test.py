@@ -77,5 +77,5 @@ def test_bytes_grow_with_the_embeddings_never_with_their_pairs(tiny_config, smal
 
 def test_bytes_grow_with_the_parameters(tiny_config, small_encoder, num_bytes):
     narrow, wide = (num_bytes(tiny_config(train__batch_size=64), small_encoder, width) for width in (32, 64))
-    added = 32 * (16 * 16 * 3 + 1 + 2 + 8)  # of the backbone's dense layer, its batch norm, the head's first layer
+    added = 32 * (8 * 8 * 3 + 1 + 2 + 8)  # of the backbone's dense layer, its batch norm, the head's first layer
     assert added * 4 <= wide - narrow <= 1.2 * added * 4
