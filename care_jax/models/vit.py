@@ -122,7 +122,7 @@ class VisionTransformer(nn.Module):
         if not self.has_variable("params", "position_embedding"):
             return self.param("position_embedding", _normal, shape, jnp.float32)
         # Not `self.param`: that refuses a parameter of another shape.
-        embedding = self.get_variable("params", "position_embedding")
+        embedding: jax.Array = self.get_variable("params", "position_embedding")
         return embedding if embedding.shape == shape else jax.image.resize(embedding, shape, "bilinear")
 
 
