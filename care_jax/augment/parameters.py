@@ -77,9 +77,15 @@ def equimod_standardisation(spec: AugmentSpec) -> tuple[np.ndarray, np.ndarray]:
     Source: EquiMod standardises the vector before its linear layer.
     """
     uniforms = np.random.default_rng(0).random((_NUM_DRAWS, NUM_UNIFORMS), np.float32)
-    with jax.ensure_compile_time_eval():
-        augmentation = sample(uniforms, spec, height=_NOMINAL_SIDE, width=_NOMINAL_SIDE)
-        parameters = np.asarray(equimod_parameters(augmentation, height=_NOMINAL_SIDE, width=_NOMINAL_SIDE), np.float64)
+    side = _NOMINAL_SIDE
+
+    @jax.jit
+    def draw(uniforms: jax.Array) -> jax.Array:
+        return equimod_parameters(sample(uniforms, spec, height=side, width=side), height=side, width=side)
+
+    # Wherever it is first asked for: while a step is traced, or under a guard against accidental transfers.
+    with jax.ensure_compile_time_eval(), jax.transfer_guard("allow"):
+        parameters = np.asarray(draw(uniforms), np.float64)
     # Not std == 0: the mean of equal numbers may be off by a rounding error, and the std with it.
     std = np.where(np.ptp(parameters, axis=0) == 0, 1.0, parameters.std(0))
     mean, std = parameters.mean(0).astype(np.float32), std.astype(np.float32)
