@@ -16,6 +16,8 @@ BACKBONES: dict[str, Callable[..., linen.Module]] = {
     "resnet18": models.resnet18,
     "resnet34": models.resnet34,
     "resnet50": models.resnet50,
+    "vit_small": models.vit_small,
+    "vit_base": models.vit_base,
 }
 DTYPES: dict[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

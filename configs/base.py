@@ -60,9 +60,10 @@ def get_config() -> ml_collections.ConfigDict:
     augment.num_threads = 0  # of tf.data; 0: one a CPU core
 
     config.model = model = ml_collections.ConfigDict()
-    model.backbone = "resnet50"  # resnet10, resnet18, resnet34, resnet50
-    model.stem = "cifar"  # "cifar": 3x3 stride 1, no max-pool; "imagenet": 7x7 stride 2 and max-pool
-    model.width = 64  # channels of the first stage
+    model.backbone = "resnet50"  # resnet10, resnet18, resnet34, resnet50, vit_small, vit_base
+    # "cifar": 3x3 stride 1, no max-pool; or patches of 4 pixels. "imagenet": 7x7 stride 2, max-pool; or patches of 16.
+    model.stem = "cifar"
+    model.width = 64  # channels of a ResNet's first stage, or of one attention head (6 in vit_small, 12 in vit_base)
     model.dtype = "float32"  # of the computation, or "bfloat16"; parameters and statistics stay float32
     model.head_hidden_sizes = (512,)  # hidden layers of the projection head
     model.head_size = 128  # dimension of the embedding

@@ -29,16 +29,19 @@ def augself(*, spec: AugmentSpec, hidden_sizes: tuple[int, ...], batch_norm: boo
     def embed(networks: Networks, views: Views, outputs: Outputs) -> Outputs:
         assert views.drawn is not None  # `needs` says so
         height, width = views.image_size
-        values = {
-            "crop": augment.augself_crop(views.drawn, height=height, width=width),
-            "color": augment.augself_color(views.drawn, spec),
-        }
+        color = augment.augself_color(views.drawn, spec)
+        boxes = augment.augself_crop(views.drawn, height=height, width=width)
+        # As in the official code: the first view of a pair says whether both boxes are mirrored, and differences are in
+        # [-1, 1], a tanh's range.
+        others = views.drawn._replace(flip=views.drawn.flip[::-1])
+        mirrored = augment.augself_crop(others, height=height, width=width)
+        differences = {"crop": boxes - mirrored[::-1], "color": (color - color[::-1]) / 2}
         features = outputs["features"]
         pairs = jnp.concatenate([features, features[::-1]], axis=-1)
         found = {}
-        for kind, value in values.items():
+        for kind, difference in differences.items():
             found[f"{kind}_predictions"] = jnp.tanh(networks.apply(f"{kind}_predictor", pairs))
-            found[f"{kind}_differences"] = value - value[::-1]
+            found[f"{kind}_differences"] = difference
         return found
 
     def loss(outputs: Outputs) -> Terms:

@@ -27,7 +27,8 @@ class Networks:
       batch_stats: as the attribute, before.
       train: normalise by the batch's statistics; False: by the running averages, which then stay as they are.
       remat: recompute the backbone's activations in the backward pass.
-      key: makes the parameters of a head that has none when it is first applied; None where all must be there.
+      key: makes the parameters of a head that has none when it is first applied, and running averages stay as they
+        are; None where all parameters must be there.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class Networks:
             key = jax.random.fold_in(self._key, zlib.crc32(name.encode()))
             created = self._heads[name].init(key, *map(to_rows, inputs), True, len(inputs[0]))
             self.params[name] = created["params"]
-            self._keep(name, created.get("batch_stats", {}))
+            if "batch_stats" in created:
+                self.batch_stats[name] = created["batch_stats"]
         return self._apply(name, self._heads[name], *inputs)
 
     def frozen(self, variables: Variables, *, train: bool) -> "Networks":
@@ -91,5 +93,5 @@ class Networks:
         return {"params": self.params[name], "batch_stats": self.batch_stats.get(name, {})}
 
     def _keep(self, name: str, batch_stats: Variables) -> None:
-        if batch_stats:
+        if batch_stats and self._key is None:  # what makes the parameters is no batch
             self.batch_stats[name] = batch_stats

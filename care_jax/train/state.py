@@ -63,14 +63,11 @@ def init_state(
     method_state = objective.method.init(jax.random.fold_in(key, 1), variables, embeddings.shape[-1])
     networks = models.Networks(encoder, objective.heads, **variables, key=jax.random.fold_in(key, 2))
     objective.embed(networks, views, method_state)  # heads are made where they are first applied
-    heads = objective.heads
-    batch_stats = {name: networks.batch_stats[name] for name in heads if name in networks.batch_stats}
-    params = networks.params
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats={**variables["batch_stats"], **batch_stats},
-        optimizer_state=optimizer.init(params),
+        params=networks.params,
+        batch_stats=networks.batch_stats,
+        optimizer_state=optimizer.init(networks.params),
         method_state=method_state,
     )
 

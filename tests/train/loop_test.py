@@ -17,7 +17,9 @@ from care_jax.train.state import TrainState
 
 
 def _state() -> TrainState:
-    return TrainState(step=jnp.int32(0), params={"w": jnp.zeros(3)}, batch_stats={}, optimizer_state=(), method_state={})
+    return TrainState(
+        step=jnp.int32(0), params={"w": jnp.zeros(3)}, batch_stats={}, optimizer_state=(), method_state={}
+    )
 
 
 @jax.jit

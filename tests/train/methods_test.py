@@ -1,0 +1,135 @@
+"""What every method and every term promises: devices, micro-batches and interruptions do not change its numbers."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from care_jax import augment, build
+from care_jax.methods import METHODS, TERMS, Views
+from care_jax.train import sharding
+from care_jax.train import views as train_views
+from care_jax.train.checkpoint import Checkpoints
+
+SGD = {
+    "optimizer__name": "sgd",
+    "optimizer__momentum": 0.0,
+    "optimizer__learning_rate": 0.05,
+    "augment__placement": "device",
+}
+# A queue that the batches of 32 wrap: 50 is no multiple of theirs.
+CASES = {
+    "simclr": {},
+    "moco": {"loss__method": "moco", "loss__queue_size": 50},
+    # At a rate of 0.05 one ReLU's input in step 5 is zero but for rounding, and devices part from there.
+    "byol": {"loss__method": "byol", "loss__momentum": 0.9, "optimizer__learning_rate": 0.04},
+    "barlow_twins": {"loss__method": "barlow_twins", "optimizer__learning_rate": 0.002},
+    "vicreg": {"loss__method": "vicreg", "optimizer__learning_rate": 0.01},
+    "care on a head": {"equivariance__on": "head", "equivariance__group": "lorentz", "optimizer__learning_rate": 0.01},
+    "equimod": {"equivariance__term": "equimod"},
+    "essl": {"equivariance__term": "essl"},
+    "augself": {"equivariance__term": "augself"},
+}
+
+
+def _noise_views(plan, batch, uniforms):
+    """All kinds of views without the time that it takes to compile an augmentation of images."""
+    own = batch["views"]
+    drawn = [augment.sample(rows, plan.invariance, height=16, width=16) for rows in (uniforms.first, uniforms.second)]
+    small = own[0].reshape(-1, 8, 2, 8, 2, 3).mean((2, 4))
+    turned = jnp.stack([jnp.rot90(small, k, axes=(1, 2)) for k in range(4)], axis=1)
+    return Views(
+        own=own,
+        shared=batch.get("shared_views"),
+        plain=own[:1] + own[1:],
+        rotated=turned.reshape(1, -1, 8, 8, 3),
+        drawn=jax.tree.map(lambda *rows: jnp.stack(rows), *drawn),
+        image_size=(16, 16),
+    )
+
+
+@pytest.fixture
+def experiment_of(tiny_config, small_encoder, monkeypatch):
+    """Of a case, on a number of devices, with an encoder that compiles fast, with or without batch norm."""
+    monkeypatch.setitem(train_views.VIEWS, "device", _noise_views)
+
+    def make(case, num_devices=1, batch_norm=True, **overrides):
+        config = tiny_config(**{**SGD, **CASES[case], "model__head_batch_norm": batch_norm, **overrides})
+        experiment = build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
+        return experiment._replace(encoder=small_encoder(batch_norm=batch_norm))
+
+    return make
+
+
+def _batch(experiment, step):
+    plan, rng = experiment.plan, np.random.default_rng(step)
+    sizes = {"views": plan.batch_size, "shared_views": plan.equivariance_batch_size}
+    on_devices = sharding.along_axis(experiment.mesh, 1)
+    return {
+        name: jax.device_put(rng.normal(size=(2, size, 16, 16, 3)).astype(np.float32), on_devices)
+        for name, size in sizes.items()
+        if size
+    }
+
+
+def _step(experiment):
+    chex.clear_trace_counter()
+    return jax.jit(
+        chex.assert_max_traces(build.make_step(experiment), n=1),
+        donate_argnums=0,
+        out_shardings=sharding.replicated(experiment.mesh),
+    )
+
+
+def _train(experiment, step_fn, state, start, end):
+    for step in range(start, end):
+        state, metrics = step_fn(state, _batch(experiment, step))
+    assert all(np.isfinite(value) for value in jax.device_get(metrics).values())
+    return state
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_devices_and_interruptions_change_nothing(experiment_of, case, tmp_path):
+    """20 steps on eight devices are those on one, to 1e-4; 20 with a checkpoint after 9 are the same bits."""
+    before = jax.device_get(build.make_state(experiment_of(case)))
+    states = []
+    for num_devices in (1, 8):
+        experiment = experiment_of(case, num_devices)
+        step_fn = _step(experiment)  # which refuses to be traced a second time
+        start = jax.device_put(before, sharding.replicated(experiment.mesh))
+        states.append(jax.device_get(_train(experiment, step_fn, start, 0, 20)))
+    one, eight = states
+    assert max(jax.tree.leaves(jax.tree.map(lambda x, y: np.abs(x - y).max(), one.params, before.params))) > 1e-3
+    chex.assert_trees_all_close(one.params, eight.params, rtol=1e-4, atol=1e-4)
+    chex.assert_trees_all_close(one.method_state, eight.method_state, rtol=1e-4, atol=1e-4)
+
+    checkpoints = Checkpoints(tmp_path)
+    start = jax.device_put(before, sharding.replicated(experiment.mesh))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), start)
+    checkpoints.save(_train(experiment, step_fn, start, 0, 9), info={})
+    checkpoints.wait()
+    state, _ = checkpoints.restore(like)
+    checkpoints.close()
+    resumed = jax.device_get(_train(experiment, step_fn, state, 9, 20))
+    chex.assert_trees_all_equal(resumed, eight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_micro_batches_change_nothing_without_batch_norm(experiment_of, case):
+    """With it they do: each part is normalised by its own statistics."""
+    states, before = [], jax.device_get(build.make_state(experiment_of(case, batch_norm=False)))
+    for micro_batches in (1, 4):
+        experiment = experiment_of(case, batch_norm=False, train__micro_batches=micro_batches)
+        start = jax.device_put(before, sharding.replicated(experiment.mesh))
+        states.append(jax.device_get(_train(experiment, _step(experiment), start, 0, 3)))
+    chex.assert_trees_all_close(*states, rtol=1e-4, atol=1e-5)
+
+
+def test_every_method_and_term_is_a_case():
+    methods = {overrides.get("loss__method", "simclr") for overrides in CASES.values()}
+    terms = {overrides.get("equivariance__term", "care") for overrides in CASES.values()}
+    assert methods == set(METHODS) - {"alignment", "uniformity", "none"}  # each one of simclr's parts
+    assert terms == set(TERMS)
