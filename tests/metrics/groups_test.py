@@ -71,6 +71,8 @@ def test_a_planted_member_is_recovered(kind, seed):
     member, error = search64(f, f @ true.T, form)
     np.testing.assert_allclose(member, true, atol=1e-9)
     assert error < 1e-9 and defect(member, form) < 1e-14
+    # The polar factor alone is it.
+    np.testing.assert_allclose(search64(f, f @ true.T, form, max_steps=0)[0], true, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,6 +104,8 @@ def test_unrelated_embeddings_reach_a_minimum(kind):
         for step in (1e-3, -1e-3):
             x = x / np.linalg.norm(x)
             assert np.linalg.norm(f @ (scipy.linalg.expm(step * x) @ member).T - fa) > error
+    # The curvature of the residual counts: without it, twenty steps would not do.
+    np.testing.assert_allclose(search64(f, fa, form, max_steps=8)[1], error, rtol=1e-12)
     assert error <= search64(f, fa, form, max_steps=3)[1] <= search64(f, fa, form, max_steps=0)[1]
 
 
@@ -141,6 +145,8 @@ def test_degenerate_embeddings(kind):
     low_rank[3:] = 0  # as three rows would be
     one = np.tile(f[:1], (N, 1))
     cases = [(low_rank, low_rank @ true.T), (one, one @ true.T), (one, -one), (f, 0 * f), (f, -f), (0 * f, f), (f, f)]
+    # Time and space exchanged: where this has no polar factor, the iteration wanders.
+    cases.append((f, f[:, [1, 0, *range(2, D)]]))
     for f, fa in cases:
         member, error = search64(f, fa, form)
         assert np.all(np.isfinite(member)) and defect(member, form) < 1e-12
