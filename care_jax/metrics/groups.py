@@ -17,6 +17,8 @@ from care_jax.metrics.arrays import as_pair, matmul
 
 _POLAR_STEPS = 40  # Each halves the size of what is too large; the last few double the digits.
 _CONJUGATE_GRADIENT_STEPS = 40
+# y, what is left of the slope there, the direction to go on, whether y left the ball, the number of iterations.
+_Conjugate = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class _Search(NamedTuple):
@@ -180,11 +182,11 @@ def _minimum_in_ball(
     Conjugate gradients; on the first direction of negative curvature, or that leaves the ball, to the ball's surface.
     """
 
-    def going(state: tuple[jax.Array, ...]) -> jax.Array:
+    def going(state: _Conjugate) -> jax.Array:
         _, remainder, _, left, iteration = state
         return (iteration < _CONJUGATE_GRADIENT_STEPS) & ~left & (jnp.sum(remainder**2) > 1e-6 * jnp.sum(slope**2))
 
-    def iterate(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def iterate(state: _Conjugate) -> _Conjugate:
         y, remainder, direction, _, iteration = state
         bent = hessian(direction)
         curvature, squared = jnp.sum(direction * bent), jnp.sum(direction**2)
