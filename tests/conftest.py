@@ -87,7 +87,7 @@ def make_tiny_config(**overrides: object) -> ml_collections.ConfigDict:
     return config
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., ml_collections.ConfigDict]:
     """`tiny_config(**overrides)`, see `make_tiny_config`."""
     return make_tiny_config

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from care_jax import augment, build
+from care_jax import build
+from care_jax.augment import Augmentation
 from care_jax.methods import METHODS, TERMS, Views
 from care_jax.train import sharding
 from care_jax.train import views as train_views
@@ -36,7 +37,8 @@ CASES = {
 def _noise_views(plan, batch, uniforms):
     """All kinds of views without the time that it takes to compile an augmentation of images."""
     own = batch["views"]
-    drawn = [augment.sample(rows, plan.invariance, height=16, width=16) for rows in (uniforms.first, uniforms.second)]
+    draws = jnp.stack([uniforms.first, uniforms.second])
+    columns = {name: draws[..., i] for i, name in enumerate(Augmentation._fields)}
     small = own[0].reshape(-1, 8, 2, 8, 2, 3).mean((2, 4))
     turned = jnp.stack([jnp.rot90(small, k, axes=(1, 2)) for k in range(4)], axis=1)
     return Views(
@@ -44,7 +46,7 @@ def _noise_views(plan, batch, uniforms):
         shared=batch.get("shared_views"),
         plain=own[:1] + own[1:],
         rotated=turned.reshape(1, -1, 8, 8, 3),
-        drawn=jax.tree.map(lambda *rows: jnp.stack(rows), *drawn),
+        drawn=Augmentation(**columns | {"order": draws[..., :4]}),
         image_size=(16, 16),
     )
 
@@ -78,6 +80,7 @@ def _step(experiment):
     return jax.jit(
         chex.assert_max_traces(build.make_step(experiment), n=1),
         donate_argnums=0,
+        compiler_options={"xla_backend_optimization_level": 0},  # it takes longer to compile than to run
         out_shardings=sharding.replicated(experiment.mesh),
     )
 
