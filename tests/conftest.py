@@ -93,7 +93,7 @@ def tiny_config() -> Callable[..., ml_collections.ConfigDict]:
     return make_tiny_config
 
 
-@pytest.fixture(name="small_encoder")
+@pytest.fixture(name="small_encoder", scope="session")
 def small_encoder_fixture() -> Callable[..., models.Encoder]:
     """`small_encoder(width=32, batch_norm=True)`."""
     return small_encoder
