@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from care_jax import data, methods, models
-from care_jax.architecture import BACKBONES, DTYPES, make_encoder
+from care_jax.architecture import BACKBONES, DTYPES, check_architecture, make_encoder
 from care_jax.augment import AugmentSpec
 from care_jax.config import ConfigError, validate
 from care_jax.data import DataSet
@@ -76,6 +76,7 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     validate(config, CHOICES)
     for branch in ("invariance", "equivariance"):
         augment_spec(config, branch)
+    check_architecture(config)
     check_objective(config)
     parts = config.train.micro_batches
     try:

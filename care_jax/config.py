@@ -57,6 +57,7 @@ _SETTINGS: dict[str, tuple[type | tuple[type, int | None], tuple[str, Any]]] = {
     "model.head_hidden_sizes": ((int, None), _at_least(1)),
     "model.head_size": (int, _at_least(2)),
     "model.head_batch_norm": (bool, _ANY),
+    "model.head_output_batch_norm": (bool, _ANY),
     "model.remat": (bool, _ANY),
     "loss.method": (str, _ANY),
     "loss.temperature": (float, _POSITIVE),

@@ -88,10 +88,10 @@ def make_objective(config: ml_collections.ConfigDict, spec: AugmentSpec, *, num_
     model = config.model
     dtype = DTYPES[model.dtype]
     pieces: dict[str, Any] = {
-        "make_head": lambda: make_head(config),
+        "predictor": make_head(config, output_batch_norm=False),
+        "equivariance_head": make_head(config, output_batch_norm=model.head_batch_norm),
         "num_steps": num_steps,
         "spec": spec,
-        "embedding_size": model.head_size,
         "batch_norm": model.head_batch_norm,
         "dtype": dtype,
         # Heads that read features are as wide as the projection head, and as deep as their papers' two hidden layers.

@@ -67,7 +67,8 @@ def get_config() -> ml_collections.ConfigDict:
     model.dtype = "float32"  # of the computation, or "bfloat16"; parameters and statistics stay float32
     model.head_hidden_sizes = (512,)  # hidden layers of the projection head
     model.head_size = 128  # dimension of the embedding
-    model.head_batch_norm = True
+    model.head_batch_norm = True  # of the hidden layers
+    model.head_output_batch_norm = False  # of the outputs, without scale and bias, as in Barlow Twins' paper
     model.remat = False  # recompute activations in the backward pass: less memory, more time
 
     config.loss = loss = ml_collections.ConfigDict()

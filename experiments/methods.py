@@ -43,7 +43,7 @@ BASES: dict[str, tuple[float, dict[str, Any]]] = {
     "simclr": (0.3, {}),
     "moco": (0.3, {"loss.queue_size": 1024}),
     "byol": (0.3, {}),
-    "barlow_twins": (0.3, {}),
+    "barlow_twins": (1.0, {"model.head_output_batch_norm": True}),
     "vicreg": (0.3, {}),
 }
 # A rival -> its weight, that of its paper's CIFAR10 or STL10 runs.

@@ -1,7 +1,7 @@
 """BYOL: predict, from one view's projection, what a slowly following encoder makes of the other view. No negatives."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from care_jax.methods.objective import Method, Outputs, Terms, Update, Views
 from care_jax.models import Networks
 
 
-def byol(*, make_head: Callable[[], linen.Module], num_steps: int, momentum: float = 0.996) -> Method:
+def byol(*, predictor: linen.Module, num_steps: int, momentum: float = 0.996) -> Method:
     """Squared distance of unit predictions and unit targets, over both directions: the term `prediction`.
 
     The targets come from a momentum encoder in training mode, as in the original: each view is normalised by its own
@@ -23,7 +23,7 @@ def byol(*, make_head: Callable[[], linen.Module], num_steps: int, momentum: flo
     The state: `target`, the momentum encoder's variables.
 
     Args:
-      make_head: makes the predictor, a head of the projection head's shape that reads projections.
+      predictor: a head from projections to projections.
       num_steps: K, length of the run.
       momentum: at the start; step k keeps 1 - (1 - momentum) (cos(pi k / K) + 1) / 2 of the momentum encoder.
 
@@ -50,7 +50,7 @@ def byol(*, make_head: Callable[[], linen.Module], num_steps: int, momentum: flo
         kept = momentum_at(update.step, num_steps=num_steps, momentum=momentum)
         return {"target": momentum_encoder.follow(state["target"], update.variables, kept)}
 
-    return Method("byol", loss, init, embed, after_update, heads={"predictor": make_head()})
+    return Method("byol", loss, init, embed, after_update, heads={"predictor": predictor})
 
 
 def momentum_at(step: jax.Array, *, num_steps: int, momentum: float) -> jax.Array:

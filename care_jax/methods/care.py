@@ -45,7 +45,7 @@ def care(
     num_groups: int,
     on: str = "projection",
     group: str = "orthogonal",
-    make_head: Callable[[], linen.Module] = ProjectionHead,
+    equivariance_head: linen.Module | None = None,
 ) -> Term:
     """`losses.equivariance_loss` of the shared views: the term `equivariance`.
 
@@ -54,11 +54,13 @@ def care(
       on: "projection", "features" or "head": the vectors that the augmentation should move.
       group: "orthogonal": unit vectors, O(d). "symplectic": unit vectors, Sp(d), d even. "lorentz": x is lifted to the
         hyperboloid in R^(d+1), by the space part x / |x| * sqrt(1 + |x|^2); O(1, d).
-      make_head: makes the head that `on="head"` trains on the features.
+      equivariance_head: what `on="head"` trains on the features. Nothing but batch norm of its outputs keeps it from
+        making all embeddings equal; None: a `ProjectionHead` that has it.
 
     Source: Gupta et al., ICLR 2024, L_equi; section 3.2 for the other groups.
     """
-    heads = {"equivariance_head": make_head()} if on == "head" else {}
+    own_head = equivariance_head or ProjectionHead(output_batch_norm=True)
+    heads = {"equivariance_head": own_head} if on == "head" else {}
 
     def embed(networks: Networks, views: Views, outputs: Outputs) -> Outputs:
         del views

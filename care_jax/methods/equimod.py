@@ -1,21 +1,17 @@
 """EquiMod: from the embedding of the plain image and the augmentation's parameters, predict that of the view."""
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
-from flax import linen
 
 from care_jax import augment, losses
 from care_jax.augment import AugmentSpec
 from care_jax.methods.objective import Outputs, Term, Terms, Views
-from care_jax.models import EquivariancePredictor, Networks, normalize
+from care_jax.models import EquivariancePredictor, Networks, ProjectionHead, normalize
 
 
 def equimod(
     *,
     spec: AugmentSpec,
-    make_head: Callable[[], linen.Module],
-    embedding_size: int,
+    equivariance_head: ProjectionHead,
     batch_norm: bool,
     temperature: float = 0.2,
 ) -> Term:
@@ -27,16 +23,17 @@ def equimod(
 
     Args:
       spec: the ranges that the views are drawn from; standardises the parameters.
-      make_head: makes the equivariance head, of the projection head's shape, from features.
-      embedding_size: d, of that head and of the predictions.
+      equivariance_head: from features to the embeddings that are predicted.
       batch_norm: whether the predictor has batch norm; the original does.
       temperature: of NT-Xent.
 
     Source: Devillers and Lefort, ICLR 2023; the official code's SimCLR+EquiMod.
     """
     heads = {
-        "equivariance_head": make_head(),
-        "equivariance_predictor": EquivariancePredictor(embedding_size, batch_norm=batch_norm),
+        "equivariance_head": equivariance_head,
+        "equivariance_predictor": EquivariancePredictor(
+            equivariance_head.size, batch_norm=batch_norm, dtype=equivariance_head.dtype
+        ),
     }
 
     def embed(networks: Networks, views: Views, outputs: Outputs) -> Outputs:

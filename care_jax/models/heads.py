@@ -38,7 +38,7 @@ class Linear(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """The projection MLP: for every hidden size Linear, batch norm (optional), ReLU; then a Linear with bias.
+    """The projection MLP: for every hidden size Linear, batch norm (optional), ReLU; then a Linear.
 
     A hidden Linear before a batch norm has no bias (the norm would remove it). CARE uses hidden sizes (512,) with batch
     norm for CIFAR and STL10, (2048,) without for ImageNet100, and 128 outputs.
@@ -48,6 +48,8 @@ class ProjectionHead(nn.Module):
       size: d, of the embeddings.
       batch_norm: normalise the hidden layers.
       dtype: of the computation; parameters, statistics and output are float32.
+      output_batch_norm: normalise the outputs, without scale and bias, as Barlow Twins and EquiMod do. They have mean 0
+        then; else, where the loss does not mind a shift of all outputs, they can gather on one side of the sphere.
 
     >>> head = ProjectionHead(hidden_sizes=(32,), size=8, batch_norm=True)
     >>> features = jnp.ones((4, 16))
@@ -59,6 +61,7 @@ class ProjectionHead(nn.Module):
     size: int = 128
     batch_norm: bool = True
     dtype: Any = jnp.float32
+    output_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         if min((*self.hidden_sizes, self.size)) < 1:
@@ -83,8 +86,12 @@ class ProjectionHead(nn.Module):
             if self.batch_norm:
                 x = BatchNorm(name=f"bn{i}")(x, train, num_views)
             x = nn.relu(x)
-        x = Linear(self.size, dtype=self.dtype, name=f"linear{len(self.hidden_sizes)}")(x)
-        return x.astype(jnp.float32)
+        layers = len(self.hidden_sizes)
+        x = Linear(self.size, use_bias=not self.output_batch_norm, dtype=self.dtype, name=f"linear{layers}")(x)
+        x = x.astype(jnp.float32)
+        if self.output_batch_norm:
+            x = BatchNorm(use_scale=False, use_bias=False, name=f"bn{layers}")(x, train, num_views)
+        return x
 
 
 class LayerNormHead(nn.Module):

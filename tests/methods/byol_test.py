@@ -11,7 +11,7 @@ from care_jax import models
 from care_jax.methods import Update, Views, byol
 from care_jax.methods.byol import momentum_at
 
-METHOD = byol(make_head=lambda: models.ProjectionHead((8,), 8), num_steps=20, momentum=0.9)
+METHOD = byol(predictor=models.ProjectionHead((8,), 8), num_steps=20, momentum=0.9)
 
 
 @pytest.fixture(scope="module")

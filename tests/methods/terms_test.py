@@ -25,8 +25,7 @@ SPEC = AugmentSpec(
 B, D = 6, 8
 
 
-def _head():
-    return models.ProjectionHead((8,), D)
+HEAD = models.ProjectionHead((8,), D)
 
 
 class FakeNetworks:
@@ -58,7 +57,7 @@ def _views(**others) -> Views:
 
 @pytest.mark.parametrize("on", ["projection", "features", "head"])
 def test_care_acts_where_it_is_told(on):
-    networks, term = FakeNetworks(), care(num_groups=2, on=on, make_head=_head)
+    networks, term = FakeNetworks(), care(num_groups=2, on=on, equivariance_head=HEAD)
     features = jax.random.normal(jax.random.key(0), (2, B, 5))
     made = term.embed(networks, _views(), {"shared_features": features})
     vectors = {"projection": 2 * features[..., :4], "features": features, "head": features[..., :4]}[on]
@@ -100,7 +99,7 @@ def _nt_xent_sum(rows, predicted, temperature):
 
 
 def test_equimod_is_a_direct_sum_with_its_gradient():
-    term = equimod(spec=SPEC, make_head=_head, embedding_size=D, batch_norm=True)
+    term = equimod(spec=SPEC, equivariance_head=HEAD, batch_norm=True)
     rng = np.random.default_rng(0)
     y, predicted = rng.normal(size=(2, 2, 3, D))
 
@@ -123,7 +122,7 @@ def test_equimod_is_a_direct_sum_with_its_gradient():
 
 
 def test_equimod_predicts_each_view_from_the_plain_image_and_its_draw():
-    term = equimod(spec=SPEC, make_head=_head, embedding_size=D, batch_norm=True)
+    term = equimod(spec=SPEC, equivariance_head=HEAD, batch_norm=True)
     assert set(term.needs) == {"plain", "drawn"}
     networks, views = FakeNetworks(), _views()
     features = networks.features(views.own)

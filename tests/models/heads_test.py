@@ -49,6 +49,17 @@ def test_equals_the_formula():
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_normalised_outputs_have_mean_0_and_deviation_1():
+    head, x = ProjectionHead((5,), 3, True, output_batch_norm=True), jax.random.normal(jax.random.key(1), (16, 4))
+    variables = head.init(jax.random.key(0), x)
+    assert set(variables["params"]["linear1"]) == {"kernel"} and "bn1" not in variables["params"]
+    plain = ProjectionHead((5,), 3, True)
+    params = {**variables["params"], "linear1": {**variables["params"]["linear1"], "bias": np.ones(3, np.float32)}}
+    y, _ = head.apply(variables, x, True, mutable=["batch_stats"])
+    z, _ = plain.apply({**variables, "params": params}, x, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, (z - z.mean(0)) / np.sqrt(z.var(0) + 1e-5), rtol=1e-4, atol=1e-5)
+
+
 def test_without_hidden_layers_it_is_linear():
     head, x = ProjectionHead((), 3, True), jax.random.normal(jax.random.key(1), (4, 5))
     variables = head.init(jax.random.key(0), x)

@@ -1,0 +1,97 @@
+"""From settings to an objective, and one line for those that do not go together."""
+
+import jax
+import numpy as np
+import pytest
+
+from care_jax import build
+from care_jax.config import ConfigError
+from care_jax.objective import check_objective, make_objective
+from care_jax.train import sharding
+
+
+def _make(config):
+    check_objective(config)
+    return make_objective(config, build.augment_spec(config, "invariance"), num_steps=10)
+
+
+def test_one_line_chooses_the_base_and_one_the_term(tiny_config):
+    objective = _make(tiny_config(loss__method="byol", equivariance__term="equimod", equivariance__weight=0.7))
+    assert (objective.method.name, objective.term.name, objective.weight) == ("byol", "equimod", 0.7)
+    assert set(objective.heads) == {"predictor", "equivariance_head", "equivariance_predictor"}
+    plain = _make(tiny_config(loss__method="byol", equivariance__weight=0.0))
+    assert plain.term is None and set(plain.heads) == {"predictor"}
+
+
+def test_settings_reach_their_method(tiny_config):
+    """A queue of the size asked for, and the method's own where it is 0."""
+    variables = {"params": {"backbone": np.zeros(1)}, "batch_stats": {}}
+    for asked, size in ((24, 24), (0, 65536)):
+        method = _make(tiny_config(loss__method="moco", loss__queue_size=asked)).method
+        state = jax.eval_shape(lambda: method.init(jax.random.key(0), variables, 4))  # noqa: B023
+        assert state["queue"].shape == (size, 4)
+    barlow = {"loss__method": "barlow_twins"}
+    outputs = {"projections": np.random.default_rng(0).normal(size=(2, 8, 4))}
+    own, asked = (
+        _make(tiny_config(**barlow, **other)).method.loss(outputs, {})["redundancy"]
+        for other in ({}, {"loss__off_diagonal_weight": 0.5})
+    )
+    assert asked > own
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            {"loss__method": "byol", "loss__queue_size": 64},
+            "loss.queue_size is 64, but byol has none.*loss.method=moco",
+        ),
+        ({"loss__momentum": 0.9}, "loss.momentum is 0.9, but simclr has none; leave it 0, or use .*=moco or byol"),
+        ({"loss__method": "moco", "loss__variance_weight": 1.0}, "loss.variance_weight is 1.0, but moco .*=vicreg"),
+        ({"loss__method": "none", "equivariance__weight": 0.0}, "nothing to minimise; raise the weight"),
+        (
+            {"equivariance__term": "essl", "augment__invariance__rotation_degrees": 10.0},
+            "rotation_degrees is 10, but essl tells how far an image was turned; make it 0",
+        ),
+        (
+            {"equivariance__group": "symplectic", "model__head_size": 7},
+            "'symplectic', whose form needs an even dimension, but config.model.head_size is 7; make it even",
+        ),
+        ({"equivariance__term": "augself", "equivariance__on": "head"}, "equivariance.on is 'head', which is care's"),
+        ({"equivariance__term": "equimod", "equivariance__group": "lorentz"}, "equivariance.group is 'lorentz', which"),
+        ({"equivariance__term": "equimod", "equivariance__batch_size": 16}, "equivariance.batch_size is 16, which is"),
+        (
+            {"equivariance__term": "augself", "augment__placement": "decode"},
+            "needs the drawn augmentations .* use config.augment.placement=device, not 'decode'",
+        ),
+        ({"loss__method": "mocov3"}, "loss.method is 'mocov3'; choose one of simclr, moco"),
+        ({"equivariance__term": "rotation"}, "equivariance.term is 'rotation'; choose one of care"),
+        ({"equivariance__on": "backbone"}, "equivariance.on is 'backbone'; choose one of projection"),
+        ({"equivariance__group": "euclidean"}, "equivariance.group is 'euclidean'; choose one of orthogonal"),
+        (
+            {"model__backbone": "vit_small", "data__image_size": 30},
+            "image_size is 30, which the 16 x 16 patches .* use 16",
+        ),
+        (
+            {
+                "model__backbone": "vit_small",
+                "model__stem": "cifar",
+                "data__image_size": 12,
+                "equivariance__term": "essl",
+            },
+            "'essl', whose views of 6 pixels the 4 x 4 patches .* multiple of 8",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(tiny_config, overrides, line):
+    with pytest.raises(ConfigError, match=line) as error:
+        build.check(tiny_config(**overrides), sharding.make_mesh(jax.devices()[:1]))
+    assert "\n" not in str(error.value)
+
+
+def test_a_term_that_is_off_is_not_asked(tiny_config):
+    check_objective(tiny_config(equivariance__weight=0.0, equivariance__term="essl", augment__placement="host"))
+
+
+def test_symplectic_asks_for_the_dimension_it_acts_on(tiny_config):
+    check_objective(tiny_config(equivariance__group="symplectic", equivariance__on="features", model__head_size=7))
