@@ -7,10 +7,10 @@ Each run has its folder under --workdir and is not made again if it is already t
 deviation over the training seeds, goes to standard output and to `table.md`.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
         for weight in weights or [0.0, base.equivariance.weight]:
             results[weight] = []
             for seed in range(FLAGS.seeds):
-                config = ml_collections.ConfigDict(base)
+                config = copy.deepcopy(base)  # ConfigDict(base) would share its sections
                 config.seed = seed
                 config.equivariance.weight = weight
                 results[weight].append(finished_run(config, workdir / f"lambda_{weight:g}_seed_{seed}"))

@@ -8,6 +8,7 @@ Each run has its folder under --workdir and is not made again if it is already t
 deviation over the training seeds, goes to standard output and to `table.md`.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ BASES: dict[str, tuple[float, dict[str, Any]]] = {
     "moco": (0.3, {"loss.queue_size": 1024}),
     "byol": (0.3, {}),
     "barlow_twins": (1.0, {"model.head_output_batch_norm": True}),
-    "vicreg": (0.3, {}),
+    "vicreg": (10.0, {}),
 }
 # A rival -> its weight, that of its paper's CIFAR10 or STL10 runs.
 RIVALS = {"equimod": 1.0, "essl": 0.4, "augself": 1.0}
@@ -83,6 +84,17 @@ def swept(weights: Sequence[float]) -> dict[str, Row]:
     }
 
 
+def configured(config: ml_collections.ConfigDict, row: Row, *, seed: int, num_steps: int) -> ml_collections.ConfigDict:
+    """The configuration of one run; the one given stays as it is."""
+    config = copy.deepcopy(config)  # ConfigDict(config) would share its sections
+    config.seed = seed
+    config.train.num_steps = num_steps
+    config.loss.method = row.base
+    config.equivariance.weight = row.weight
+    config.update_from_flattened_dict(dict(row.settings))
+    return config
+
+
 def verdicts(results: Mapping[str, Sequence[Summary]]) -> list[str]:
     """CARE against each plain base, a line each, with the figures; says so where CARE loses."""
     lines = []
@@ -119,12 +131,7 @@ def main(argv: list[str]) -> None:
                 continue
             results[name] = []
             for seed in range(FLAGS.seeds):
-                config = ml_collections.ConfigDict(FLAGS.config)
-                config.seed = seed
-                config.train.num_steps = FLAGS.steps
-                config.loss.method = row.base
-                config.equivariance.weight = row.weight
-                config.update_from_flattened_dict(row.settings)
+                config = configured(FLAGS.config, row, seed=seed, num_steps=FLAGS.steps)
                 results[name].append(finished_run(config, workdir / f"{name}_seed_{seed}"))
         labelled: dict[tuple[str, ...], list[Summary]] = {
             (chosen[name].base, chosen[name].term, f"{chosen[name].weight:g}"): summaries
