@@ -43,7 +43,7 @@ SHOWN = (
 BASES: dict[str, tuple[float, dict[str, Any]]] = {
     "simclr": (0.3, {}),
     "moco": (0.3, {"loss.queue_size": 1024}),
-    "byol": (0.3, {}),
+    "byol": (1.0, {}),
     "barlow_twins": (1.0, {"model.head_output_batch_norm": True}),
     "vicreg": (10.0, {}),
 }

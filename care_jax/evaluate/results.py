@@ -32,6 +32,13 @@ _MEANING = {
     "relative_equivariance_mean": "relative rotational equivariance, mean over pairs and draws; lower is better",
     "relative_equivariance_median": "the same, median over pairs and augmentations",
     "relative_equivariance_examples": "test images behind the two numbers above",
+    **{
+        f"{space}_{name}": f"the same where the equivariance term acts, on the {of}"
+        for space, of in (("features", "unit features"), ("head", "unit outputs of its own head"))
+        for name in ("wahba_mean", "displacement_mean", "relative_equivariance_median")
+    },
+    "group_residual_mean": "what the best member found of the term's group leaves: |F R' - Fa| / sqrt(n), mean",
+    "group_displacement_mean": "|F - Fa| / sqrt(n) of the vectors that this group acts on",
     "alignment": "minus the mean cosine of two views; -1 is invariant",
     "uniformity": "mean log of the mean over negatives of exp(cosine); lower is more spread",
     "test_examples": "held-out images evaluated",
@@ -114,7 +121,9 @@ def _report(
         "Test images, their nearest test images, and the same for the image with its hue turned by a third of the "
         "circle. An equivariant encoder's neighbours follow the hue; an invariant one's stay.",
     )
-    title = f"care_jax: {dataset.name}, lambda {config.equivariance.weight:g}"
+    settings = config.equivariance
+    added = f" + {settings.term}, lambda {settings.weight:g}" if settings.weight else ""
+    title = f"care_jax: {dataset.name}, {config.loss.method}{added}"
     subtitle = (
         f"{config.model.backbone} of width {config.model.width}, {summary['steps']} steps of {config.train.batch_size} "
         f"images, seed {config.seed}, {summary['device']}, {summary['seconds']:.0f} s of training."
