@@ -228,7 +228,10 @@ def _init(experiment: Experiment) -> Any:
             seed=experiment.config.seed,
         )
 
-    return jax.jit(init, out_shardings=sharding.replicated(experiment.mesh))
+    # Parameters are drawn once: on CPUs LLVM would spend 10 s and more on making that fast.
+    on_cpu = experiment.mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 1} if on_cpu else None
+    return jax.jit(init, out_shardings=sharding.replicated(experiment.mesh), compiler_options=options)
 
 
 def make_step(experiment: Experiment) -> TrainStep:
