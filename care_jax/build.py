@@ -194,6 +194,11 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
         draws=config.equivariance.draws,
         needs=needs,
     )
+    if "rotated" in needs:
+        try:
+            plan.rotated()
+        except ValueError as error:
+            raise ConfigError(f"config.augment.invariance, at half the size for essl: {error}") from error
     return Experiment(
         config=config,
         mesh=mesh,

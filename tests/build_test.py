@@ -50,7 +50,7 @@ def _batch(experiment) -> dict:
 def test_config_builds_its_model_and_traces_its_step(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     experiment = build.build(config, sharding.make_mesh(jax.devices()[:8]), _dataset(config))
-    state = jax.eval_shape(lambda: build.make_state(experiment))
+    state = build.abstract_state(experiment)
     images = [leaf.shape for leaf in jax.tree.leaves(state.params)]
     assert images
     batch = _batch(experiment)
@@ -68,6 +68,25 @@ def test_config_builds_its_model_and_traces_its_step(name):
     size = config.data.image_size
     assert views.shape == (2, config.train.batch_size, size, size, 3)
     assert shared.shape == (2, experiment.plan.equivariance_batch_size, size, size, 3)
+
+
+def test_a_vision_transformer_without_batch_norm_traces_its_step(tiny_config):
+    """No collection of running averages anywhere; E-SSL's views of half the size go through it too."""
+    config = tiny_config(
+        model__backbone="vit_small",
+        model__stem="cifar",
+        model__width=2,
+        model__head_batch_norm=False,
+        loss__method="moco",
+        equivariance__term="essl",
+    )
+    experiment = build.build(config, sharding.make_mesh(jax.devices()[:1]), _dataset(config))
+    state = build.abstract_state(experiment)
+    assert state.batch_stats == {} and state.method_state["target"]["batch_stats"] == {}
+    structs = {key: jax.ShapeDtypeStruct(value.shape, value.dtype) for key, value in _batch(experiment).items()}
+    after, metrics = jax.eval_shape(build.make_step(experiment), state, structs)
+    assert {"info_nce", "rotation"} <= metrics.keys()
+    assert after.params["backbone"].keys() == state.params["backbone"].keys()
 
 
 def test_every_setting_of_base_is_checked():

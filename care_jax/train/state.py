@@ -62,7 +62,8 @@ def init_state(
     variables = {"params": created["params"], "batch_stats": created.get("batch_stats", {})}
     method_state = objective.method.init(jax.random.fold_in(key, 1), variables, embeddings.shape[-1])
     networks = models.Networks(encoder, objective.heads, **variables, key=jax.random.fold_in(key, 2))
-    objective.embed(networks, views, method_state)  # heads are made where they are first applied
+    if objective.heads:  # they are made where they are first applied
+        objective.embed(networks, views, method_state)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=networks.params,
