@@ -98,7 +98,7 @@ class Ours:
         """Four [b, s, s, 3], as the step makes them of {"images" uint8 [n, h, w, 3], "indices" [b]}."""
         images, spec = data.take(batch["images"], batch["indices"]), self._plan.invariance
         side = settings.IMAGE_SIZE
-        drawn = (augment.sample(rows, spec, height=side, width=side) for rows in self._plan.uniforms(step))
+        drawn = (augment.sample(rows, spec, height=side, width=side) for rows in self._plan.uniforms(step)[:4])
         return [augment.apply(augmentation, images, spec) for augmentation in drawn]
 
     def _batch(self) -> Mapping[str, jax.Array]:

@@ -36,7 +36,7 @@ def small_experiment(num_steps: int) -> build.Experiment:
     """Plain SGD, because Adam divides rounding by rounding; a checkpoint every second step."""
     sgd = {"optimizer.name": "sgd", "optimizer.momentum": 0.0, "optimizer.learning_rate": 0.1}
     experiment = build.build(make_tiny_config(**{"train.num_steps": num_steps, **sgd}))
-    return experiment._replace(encoder=small_encoder())
+    return experiment._replace(encoder=small_encoder(width=128))
 
 
 def train(path: Path) -> None:
