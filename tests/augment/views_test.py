@@ -20,7 +20,10 @@ def draw(seed: int = 0, step: int = 3, **changes) -> ViewUniforms:
 
 def test_shapes_and_uniformity():
     uniforms = draw(batch_size=1000, equivariance_batch_size=2000, num_groups=1000)
-    assert [x.shape for x in uniforms] == [(1000, NUM_UNIFORMS)] * 2 + [(2000, NUM_UNIFORMS)] * 2
+    rows = {"first": 1000, "second": 1000, "shared_first": 2000, "shared_second": 2000, "third": 1000}
+    assert {name: x.shape for name, x in uniforms._asdict().items()} == {
+        name: (count, NUM_UNIFORMS) for name, count in rows.items()
+    }
     for x in uniforms:
         assert x.dtype == np.float32
         assert 0 <= x.min() < 0.001 and 0.999 < x.max() < 1
