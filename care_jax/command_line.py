@@ -11,12 +11,14 @@ from typing import NoReturn
 import ml_collections
 from absl import flags, logging
 
+from care_jax.errors import UserError, printable
+
 _LONGEST = 2000  # characters of a message
 _OVERRIDE = re.compile(r"--?(no)?config\.")
 _WELL_FORMED = re.compile(r"--?(no)?config(\.\w+)+(=|$)")
 
 
-class UsageError(ValueError):
+class UsageError(UserError, ValueError):
     """A command line that can't be run as it is."""
 
 
@@ -24,12 +26,10 @@ def fail(message: str, *, at_once: bool = False) -> NoReturn:
     """Prints one line and leaves with exit status 2.
 
     Args:
-      message: white space becomes single spaces.
+      message: as `printable` makes one line of it.
       at_once: without what Python does at its end.
     """
-    line = re.sub(r"\s+", " ", message).strip()
-    # Arguments may hold bytes that are no text, which standard error need not take.
-    line = line.encode("utf-8", "backslashreplace").decode()
+    line = printable(message)
     if len(line) > _LONGEST:
         line = f"{line[:_LONGEST]}..."
     print(f"care_jax: {line}", file=sys.stderr, flush=True)
@@ -40,7 +40,7 @@ def fail(message: str, *, at_once: bool = False) -> NoReturn:
 
 def say(text: str) -> None:
     """Prints a line for the user on standard error: standard output belongs to whoever pipes it."""
-    print(f"care_jax: {text}", file=sys.stderr, flush=True)
+    print(f"care_jax: {printable(text)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -50,24 +50,11 @@ def user_errors() -> Iterator[None]:
     So does the loss of another process of a run; then, and wherever one of several processes fails, this one leaves at
     once: an orderly end would wait for the others, and they for it.
     """
-    from care_jax.config import ConfigError
-    from care_jax.data import DataError
     from care_jax.train import distributed
-    from care_jax.train.checkpoint import CheckpointError
-    from care_jax.train.loop import NonFiniteLossError
-    from care_jax.workdir import WorkdirError
 
     try:
         yield
-    except (
-        ConfigError,
-        DataError,
-        CheckpointError,
-        distributed.DistributedError,
-        NonFiniteLossError,
-        UsageError,
-        WorkdirError,
-    ) as error:
+    except UserError as error:
         fail(str(error), at_once=distributed.is_active())
     except Exception as error:
         if not distributed.is_active():

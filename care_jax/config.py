@@ -1,6 +1,6 @@
 """What a configuration may hold: every value is checked before any work starts.
 
-Imports nothing of care_jax: the names a setting may take are handed in by the room that knows them (`build.py`).
+The names a setting may take are handed in by the room that knows them (`build.py`).
 """
 
 import json
@@ -12,8 +12,10 @@ from typing import Any
 
 import ml_collections
 
+from care_jax.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError, ValueError):
     """A setting that can't be used: the message names it, its value, and what to do."""
 
 

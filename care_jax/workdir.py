@@ -14,6 +14,7 @@ import ml_collections
 from care_jax import data
 from care_jax.config import ConfigError, differences, read_config
 from care_jax.data import DataSet
+from care_jax.errors import UserError
 
 # Settings that may change when a run goes on: they move neither its parameters nor what its numbers mean.
 _FREE = ("config.train.log_every", "config.train.keep_last", "config.augment.num_threads", "config.data.root")
@@ -21,7 +22,7 @@ _FREE = ("config.train.log_every", "config.train.keep_last", "config.augment.num
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-class WorkdirError(ValueError):
+class WorkdirError(UserError, ValueError):
     """A folder that this run can't use, or can't write any more."""
 
 

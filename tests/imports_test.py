@@ -10,6 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "care_jax"
 # Each may import those before it, never those after it.
 ROOMS = [
+    "errors",
+    "storage",
     "losses",
     "metrics",
     "augment",

@@ -20,7 +20,9 @@ from PIL import Image, ImageOps
 MAX_PIXELS = 2**30 // 4 // 3
 
 # Not every format Pillow knows (some start other programs), but those that pass as .png or .jpg in the wild.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# Of files that are taken for images, in any case.
+EXTENSIONS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _ORIENTATION = 0x0112
 _ROTATED_BY_A_QUARTER = (5, 6, 7, 8)
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")

@@ -15,11 +15,12 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from care_jax.errors import UserError
 from care_jax.train.distributed import is_first
 from care_jax.train.state import TrainState, params_sha256
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A checkpoint that can't be used, with the folder and the reason."""
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import jax
 
+from care_jax.errors import UserError
+
 # Seconds without a sign of life after which a process counts as lost, and the others end.
 HEARTBEAT_TIMEOUT = 60
 # What collectives say when their peer is gone.
 _SIGNS_OF_LOSS = ("Gloo", "Connection", "NCCL", "heartbeat", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination service")
 
 
-class DistributedError(ValueError):
+class DistributedError(UserError, ValueError):
     """Processes that can't be brought together as asked."""
 
 

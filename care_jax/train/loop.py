@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from care_jax.errors import UserError
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.distributed import is_first
 from care_jax.train.metric_writer import MetricWriter
@@ -25,7 +26,7 @@ from care_jax.train.views import Batch
 Evaluator = Callable[[Mapping[str, Any]], dict[str, float]]
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(UserError, RuntimeError):
     """A term of the loss, or the gradient, is not a finite number."""
 
 
