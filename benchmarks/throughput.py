@@ -16,8 +16,8 @@ import numpy as np
 from absl import app, flags, logging
 
 from care_jax import build, data
+from care_jax.configs import base, digits
 from care_jax.train import sharding
-from configs import base, digits
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("only", None, ["digits", "resnet18"], "One of the cases.")

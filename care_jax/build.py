@@ -81,7 +81,7 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     parts = config.train.micro_batches
     try:
         sharding.check_divides(mesh, "config.train.batch_size", config.train.batch_size, parts)
-        if config.equivariance.weight and config.equivariance.batch_size:
+        if config.equivariance.weight and config.equivariance.batch_size is not None:
             sharding.check_divides(mesh, "config.equivariance.batch_size", config.equivariance.batch_size, parts)
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -130,10 +130,10 @@ def load_data(config: ml_collections.ConfigDict) -> DataSet:
     settings = config.data
     return data.load(
         settings.name,
-        root=settings.root or None,
-        image_size=settings.stored_size or settings.image_size,
+        root=settings.root,
+        image_size=settings.image_size if settings.stored_size is None else settings.stored_size,
         resident=config.augment.placement == "device",
-        class_file=settings.class_file or None,
+        class_file=settings.class_file,
         download=settings.download,
         test_fraction=settings.test_fraction,
     )
@@ -160,7 +160,9 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
             f"of {config.data.name}"
         )
     steps_per_epoch = len(dataset.pretrain) // batch_size
-    num_steps = config.train.num_steps or max(round(config.train.epochs * steps_per_epoch), 1)
+    num_steps = config.train.num_steps
+    if num_steps is None:
+        num_steps = max(round(config.train.epochs * steps_per_epoch), 1)
     if num_steps >= 2**31:  # the step is an int32
         raise ConfigError(f"config.train.epochs is {config.train.epochs}: {num_steps} steps are more than 2147483647")
     try:
@@ -184,12 +186,13 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
     spec = augment_spec(config, "invariance")
     objective = make_objective(config, spec, num_steps=num_steps)
     needs = objective.term.needs if objective.term else ()
+    shared = batch_size if config.equivariance.batch_size is None else config.equivariance.batch_size
     plan = ViewPlan(
         invariance=spec,
         equivariance=augment_spec(config, "equivariance"),
         seed=config.seed,
         batch_size=batch_size,
-        equivariance_batch_size=(config.equivariance.batch_size or batch_size) if "shared" in needs else 0,
+        equivariance_batch_size=shared if "shared" in needs else 0,
         num_groups=config.equivariance.num_groups,
         draws=config.equivariance.draws,
         needs=needs,
@@ -272,5 +275,5 @@ def make_stacked_batches(experiment: Experiment, start_step: int, counts: Iterab
         start_step=start_step,
         num_steps=experiment.num_steps,
         counts=counts,
-        num_threads=experiment.config.augment.num_threads or None,
+        num_threads=experiment.config.augment.num_threads,
     )

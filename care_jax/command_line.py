@@ -6,6 +6,8 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NoReturn
 
 import ml_collections
@@ -15,6 +17,7 @@ from care_jax.errors import UserError, printable
 
 _LONGEST = 2000  # characters of a message
 _OVERRIDE = re.compile(r"--?(no)?config\.")
+_TO_NONE = re.compile(r"--?config(\.\w+)+=None")
 _WELL_FORMED = re.compile(r"--?(no)?config(\.\w+)+(=|$)")
 
 
@@ -76,6 +79,7 @@ def parse_flags(argv: list[str], example: str, flag_values: flags.FlagValues = f
     Returns:
       The arguments that are not flags.
     """
+    argv, without_value = _settings_to_none(_bundled(argv))
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # ml_collections warns of what is about to be refused
     try:
@@ -83,6 +87,9 @@ def parse_flags(argv: list[str], example: str, flag_values: flags.FlagValues = f
         config = flag_values["config"].value if "config" in flag_values else None
         if config is not None and not isinstance(config, ml_collections.ConfigDict):
             getattr(config, "keys", None)  # a file that could not be loaded only says so when it is looked into
+        for name in without_value if isinstance(config, ml_collections.ConfigDict) else ():
+            section, _, key = name.rpartition(".")
+            (config[section] if section else config)[key] = None
     except Exception as error:  # the configuration file is code, and can raise anything
         fail(_told(argv, error))
     finally:
@@ -95,6 +102,47 @@ def parse_flags(argv: list[str], example: str, flag_values: flags.FlagValues = f
         if not isinstance(config, ml_collections.ConfigDict):
             fail(f"{_config_file(argv)}: get_config() gives {_kind(config)}; it must return a ConfigDict")
     return rest
+
+
+def bundled_configs() -> dict[str, Path]:
+    """The configurations that come with the package, by name."""
+    spec = find_spec("care_jax.configs")
+    folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
+    files = (path for folder in folders for path in sorted(Path(folder).glob("*.py")))
+    return {path.stem: path for path in files if path.stem != "__init__"}
+
+
+def _bundled(argv: list[str]) -> list[str]:
+    """The arguments, with the name of a bundled configuration replaced by its file; a file of that name goes first."""
+    argv = list(argv)
+    for i, word in enumerate(argv):
+        if not re.match(r"--?config(=|$)", word):
+            continue
+        flag, given, value = word.partition("=")
+        if not given and i + 1 < len(argv):
+            value = argv[i + 1]
+        file, colon, rest = value.partition(":")
+        if not file or os.path.exists(file):
+            continue
+        bundled = bundled_configs()
+        if file not in bundled:
+            fail(f"--config={file}: no such file, nor a bundled configuration; there are {', '.join(bundled)}")
+        if given:
+            argv[i] = f"{flag}={bundled[file]}{colon}{rest}"
+        else:
+            argv[i + 1] = f"{bundled[file]}{colon}{rest}"
+    return argv
+
+
+def _settings_to_none(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Takes `--config.a.b=None` out, which absl's parsers of numbers would refuse: the rest, and the names of settings.
+
+    The last of several values for a setting counts.
+    """
+    last = {word.partition("=")[0].lstrip("-"): i for i, word in enumerate(argv) if _WELL_FORMED.match(word)}
+    taken = {i: word[: -len("=None")].lstrip("-") for i, word in enumerate(argv) if _TO_NONE.fullmatch(word)}
+    rest = [word for i, word in enumerate(argv) if i not in taken]
+    return rest, [name.removeprefix("config.") for i, name in taken.items() if last[name] == i]
 
 
 def _told(argv: list[str], error: Exception) -> str:

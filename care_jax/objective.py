@@ -12,7 +12,7 @@ from care_jax.augment import AugmentSpec
 from care_jax.config import ConfigError
 from care_jax.methods import METHODS, TERMS, Method, Objective, Term
 
-# Settings of `loss` that a method has or has not; 0 leaves the method's own default.
+# Settings of `loss` that a method has or has not; None leaves the method's own default.
 _OWN_SETTINGS = (
     "momentum",
     "queue_size",
@@ -22,7 +22,7 @@ _OWN_SETTINGS = (
     "covariance_weight",
 )
 # Settings of `equivariance` that are of care alone -> what leaves them alone.
-_CARES_SETTINGS = {"on": "projection", "group": "orthogonal", "batch_size": 0}
+_CARES_SETTINGS = {"on": "projection", "group": "orthogonal", "batch_size": None}
 
 
 def check_objective(config: ml_collections.ConfigDict) -> None:
@@ -34,10 +34,10 @@ def check_objective(config: ml_collections.ConfigDict) -> None:
     method, equivariance = config.loss.method, config.equivariance
     for setting in _OWN_SETTINGS:
         value = config.loss[setting]
-        if value and not _takes(METHODS[method], setting):
+        if value is not None and not _takes(METHODS[method], setting):
             others = " or ".join(name for name, factory in METHODS.items() if _takes(factory, setting))
             raise ConfigError(
-                f"config.loss.{setting} is {value}, but {method} has none; leave it 0, or use "
+                f"config.loss.{setting} is {value}, but {method} has none; leave it without a value (None), or use "
                 f"config.loss.method={others}"
             )
     if not equivariance.weight:
@@ -97,7 +97,7 @@ def make_objective(config: ml_collections.ConfigDict, spec: AugmentSpec, *, num_
         # Heads that read features are as wide as the projection head, and as deep as their papers' two hidden layers.
         "hidden_sizes": tuple(model.head_hidden_sizes[:1]) * 2,
     }
-    own = {name: config.loss[name] for name in _OWN_SETTINGS if config.loss[name]}
+    own = {name: config.loss[name] for name in _OWN_SETTINGS if config.loss[name] is not None}
     factory = METHODS[config.loss.method]
     method: Method = factory(**_accepted(factory, pieces | own | {"temperature": config.loss.temperature}))
     if not config.equivariance.weight:

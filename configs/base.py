@@ -2,11 +2,13 @@
 
 The defaults are the paper's for CIFAR10 (arXiv:2306.13924, appendix; "script" is the official repository's script).
 Values are raw: what can be derived (steps from epochs, say) is derived in code, so that an override can't go stale.
+A `placeholder` has no value before it is given one, and none again after `=None`; 0 is 0.
 
     python -m care_jax.main --config=configs/cifar10.py --workdir=runs/cifar10 --config.equivariance.weight=0.03
 """
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 
 def augmentation() -> ml_collections.ConfigDict:
@@ -41,12 +43,12 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     data.name = "cifar10"  # digits, cifar10, cifar100, stl10, imagenet2012, image_folder
-    data.root = ""  # TFDS's data_dir, or the image folder; empty: TFDS's default
+    data.root = placeholder(str)  # TFDS's data_dir, or the image folder; None: TFDS's default
     data.image_size = 32  # pixels a side that the encoder sees
-    data.stored_size = 0  # pixels a side of the images kept on the device; 0: image_size
+    data.stored_size = placeholder(int)  # pixels a side of the images kept on the device; None: image_size
     data.mean = (0.4914, 0.4822, 0.4465)  # of the data set, by channel, for images in [0, 1]
     data.std = (0.2023, 0.1994, 0.2010)
-    data.class_file = ""  # WordNet ids, one a line: keep only these ImageNet classes
+    data.class_file = placeholder(str)  # WordNet ids, one a line: keep only these ImageNet classes; None: all
     data.download = False  # let TFDS fetch and prepare what is missing
     data.test_fraction = 0.1  # share held out of an image folder that has no test folder
 
@@ -57,7 +59,7 @@ def get_config() -> ml_collections.ConfigDict:
     augment.placement = "device"
     augment.invariance = augmentation()  # two draws an image, for the contrastive loss
     augment.equivariance = augmentation()  # two draws a group, for the equivariance loss
-    augment.num_threads = 0  # of tf.data; 0: one a CPU core
+    augment.num_threads = placeholder(int)  # of tf.data; None: one a CPU core
 
     config.model = model = ml_collections.ConfigDict()
     model.backbone = "resnet50"  # resnet10, resnet18, resnet34, resnet50, vit_small, vit_base
@@ -75,13 +77,13 @@ def get_config() -> ml_collections.ConfigDict:
     # The base objective: simclr, moco, byol, barlow_twins, vicreg; or for an ablation alignment, uniformity, none.
     loss.method = "simclr"
     loss.temperature = 0.5  # of those that have one; the paper's MoCo-v2 has 0.1
-    # Of some methods alone; 0: as the method's paper has it.
-    loss.momentum = 0.0  # share of the momentum encoder kept by an update: moco 0.99; byol 0.996, rising to 1
-    loss.queue_size = 0  # keys of earlier batches that moco keeps as negatives: 65536
-    loss.off_diagonal_weight = 0.0  # of barlow_twins: 0.0051
-    loss.invariance_weight = 0.0  # of vicreg: 25
-    loss.variance_weight = 0.0  # of vicreg: 25
-    loss.covariance_weight = 0.0  # of vicreg: 1
+    # Of some methods alone; None: as the method's paper has it.
+    loss.momentum = placeholder(float)  # share of the momentum encoder kept by an update: moco 0.99; byol 0.996 to 1
+    loss.queue_size = placeholder(int)  # keys of earlier batches that moco keeps as negatives: 65536
+    loss.off_diagonal_weight = placeholder(float)  # of barlow_twins: 0.0051
+    loss.invariance_weight = placeholder(float)  # of vicreg: 25
+    loss.variance_weight = placeholder(float)  # of vicreg: 25
+    loss.covariance_weight = placeholder(float)  # of vicreg: 1
 
     config.equivariance = equivariance = ml_collections.ConfigDict()
     # What is added to the base objective: care, or a rival: equimod (weight 1 in its paper), essl (0.4), augself (0.5).
@@ -90,7 +92,7 @@ def get_config() -> ml_collections.ConfigDict:
     # The rest is of care alone.
     equivariance.num_groups = 16  # groups a batch is cut into; each draws its own pair of augmentations
     equivariance.draws = "group"  # or "batch": one pair for the whole batch, as the official code happens to do
-    equivariance.batch_size = 0  # images of the batch that the term uses, the first ones; 0: all
+    equivariance.batch_size = placeholder(int)  # images of the batch that the term uses, the first ones; None: all
     equivariance.on = "projection"  # what the augmentation should move: projection, features, or a head of its own
     equivariance.group = "orthogonal"  # linear maps it may be: orthogonal, lorentz (on the hyperboloid), symplectic
 
@@ -112,7 +114,7 @@ def get_config() -> ml_collections.ConfigDict:
     train.micro_batches = 1
     train.steps_per_call = 1  # steps that the device makes in one call; more hides what a call costs the host
     train.epochs = 400.0
-    train.num_steps = 0  # steps instead of epochs; 0: from epochs
+    train.num_steps = placeholder(int)  # steps instead of epochs; None: from epochs
     train.log_every = 50  # steps
     train.evaluate_every_epochs = 10.0  # the k-nearest-neighbour monitor; 0: only at the end
     train.checkpoint_every_epochs = 10.0

@@ -7,7 +7,7 @@ SimCLR: --config.equivariance.weight=0. Prepare the data with `tfds build cifar1
 
 import ml_collections
 
-from configs import base
+from care_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

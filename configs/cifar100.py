@@ -5,7 +5,7 @@ python -m care_jax.main --config=configs/cifar100.py --workdir=runs/cifar100
 
 import ml_collections
 
-from configs import base
+from care_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -7,7 +7,7 @@ python -m care_jax.main --config=configs/digits.py --workdir=runs/digits
 
 import ml_collections
 
-from configs import base
+from care_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@ CARE's equivariance branch of ImageNet100. lambda has not been tuned at this sca
 
 import ml_collections
 
-from configs import base
+from care_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -7,14 +7,16 @@ The 100 classes are those of the CMC repository's imagenet100.txt: a file of Wor
 """
 
 import ml_collections
+from ml_collections.config_dict import required_placeholder
 
-from configs import base
+from care_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Equivariance on the first 128 images of the batch, cropped centrally, as the official code does."""
     config = base.get_config()
     config.data.name = "imagenet2012"
+    config.data.class_file = required_placeholder(str)
     config.data.image_size = 224
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)

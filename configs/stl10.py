@@ -5,7 +5,7 @@ python -m care_jax.main --config=configs/stl10.py --workdir=runs/stl10
 
 import ml_collections
 
-from configs import base
+from care_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:

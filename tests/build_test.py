@@ -1,5 +1,6 @@
 """Every file of configs/ builds its model and traces its step; what does not fit together is refused."""
 
+import contextlib
 import importlib
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import config_dict
 
 from care_jax import build, data
 from care_jax.config import ConfigError
@@ -25,7 +27,7 @@ class _Encoded:
 
 
 def _dataset(config) -> data.DataSet:
-    side = config.data.stored_size or config.data.image_size
+    side = config.data.image_size
     resident = config.augment.placement == "device"
     examples = data.Examples(images=np.zeros((1024, side, side, 3), np.uint8) if resident else _Encoded())
     return data.DataSet(name=config.data.name, pretrain=examples, train=examples, test=examples, num_classes={})
@@ -48,7 +50,12 @@ def _batch(experiment) -> dict:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config_builds_its_model_and_traces_its_step(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"care_jax.configs.{name}").get_config()
+    for setting in ("root", "class_file"):  # two leave them to the command line
+        with contextlib.suppress(config_dict.RequiredValueError):
+            _ = config.data[setting]
+            continue
+        config.data[setting] = "given"
     experiment = build.build(config, sharding.make_mesh(jax.devices()[:8]), _dataset(config))
     state = build.abstract_state(experiment)
     images = [leaf.shape for leaf in jax.tree.leaves(state.params)]
@@ -91,13 +98,11 @@ def test_a_vision_transformer_without_batch_norm_traces_its_step(tiny_config):
 
 def test_every_setting_of_base_is_checked():
     """A setting without a rule would be a setting that takes any value."""
-    from care_jax.config import _SETTINGS, leaves
-    from configs import base
+    from care_jax.config import leaves
+    from care_jax.configs import base
+    from care_jax.settings import RULES
 
-    names = {
-        name for name in leaves(base.get_config().to_dict()) if not name.startswith(("augment.inv", "augment.equi"))
-    }
-    assert names == set(_SETTINGS)
+    assert set(leaves(base.get_config().to_dict())) == set(RULES)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +126,7 @@ def test_every_setting_of_base_is_checked():
     ],
 )
 def test_a_bad_value_is_named(setting, value, message):
-    from configs import digits
+    from care_jax.configs import digits
 
     config = digits.get_config()
     config.update_from_flattened_dict({setting: value})
@@ -133,9 +138,22 @@ def test_a_bad_value_is_named(setting, value, message):
 
 
 def test_imagenet_does_not_fit_a_device():
-    from configs import imagenet
+    from care_jax.configs import imagenet
 
     config = imagenet.get_config()
     config.augment.placement = "device"
     with pytest.raises(ConfigError, match="use 'decode'"):
         build.check(config, sharding.make_mesh(jax.devices()[:8]))
+
+
+def test_no_steps_are_no_steps(tiny_config):
+    """Not the number that the epochs make: the encoder as it was drawn is what others are compared with."""
+    assert build.build(tiny_config(train__num_steps=0)).num_steps == 0
+    assert build.build(tiny_config(train__num_steps=None, train__epochs=2.0)).num_steps == 2 * 44
+
+
+@pytest.mark.parametrize("name", ["imagenet100", "image_folder"])
+def test_what_a_file_leaves_to_the_command_line_is_asked_for(name):
+    config = importlib.import_module(f"care_jax.configs.{name}").get_config()
+    with pytest.raises(ConfigError, match=r"config\.data\.(class_file|root) has no value yet: give one"):
+        build.check(config, sharding.make_mesh(jax.devices()[:1]))

@@ -17,8 +17,8 @@ from ml_collections import config_flags
 from care_jax import build
 from care_jax.command_line import fail, parse_flags
 from care_jax.config import ConfigError, leaves
+from care_jax.configs import base
 from care_jax.train import sharding
-from configs import base
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DIGITS = os.path.join(ROOT, "configs", "digits.py")
@@ -73,6 +73,32 @@ def test_what_parses_is_taken_over():
     config, _ = parse("--config.train.batch_size=64", "--config.data.mean=(0.1,0.2,0.3)", "--noconfig.data.download")
     assert (config.train.batch_size, config.data.mean, config.data.download) == (64, (0.1, 0.2, 0.3), False)
     assert check(config) == ""
+
+
+def test_none_takes_a_value_away():
+    config, _ = parse("--config.train.num_steps=None", "--config.loss.momentum=0")
+    assert config.train.num_steps is None and config.loss.momentum == 0.0
+    assert check(parse("--config.train.num_steps=None", "--config.train.num_steps=7")[0]) == ""
+    assert parse("--config.train.num_steps=None", "--config.train.num_steps=7")[0].train.num_steps == 7
+    assert parse("--config.train.num_steps=7", "--config.train.num_steps=None")[0].train.num_steps is None
+    assert check(parse("--config.seed=None")[0]) == "config.seed is None; give a whole number"
+    assert "did you mean 'train'?" in parse("--config.trian.num_steps=None")[1]
+
+
+def test_a_bundled_configuration_by_its_name(tmp_path, monkeypatch):
+    """From any folder; also in one that has a `configs` of its own."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "base.py").write_text("raise RuntimeError('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for config in ("--config=digits", "-config=digits", f"--config={DIGITS}"):
+        assert parse(config=config)[0].data.name == "digits"
+    assert parse("digits", config="--config")[0].data.name == "digits"
+    assert re.search(r"digits.py: TypeError: get_config\(\) takes 0 positional", parse(config="--config=digits:x")[1])
+    line = parse(config="--config=configs/digits.py")[1]
+    assert "--config=configs/digits.py: no such file, nor a bundled configuration; there are base, cifar10, " in line
+    (tmp_path / "digits").write_text("def get_config():\n    return {}['own']\n")
+    assert "digits, line 2: KeyError: 'own'" in parse(config="--config=digits")[1]
 
 
 TEXTS = ["", "x", "3", "-1", "0.5", "nan", "inf", "1e400", "None", "True", "9" * 30, "9" * 5000, "(", "(((", "()"]

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from ml_collections import config_dict
 
 from care_jax import build
-from care_jax.config import _RULES, ConfigError, leaves, read_config, validate
+from care_jax.config import ConfigError, differences, from_plain, leaves, read_config, validate
+from care_jax.settings import OPTIONAL, RULES
 from care_jax.train import sharding
 
-BASES = {name: importlib.import_module(f"configs.{name}").get_config for name in ("base", "digits")}
+BASES = {name: importlib.import_module(f"care_jax.configs.{name}").get_config for name in ("base", "digits")}
 LEAVES = sorted(leaves(BASES["base"]()))
 SECTIONS = sorted({name.rpartition(".")[0] for name in LEAVES} - {""})
 MESH = sharding.make_mesh(jax.devices()[:1])
@@ -106,7 +107,7 @@ def test_as_written_it_is_accepted(base):
 
 
 def test_every_setting_has_a_rule():
-    assert set(LEAVES) == set(_RULES)
+    assert set(LEAVES) == set(RULES)
 
 
 @pytest.mark.parametrize("name", LEAVES)
@@ -182,16 +183,16 @@ def test_any_values_in_any_places(data):
 def test_any_value_of_the_right_type(name, data):
     """Which goes through the ranges, and through how settings fit together."""
     config = BASES["digits"]()
-    kind = type(leaves(config)[name])
+    kind = RULES[name][0]
     number = st.floats() | st.integers()
     kinds = {
         int: st.integers(),
         float: number,
         bool: st.booleans(),
         str: st.text(),
-        tuple: st.lists(number, max_size=3),
     }
-    put(config, name, data.draw(kinds[kind]))
+    values = st.lists(number, max_size=3) if isinstance(kind, tuple) else kinds[kind]
+    put(config, name, data.draw(st.none() | values if name in OPTIONAL else values))
     outcome(config)
 
 
@@ -213,3 +214,46 @@ def test_a_damaged_record_of_the_configuration(tmp_path, content):
     with pytest.raises(ConfigError, match="must be the folder of a run") as caught:
         read_config(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def begun_before(config):
+    """As version 0.1.0 of the first day wrote it: a value everywhere, 0 or nothing for the default."""
+    plain = json.loads(json.dumps(config.to_dict()))
+    for name, value in OPTIONAL.items():
+        section, key = name.split(".")
+        plain[section][key] = value
+    return plain
+
+
+def test_a_run_begun_before_means_what_it_meant():
+    config = BASES["digits"]()
+    before = begun_before(config) | {"seed": 0}
+    before["train"]["num_steps"] = 600
+    assert differences(from_plain(before).to_dict(), config.to_dict()) == []
+    before["loss"] |= {"method": "vicreg", "covariance_weight": 0.0, "variance_weight": 3.0}
+    migrated = from_plain(before)
+    assert migrated.loss.covariance_weight is None and migrated.loss.variance_weight == 3.0
+
+
+def test_zeros_of_a_run_of_today_stay_zeros():
+    config = BASES["digits"]()
+    config.loss.method, config.loss.covariance_weight, config.train.num_steps = "vicreg", 0.0, 0
+    again = from_plain(json.loads(json.dumps(config.to_dict())))
+    assert (again.loss.covariance_weight, again.train.num_steps, again.loss.variance_weight) == (0.0, 0, None)
+    again.data.root = "elsewhere"  # what has no value keeps its type
+    with pytest.raises(TypeError):
+        again.data.root = 3
+
+
+def test_absent_is_not_without_a_value():
+    assert differences({"a": 1, "c": (1, 2)}, {"a": 1, "b": None, "c": [1, 2]}) == ["config.b: absent -> None"]
+    assert differences({"a": {"x\x1b": 0}}, {"a": {"x\x1b": None}}) == [r"config.a.x\x1b: 0 -> None"]
+
+
+@pytest.mark.parametrize("name", [name for name, value in OPTIONAL.items() if value == "" or name.endswith("size")])
+def test_no_size_and_no_name_of_nothing(name):
+    """What can't be zero or empty is refused, rather than taken for the default."""
+    config = BASES["base"]()
+    put(config, name, OPTIONAL[name])
+    message = outcome(config)
+    assert f"config.{name} is {OPTIONAL[name]!r}" in message and "leave it without a value (None)" in message

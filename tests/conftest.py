@@ -61,7 +61,7 @@ def small_encoder(width: int = 32, batch_norm: bool = True) -> models.Encoder:
 
 def make_tiny_config(**overrides: object) -> ml_collections.ConfigDict:
     """configs/digits.py made small enough for a test; keys with dots, `__` for a dot."""
-    from configs import digits
+    from care_jax.configs import digits
 
     config = digits.get_config()
     small = {

@@ -19,6 +19,7 @@ ROOMS = [
     "methods",
     "data",
     "train",
+    "settings",
     "config",
     "workdir",
     "command_line",

@@ -1,11 +1,14 @@
 """From settings to an objective, and one line for those that do not go together."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 from care_jax import build
 from care_jax.config import ConfigError
+from care_jax.methods import METHODS
 from care_jax.objective import check_objective, make_objective
 from care_jax.train import sharding
 
@@ -24,9 +27,9 @@ def test_one_line_chooses_the_base_and_one_the_term(tiny_config):
 
 
 def test_settings_reach_their_method(tiny_config):
-    """A queue of the size asked for, and the method's own where it is 0."""
+    """A queue of the size asked for, and the method's own where it has no value."""
     variables = {"params": {"backbone": np.zeros(1)}, "batch_stats": {}}
-    for asked, size in ((24, 24), (0, 65536)):
+    for asked, size in ((24, 24), (None, 65536)):
         method = _make(tiny_config(loss__method="moco", loss__queue_size=asked)).method
         state = jax.eval_shape(lambda: method.init(jax.random.key(0), variables, 4))  # noqa: B023
         assert state["queue"].shape == (size, 4)
@@ -40,13 +43,39 @@ def test_settings_reach_their_method(tiny_config):
 
 
 @pytest.mark.parametrize(
+    ("method", "setting"),
+    [("moco", "momentum"), ("byol", "momentum"), ("barlow_twins", "off_diagonal_weight")]
+    + [("vicreg", f"{name}_weight") for name in ("invariance", "variance", "covariance")],
+)
+def test_zero_is_zero(tiny_config, monkeypatch, method, setting):
+    """Not the method's own default."""
+    given = {}
+    factory = METHODS[method]
+
+    @functools.wraps(factory)
+    def recorded(**arguments):
+        given.update(arguments)
+        return factory(**arguments)
+
+    monkeypatch.setitem(METHODS, method, recorded)
+    _make(tiny_config(**{"loss__method": method, f"loss__{setting}": 0.0}))
+    assert given[setting] == 0.0
+    given.clear()
+    _make(tiny_config(loss__method=method))
+    assert setting not in given
+
+
+@pytest.mark.parametrize(
     ("overrides", "line"),
     [
         (
             {"loss__method": "byol", "loss__queue_size": 64},
             "loss.queue_size is 64, but byol has none.*loss.method=moco",
         ),
-        ({"loss__momentum": 0.9}, "loss.momentum is 0.9, but simclr has none; leave it 0, or use .*=moco or byol"),
+        (
+            {"loss__momentum": 0.9},
+            "loss.momentum is 0.9, but simclr has none; leave it .*None.*, or use .*=moco or byol",
+        ),
         ({"loss__method": "moco", "loss__variance_weight": 1.0}, "loss.variance_weight is 1.0, but moco .*=vicreg"),
         ({"loss__method": "none", "equivariance__weight": 0.0}, "nothing to minimise; raise the weight"),
         (

@@ -6,7 +6,7 @@ from benchmarks import settings
 from benchmarks.ours import make_encoder, make_plan
 from benchmarks.settings import Case
 from care_jax import build
-from configs import base
+from care_jax.configs import base
 
 
 def test_written_out_settings_are_the_configurations():
@@ -26,7 +26,7 @@ def test_written_out_settings_are_the_configurations():
         "loss.temperature": settings.TEMPERATURE,
         "equivariance.weight": settings.EQUIVARIANCE_WEIGHT,
         "equivariance.num_groups": settings.NUM_GROUPS,
-        "equivariance.batch_size": 0,
+        "equivariance.batch_size": None,
         "equivariance.draws": "group",
         "optimizer.name": "adam",
         "optimizer.schedule": "constant",

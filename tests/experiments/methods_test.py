@@ -5,8 +5,8 @@ import pytest
 from absl import flags
 
 from care_jax import build
+from care_jax.configs import digits
 from care_jax.train import sharding
-from configs import digits
 
 
 @pytest.fixture(scope="module")
