@@ -16,6 +16,7 @@ from care_jax.config import ConfigError, validate
 from care_jax.data import DataSet
 from care_jax.methods.care import GROUPS, SPACES
 from care_jax.objective import check_objective, make_objective
+from care_jax.storage import is_url, local_path
 from care_jax.train import optim, sharding
 from care_jax.train.batches import stacked_batches
 from care_jax.train.state import TrainState, init_state
@@ -128,12 +129,16 @@ def load_data(config: ml_collections.ConfigDict) -> DataSet:
       DataError: missing or unusable data, with what to do about it.
     """
     settings = config.data
+    root, class_file = settings.root, settings.class_file
+    # TensorFlow Datasets reads whole splits from anywhere; single records and files are read where they lie.
+    if root is not None and not (is_url(root) and settings.name in data.READ_BY_TFDS):
+        root = local_path(root, "config.data.root")
     return data.load(
         settings.name,
-        root=settings.root,
+        root=root,
         image_size=settings.image_size if settings.stored_size is None else settings.stored_size,
         resident=config.augment.placement == "device",
-        class_file=settings.class_file,
+        class_file=None if class_file is None else local_path(class_file, "config.data.class_file"),
         download=settings.download,
         test_fraction=settings.test_fraction,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import ml_collections
 from absl import flags, logging
@@ -89,7 +89,9 @@ def parse_flags(argv: list[str], example: str, flag_values: flags.FlagValues = f
             getattr(config, "keys", None)  # a file that could not be loaded only says so when it is looked into
         for name in without_value if isinstance(config, ml_collections.ConfigDict) else ():
             section, _, key = name.rpartition(".")
-            (config[section] if section else config)[key] = None
+            values: Any = config
+            values = values[section] if section else values
+            values[key] = None
     except Exception as error:  # the configuration file is code, and can raise anything
         fail(_told(argv, error))
     finally:

@@ -5,12 +5,12 @@ Any setting can be overridden: `--config.train.batch_size=512`. A mistake in the
 """
 
 import sys
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from care_jax.command_line import UsageError, fail, parse_flags, user_errors
+from care_jax.storage import local_path
 
 FLAGS = flags.FLAGS
 try:
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         from care_jax.train import distributed
 
         distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
-        finished = run.run(FLAGS.config, Path(FLAGS.workdir))
+        finished = run.run(FLAGS.config, local_path(FLAGS.workdir, "--workdir"))
     if not finished:
         print("care_jax: stopped by SIGTERM, saved; the same command goes on from here", file=sys.stderr)
 

@@ -12,12 +12,11 @@ from typing import Any
 import ml_collections
 
 from care_jax import data
-from care_jax.config import ConfigError, differences, read_config
+from care_jax.config import read_config
+from care_jax.continuation import check_goes_on
 from care_jax.data import DataSet
 from care_jax.errors import UserError
 
-# Settings that may change when a run goes on: they move neither its parameters nor what its numbers mean.
-_FREE = ("config.train.log_every", "config.train.keep_last", "config.augment.num_threads", "config.data.root")
 # What a full, failing or read-only disk answers.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -83,13 +82,7 @@ def writing(workdir: Path) -> Iterator[None]:
 def _note_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
     path = workdir / "config.json"
     if path.exists():
-        lines = differences(read_config(workdir).to_dict(), config.to_dict())
-        changed = [line for line in lines if not line.startswith(_FREE)]
-        if changed:
-            raise ConfigError(
-                f"{workdir} holds a run with other settings ({'; '.join(changed)}): "
-                "use its settings to go on with it, or another --workdir"
-            )
+        check_goes_on(read_config(workdir), config, workdir)
     draft = path.with_suffix(".json.new")
     draft.write_text(json.dumps(plain(config), indent=2) + "\n")
     os.replace(draft, path)

@@ -21,6 +21,7 @@ ROOMS = [
     "train",
     "settings",
     "config",
+    "continuation",
     "workdir",
     "command_line",
     "architecture",

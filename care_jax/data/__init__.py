@@ -24,6 +24,7 @@ from care_jax.data.sources import load_imagenet, load_small
 
 __all__ = [
     "DATA_SETS",
+    "READ_BY_TFDS",
     "DataError",
     "DataSet",
     "EncodedImages",
@@ -37,6 +38,9 @@ __all__ = [
     "put_resident",
     "take",
 ]
+
+# Of these TensorFlow Datasets reads all, wherever its data directory is: addresses such as gs:// too.
+READ_BY_TFDS = ("cifar10", "cifar100", "stl10")
 
 Root = str | os.PathLike[str] | None
 

@@ -147,8 +147,11 @@ def _builder(name: str, root: str | os.PathLike[str] | None, download: bool) -> 
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise DataError(f"{name} needs TensorFlow Datasets: pip install tensorflow-datasets") from error
-    with _quiet():
-        builder = tfds.builder(name, data_dir=None if root is None else os.fspath(root))
+    try:
+        with _quiet():
+            builder = tfds.builder(name, data_dir=None if root is None else os.fspath(root))
+    except Exception as error:  # of the disk, the network, or a damaged description of the data set
+        raise DataError(f"{name} can't be opened in {root or 'its default data directory'} ({_line(error)})") from error
     if download:
         try:
             builder.download_and_prepare()

@@ -1,15 +1,23 @@
-"""Evaluates a run again from a checkpoint: `python -m care_jax.evaluate --workdir=runs/digits [--step=best]`."""
+"""Evaluates a run again from a checkpoint: `python -m care_jax.evaluate --workdir=runs/digits [--step=best]`.
 
-from pathlib import Path
+The settings are the run's. Those of the evaluation may be changed, and where the data lies:
+`--config.evaluate.knn_k=20 --config.data.root=elsewhere`.
+"""
 
+from contextlib import suppress
+
+import ml_collections
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from care_jax import build
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
 from care_jax.config import read_config
+from care_jax.continuation import changes_beyond_evaluation
 from care_jax.evaluate import results
+from care_jax.storage import local_path
 from care_jax.train.checkpoint import Checkpoints
-from care_jax.workdir import claim
+from care_jax.workdir import check_data, claim
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
@@ -24,11 +32,17 @@ def main(argv: list[str]) -> None:
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of a run, --workdir=runs/digits for instance")
 
-        workdir = Path(FLAGS.workdir)
-        config = read_config(workdir)
+        workdir = local_path(FLAGS.workdir, "--workdir")
+        run_config, config = read_config(workdir), FLAGS.config
+        refused = changes_beyond_evaluation(run_config, config)
+        if refused:
+            raise UsageError(
+                f"an evaluation may change config.evaluate.* and config.data.root, not {'; '.join(refused)}"
+            )
         # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
-        with claim(workdir, config):
+        with claim(workdir, run_config):
             experiment = build.build(config)
+            check_data(workdir, experiment.dataset)
             checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
             step = _step(FLAGS.step, checkpoints)
             state, info = checkpoints.restore(build.abstract_state(experiment), step)
@@ -50,5 +64,19 @@ def _step(text: str, checkpoints: Checkpoints) -> int | None:
     return int(text)
 
 
+def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
+    """The flags, those of the settings too: their names and types are those of the run in --workdir."""
+    config = ml_collections.ConfigDict()
+    first = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "", flag_values=first)
+    with suppress(flags.Error):  # which the parser proper will say
+        first(argv, known_only=True)
+    if first.workdir:
+        with user_errors():
+            config = read_config(local_path(first.workdir, "--workdir"))
+    config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=flag_values)
+    return parse_flags(argv, "", flag_values)
+
+
 if __name__ == "__main__":
-    app.run(main, flags_parser=lambda argv: parse_flags(argv, ""))
+    app.run(main, flags_parser=parse)

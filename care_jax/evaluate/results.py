@@ -17,6 +17,7 @@ from care_jax.evaluate.retrieval import hue_retrieval
 from care_jax.train.distributed import is_first
 from care_jax.train.metric_writer import read_metrics
 from care_jax.train.state import params_sha256
+from care_jax.workdir import plain
 
 _MEANING = {
     "knn_top1": "% of test images whose class wins the vote of their nearest training images",
@@ -82,6 +83,7 @@ def write(
         "params_sha256": params_sha256(variables["params"]),
         "device": f"{experiment.mesh.size} x {jax.devices()[0].device_kind}",
         "skipped_files": len(experiment.dataset.skipped),
+        "config": plain(experiment.config),
     }
     _replace(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
     _replace(workdir / "report.html", _report(experiment, embedder, variables, evaluation, summary, rows))

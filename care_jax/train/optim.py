@@ -41,7 +41,10 @@ def make_schedule(
         schedule = optax.cosine_decay_schedule(learning_rate, decay_steps=max(rest, 1))
     elif name == "step":
         # join_schedules restarts the count after the warm-up, so boundaries move with it.
-        scales = {max(step - warmup_steps, 0): factor for step in boundaries}
+        scales: dict[int, float] = {}
+        for step in boundaries:  # of a short run, two may fall on one step
+            boundary = max(step - warmup_steps, 0)
+            scales[boundary] = factor * scales.get(boundary, 1.0)
         schedule = optax.piecewise_constant_schedule(learning_rate, scales)
     else:
         schedule = optax.constant_schedule(learning_rate)

@@ -111,3 +111,11 @@ def test_step_schedule_counts_from_the_start_of_the_run():
 def test_wrong_names_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_two_boundaries_on_one_step_are_both_kept():
+    """Of a run of few steps an epoch; and before the end of a warm-up."""
+    rates = optim.make_schedule("step", 1.0, num_steps=10, boundaries=[2, 2, 5], factor=0.5)
+    assert [float(rates(step)) for step in (0, 3, 6)] == [1.0, 0.25, 0.125]
+    rates = optim.make_schedule("step", 1.0, num_steps=10, warmup_steps=3, boundaries=[1, 2], factor=0.5)
+    assert float(rates(9)) == 0.25

@@ -1,0 +1,61 @@
+"""What may differ between a run and what is asked of it later: to go on, to be evaluated again, to stand in a table."""
+
+from pathlib import Path
+
+import ml_collections
+
+from care_jax.config import ConfigError, differences
+
+# Settings that move neither a run's parameters nor what its numbers mean.
+_FREE = ("config.train.log_every", "config.train.keep_last", "config.augment.num_threads", "config.data.root")
+_LENGTHS = ("num_steps", "epochs")
+_OF_EVALUATION = ("config.evaluate.", "config.data.root", "config.augment.num_threads")
+
+
+def check_goes_on(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Whether the run in `workdir`, begun with one configuration, can go on with another.
+
+    Beside what moves no number its length may change: more of the steps (or epochs) that it was begun with, where no
+    step before depends on how many there are.
+
+    Raises:
+      ConfigError: it can't, with the settings to blame.
+    """
+    changed = changes(begun, now)
+    longer = [name for name in _LENGTHS if _is_raised(begun.train.get(name), now.train.get(name))]
+    if len(longer) == 1:
+        refused = _depends_on_length(now)
+        extended = [line for line in changed if line.startswith(f"config.train.{longer[0]}:")]
+        if refused and extended == changed:
+            raise ConfigError(
+                f"{workdir} holds a run that can't be made longer ({extended[0]}): {refused}; use another --workdir"
+            )
+        changed = [line for line in changed if line not in extended]
+    if changed:
+        raise ConfigError(
+            f"{workdir} holds a run with other settings ({'; '.join(changed)}): "
+            "use its settings to go on with it, or another --workdir"
+        )
+
+
+def changes(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) -> list[str]:
+    """The differences that move a run's parameters, or what its numbers mean."""
+    return [line for line in differences(begun.to_dict(), now.to_dict()) if not line.startswith(_FREE)]
+
+
+def changes_beyond_evaluation(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) -> list[str]:
+    """The differences that an evaluation of the run would not see: they are of its training."""
+    return [line for line in differences(begun.to_dict(), now.to_dict()) if not line.startswith(_OF_EVALUATION)]
+
+
+def _is_raised(before: float | None, after: float | None) -> bool:
+    return before is not None and after is not None and after > before
+
+
+def _depends_on_length(config: ml_collections.ConfigDict) -> str:
+    """What makes the steps of a run depend on how many there are to be; empty if nothing does."""
+    if config.optimizer.schedule == "cosine":
+        return "its learning rate (optimizer.schedule=cosine) falls to 0 at its last step"
+    if config.loss.method == "byol":
+        return "byol's momentum rises to 1 at its last step"
+    return ""
