@@ -3,18 +3,18 @@
     python -m experiments.care_vs_simclr                                   # configs/digits.py, 3 seeds each
     python -m experiments.care_vs_simclr --weights=0,0.1,0.3,1 --seeds=1   # a sweep of lambda (the paper's figure 7)
 
-Each run has its folder under --workdir and is not made again if it is already there. The table, mean and standard
-deviation over the training seeds, goes to standard output and to `table.md`.
+Each run has its folder under --workdir and is not made again if it is there with the same settings; with others it is
+refused. The table, mean and standard deviation over the training seeds, goes to standard output and to `table.md`.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from care_jax.command_line import UsageError, parse_flags, user_errors
+from care_jax.storage import local_path
 from experiments.runs import Summary, finished_run, mean, table
 
 FLAGS = flags.FLAGS
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
     with user_errors():
-        base, workdir = FLAGS.config, Path(FLAGS.workdir)
+        base, workdir = FLAGS.config, local_path(FLAGS.workdir, "--workdir")
         try:
             weights = [float(text) for text in FLAGS.weights.split(",")] if FLAGS.weights else []
         except ValueError as error:

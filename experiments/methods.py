@@ -4,13 +4,12 @@
     python -m experiments.methods --only=byol,vicreg         # these rows alone
     python -m experiments.methods --sweep=0.1,0.3,1 --seeds=1   # other lambdas for CARE on every base
 
-Each run has its folder under --workdir and is not made again if it is already there. The table, mean and standard
-deviation over the training seeds, goes to standard output and to `table.md`.
+Each run has its folder under --workdir and is not made again if it is there with the same settings; with others it is
+refused. The table, mean and standard deviation over the training seeds, goes to standard output and to `table.md`.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -18,6 +17,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from care_jax.command_line import UsageError, parse_flags, user_errors
+from care_jax.storage import local_path
 from experiments.runs import Summary, finished_run, mean, table
 
 FLAGS = flags.FLAGS
@@ -125,7 +125,7 @@ def main(argv: list[str]) -> None:
         if unknown:
             raise UsageError(f"--only={unknown[0]} is no row; there are {', '.join(chosen)}")
         results: dict[str, list[Summary]] = {}
-        workdir = Path(FLAGS.workdir)
+        workdir = local_path(FLAGS.workdir, "--workdir")
         for name, row in chosen.items():
             if FLAGS.only and name not in FLAGS.only:
                 continue

@@ -3,12 +3,17 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 import numpy as np
 
+from care_jax import build
 from care_jax.command_line import UsageError, say
+from care_jax.config import from_plain, read_config
+from care_jax.continuation import changes
 from care_jax.run import run
+from care_jax.workdir import check_data
 
 Summary = Mapping[str, float]
 
@@ -28,16 +33,52 @@ COLUMNS: dict[str, tuple[str, int]] = {
 
 
 def finished_run(config: ml_collections.ConfigDict, workdir: Path) -> Summary:
-    """The summary of a run, made now unless `workdir` has it."""
+    """The summary of a run, made now unless `workdir` has it.
+
+    Raises:
+      UsageError: `workdir` has that of another configuration or of an earlier step; or the run was stopped.
+      DataError: the data has changed since.
+    """
     path = workdir / "summary.json"
-    if not path.exists():
+    if path.exists():
+        _check_same(config, workdir, _read(path))
+    else:
         say(
             f"{workdir}: {config.loss.method}, {config.equivariance.term}, lambda {config.equivariance.weight:g}, "
             f"seed {config.seed}"
         )
         if not run(config, workdir):
             raise UsageError(f"{workdir} was stopped; the same command goes on from there")
-    return json.loads(path.read_text())
+    return _read(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text())
+        if not isinstance(summary, dict) or "steps" not in summary:
+            raise ValueError("it is no summary of a run")
+        return summary
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} can't be read ({error}): delete it, and the same command evaluates anew") from error
+
+
+def _check_same(config: ml_collections.ConfigDict, workdir: Path, summary: Mapping[str, Any]) -> None:
+    """A row of a table is of the configuration that it is said to be of, and of its last step."""
+    # Summaries of before say nothing of the settings that they were made with; the folder does.
+    made_with = from_plain(summary["config"]) if "config" in summary else read_config(workdir)
+    different = changes(made_with, config)
+    if different:
+        raise UsageError(
+            f"{workdir} holds a run with other settings ({'; '.join(different)}): delete it to make it anew, or give "
+            "another --workdir"
+        )
+    experiment = build.build(config)
+    check_data(workdir, experiment.dataset)
+    if summary["steps"] != experiment.num_steps:
+        raise UsageError(
+            f"{workdir / 'summary.json'} is of step {summary['steps']}, not {experiment.num_steps}: make that of the "
+            f"last step again with python -m care_jax.evaluate --workdir={workdir}"
+        )
 
 
 def table(

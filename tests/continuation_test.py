@@ -1,0 +1,53 @@
+"""What a run may go on with: nothing that would give it other numbers, but for more steps."""
+
+from pathlib import Path
+
+import pytest
+
+from care_jax.config import ConfigError
+from care_jax.continuation import changes_beyond_evaluation, check_goes_on
+
+WORKDIR = Path("runs/mine")
+
+
+@pytest.mark.parametrize(
+    ("begun", "now"),
+    [
+        ({}, {"train__num_steps": 12}),
+        ({}, {"train__num_steps": 12, "train__log_every": 1, "data__root": "moved"}),
+        ({"train__num_steps": None}, {"train__num_steps": None, "train__epochs": 500.0}),
+        ({"optimizer__schedule": "step"}, {"optimizer__schedule": "step", "train__num_steps": 12}),
+        ({"loss__method": "moco"}, {"loss__method": "moco", "train__num_steps": 12}),
+    ],
+)
+def test_a_run_can_be_made_longer(tiny_config, begun, now):
+    check_goes_on(tiny_config(**begun), tiny_config(**now), WORKDIR)
+
+
+@pytest.mark.parametrize(
+    ("always", "now", "line"),
+    [
+        ({}, {"train__num_steps": 3}, r"with other settings \(config.train.num_steps: 6 -> 3\)"),
+        ({}, {"train__num_steps": None}, r"with other settings \(config.train.num_steps: 6 -> None\)"),
+        ({}, {"train__num_steps": 12, "seed": 1}, r"with other settings \(config.seed: 0 -> 1\)"),
+        (
+            {"optimizer__schedule": "cosine"},
+            {"train__num_steps": 12},
+            r"can't be made longer \(config.train.num_steps: 6 -> 12\): its learning rate .*cosine.* falls to 0",
+        ),
+        ({"loss__method": "byol"}, {"train__num_steps": 12}, r"can't be made longer .*: byol's momentum rises to 1"),
+        (
+            {"optimizer__schedule": "cosine"},
+            {"train__num_steps": 12, "seed": 1},
+            r"with other settings \(config.seed: 0 -> 1\)",
+        ),
+    ],
+)
+def test_what_would_give_other_numbers_is_refused(tiny_config, always, now, line):
+    with pytest.raises(ConfigError, match=rf"^runs/mine holds a run (that )?{line}.* another --workdir$"):
+        check_goes_on(tiny_config(**always), tiny_config(**(always | now)), WORKDIR)
+
+
+def test_an_evaluation_may_change_what_is_its_own(tiny_config):
+    changed = tiny_config(evaluate__knn_k=3, evaluate__probe__epochs=1, data__root="moved", data__image_size=8)
+    assert changes_beyond_evaluation(tiny_config(), changed) == ["config.data.image_size: 16 -> 8"]

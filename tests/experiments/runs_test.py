@@ -1,0 +1,75 @@
+"""A row of a table is of the run that it is said to be of."""
+
+import json
+
+import pytest
+
+from care_jax import build
+from care_jax.command_line import UsageError
+from care_jax.data import DataError
+from care_jax.workdir import check_data, plain
+from experiments import runs
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The runs that are made, which here takes no time."""
+    workdirs = []
+
+    def run(config, workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "config.json").write_text(json.dumps(plain(config)))
+        summary = {"knn_top1": 50.0 + config.seed, "steps": config.train.num_steps, "config": plain(config)}
+        (workdir / "summary.json").write_text(json.dumps(summary))
+        workdirs.append(workdir.name)
+        return True
+
+    monkeypatch.setattr(runs, "run", run)
+    return workdirs
+
+
+def _edit(path, **changed):
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in (summary | changed).items() if value is not None}))
+
+
+def test_identical_runs_are_not_made_again(made, tmp_path, tiny_config):
+    for log_every in (2, 3):  # which changes no number
+        summary = runs.finished_run(tiny_config(train__log_every=log_every), tmp_path / "a")
+        assert summary["knn_top1"] == 50.0
+    assert made == ["a"]
+
+
+@pytest.mark.parametrize("says_its_settings", [True, False])
+def test_a_run_with_other_settings_is_refused_with_the_difference(made, tmp_path, tiny_config, says_its_settings):
+    """The README's two commands in a row; and more steps in the same folder."""
+    runs.finished_run(tiny_config(), tmp_path / "a")
+    if not says_its_settings:  # as before
+        _edit(tmp_path / "a" / "summary.json", config=None)
+    for name, change in (("train.num_steps", r"6 -> 12"), ("augment.equivariance.hue", r"0\.1 -> 0\.5")):
+        value = {"train.num_steps": 12, "augment.equivariance.hue": 0.5}[name]
+        with pytest.raises(UsageError, match=rf"a holds a run with other settings \(config\.{name}: {change}\)"):
+            runs.finished_run(tiny_config(**{name: value}), tmp_path / "a")
+    assert made == ["a"]
+
+
+def test_the_evaluation_of_an_earlier_step_is_no_result(made, tmp_path, tiny_config):
+    runs.finished_run(tiny_config(), tmp_path / "a")
+    _edit(tmp_path / "a" / "summary.json", steps=4)
+    with pytest.raises(UsageError, match=r"summary.json is of step 4, not 6: .*care_jax.evaluate --workdir="):
+        runs.finished_run(tiny_config(), tmp_path / "a")
+
+
+def test_other_data_is_refused(made, tmp_path, tiny_config, monkeypatch):
+    runs.finished_run(tiny_config(), tmp_path / "a")
+    check_data(tmp_path / "a", build.load_data(tiny_config(data__image_size=24)))
+    with pytest.raises(DataError, match="changed since"):
+        runs.finished_run(tiny_config(), tmp_path / "a")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
+def test_a_damaged_summary_is_one_line(made, tmp_path, tiny_config, content):
+    (tmp_path / "summary.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"summary.json can.t be read .*delete it") as caught:
+        runs.finished_run(tiny_config(), tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
