@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import ml_collections
 from absl import flags, logging
+from ml_collections import config_flags
 
 from care_jax.errors import UserError, printable
 
@@ -68,13 +69,19 @@ def user_errors() -> Iterator[None]:
         fail(lost or f"this process failed, and the others end with it: {error}", at_once=True)
 
 
-def parse_flags(argv: list[str], example: str, flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+def parse_flags(
+    argv: list[str],
+    example: str,
+    flag_values: flags.FlagValues = flags.FLAGS,
+    settings: ml_collections.ConfigDict | None = None,
+) -> list[str]:
     """absl's parser, but whatever is wrong with the flags or the configuration file becomes one line and status 2.
 
     Args:
       argv: the command line.
       example: of the flag that must be there, for the message.
       flag_values: the flags that are defined.
+      settings: become flags that change them, where no file has them.
 
     Returns:
       The arguments that are not flags.
@@ -83,6 +90,8 @@ def parse_flags(argv: list[str], example: str, flag_values: flags.FlagValues = f
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # ml_collections warns of what is about to be refused
     try:
+        if settings is not None:
+            config_flags.DEFINE_config_dict("config", settings, lock_config=True, flag_values=flag_values)
         rest = flag_values(argv)
         config = flag_values["config"].value if "config" in flag_values else None
         if config is not None and not isinstance(config, ml_collections.ConfigDict):

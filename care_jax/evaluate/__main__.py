@@ -5,10 +5,10 @@ The settings are the run's. Those of the evaluation may be changed, and where th
 """
 
 from contextlib import suppress
+from pathlib import Path
 
 import ml_collections
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 from care_jax import build
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
@@ -32,23 +32,33 @@ def main(argv: list[str]) -> None:
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of a run, --workdir=runs/digits for instance")
 
-        workdir = local_path(FLAGS.workdir, "--workdir")
-        run_config, config = read_config(workdir), FLAGS.config
-        refused = changes_beyond_evaluation(run_config, config)
-        if refused:
-            raise UsageError(
-                f"an evaluation may change config.evaluate.* and config.data.root, not {'; '.join(refused)}"
-            )
-        # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
-        with claim(workdir, run_config):
-            experiment = build.build(config)
-            check_data(workdir, experiment.dataset)
-            checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
-            step = _step(FLAGS.step, checkpoints)
-            state, info = checkpoints.restore(build.abstract_state(experiment), step)
-            results.write(experiment, workdir, state.variables, step=int(state.step), seconds=info["seconds"])
-            say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
-            checkpoints.close()
+        evaluate_again(local_path(FLAGS.workdir, "--workdir"), FLAGS.config, FLAGS.step)
+
+
+def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str = "") -> None:
+    """Writes summary.json and report.html anew.
+
+    Args:
+      workdir: folder of the run.
+      config: the run's, but for settings of the evaluation and the place of the data.
+      step: as the flag.
+
+    Raises:
+      UserError: one line, for other settings, other data, or a checkpoint that can't be used.
+    """
+    run_config = read_config(workdir)
+    refused = changes_beyond_evaluation(run_config, config)
+    if refused:
+        raise UsageError(f"an evaluation may change config.evaluate.* and config.data.root, not {'; '.join(refused)}")
+    # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
+    with claim(workdir, run_config):
+        experiment = build.build(config)
+        check_data(workdir, experiment.dataset)
+        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
+        state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
+        results.write(experiment, workdir, state.variables, step=int(state.step), seconds=info["seconds"])
+        say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
+        checkpoints.close()
 
 
 def _step(text: str, checkpoints: Checkpoints) -> int | None:
@@ -66,7 +76,7 @@ def _step(text: str, checkpoints: Checkpoints) -> int | None:
 
 def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
     """The flags, those of the settings too: their names and types are those of the run in --workdir."""
-    config = ml_collections.ConfigDict()
+    config = None
     first = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "", flag_values=first)
     with suppress(flags.Error):  # which the parser proper will say
@@ -74,8 +84,7 @@ def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
     if first.workdir:
         with user_errors():
             config = read_config(local_path(first.workdir, "--workdir"))
-    config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=flag_values)
-    return parse_flags(argv, "", flag_values)
+    return parse_flags(argv, "", flag_values, config)
 
 
 if __name__ == "__main__":

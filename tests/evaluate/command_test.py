@@ -1,0 +1,110 @@
+"""Evaluating again: of the run's own data, with the run's settings but for those of the evaluation."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from absl import flags
+from PIL import Image
+
+from care_jax import build, data, run
+from care_jax.command_line import UsageError
+from care_jax.config import ConfigError, read_config
+from care_jax.data import DataError
+from care_jax.train.state import params_sha256
+
+
+@pytest.fixture(scope="module")
+def command():
+    """The command, without its flags staying behind: other programs of this process have flags of the same names."""
+    before = set(flags.FLAGS)
+    from care_jax.evaluate import __main__ as command
+
+    yield command
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
+def _parsed(command, monkeypatch, *arguments):
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])  # where ml_collections looks for settings
+    command.parse(sys.argv, values)
+    return values["config"].value
+
+
+def test_settings_of_the_run_are_flags(command, monkeypatch, tmp_path, tiny_config, capsys):
+    (tmp_path / "config.json").write_text(json.dumps(tiny_config().to_dict()))
+    workdir = f"--workdir={tmp_path}"
+    changed = ["--config.evaluate.knn_k=3", "--config.data.root=moved", "--config.evaluate.probe.epochs=7"]
+    config = _parsed(command, monkeypatch, *changed, workdir)
+    assert (config.evaluate.knn_k, config.data.root, config.evaluate.probe.epochs) == (3, "moved", 7)
+    assert config.seed == 0 and config.data.class_file is None
+    with pytest.raises(SystemExit) as left:
+        _parsed(command, monkeypatch, workdir, "--config.evaluate.knnk=3")
+    assert left.value.code == 2
+    with pytest.raises(SystemExit):
+        _parsed(command, monkeypatch, f"--workdir={tmp_path / 'none'}")
+    mistyped, missing = capsys.readouterr().err.splitlines()
+    assert "did you mean 'knn_k'?" in mistyped and "must be the folder of a run" in missing
+
+
+@pytest.mark.slow
+def test_a_run_is_evaluated_again_and_made_longer(command, monkeypatch, tmp_path, tiny_config, small_encoder):
+    """On a folder of images, which may move but not change."""
+    monkeypatch.setattr(build, "make_encoder", lambda config: small_encoder())
+    root = tmp_path / "images"
+    digits = data.load("digits", image_size=16).pretrain
+    for i in range(40):
+        folder = root / f"class_{i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images[i]).save(folder / f"{i:02d}.png")
+    config = tiny_config(
+        data__name="image_folder",
+        data__root=str(root),
+        train__batch_size=16,
+        train__num_steps=2,
+        train__checkpoint_every_epochs=0.0,
+        evaluate__num_augmentations=1,
+    )
+    workdir = tmp_path / "run"
+    assert run.run(config, workdir)
+    first = json.loads((workdir / "summary.json").read_text())
+    moved = root.rename(tmp_path / "moved")
+    again = read_config(workdir)
+    again.data.root, again.evaluate.knn_k = str(moved), 1
+    command.evaluate_again(workdir, again)
+    second = json.loads((workdir / "summary.json").read_text())
+    assert second["config"]["evaluate"]["knn_k"] == 1 and first["config"]["evaluate"]["knn_k"] == 5
+    assert {name for name in first if first[name] != second[name]} <= {"config", "knn_top1"}
+
+    again.seed = 1
+    with pytest.raises(UsageError, match=r"may change .* and config.data.root, not config.seed: 0 -> 1"):
+        command.evaluate_again(workdir, again)
+    again.seed = 0
+    shutil.copy(moved / "class_0" / "00.png", moved / "class_0" / "40.png")
+    with pytest.raises(DataError, match=r"changed since .*1 file added \(class_0/40.png\)"):
+        command.evaluate_again(workdir, again)
+    assert json.loads((workdir / "summary.json").read_text()) == second
+    (moved / "class_0" / "40.png").unlink()
+
+    config.data.root, config.train.num_steps = str(moved), 4
+    assert run.run(config, workdir)  # longer
+    longer = json.loads((workdir / "summary.json").read_text())
+    (tmp_path / "whole").mkdir()
+    whole = run.train(build.build(config), tmp_path / "whole").state
+    assert longer["steps"] == 4
+    assert longer["params_sha256"] == params_sha256(whole.params) != first["params_sha256"]
+    config.train.num_steps = 2
+    with pytest.raises(ConfigError, match=r"num_steps: 4 -> 2"):
+        run.run(config, workdir)
+
+
+@pytest.mark.slow
+def test_no_steps_measure_the_encoder_as_it_was_drawn(tmp_path, tiny_config, small_encoder, monkeypatch):
+    monkeypatch.setattr(build, "make_encoder", lambda config: small_encoder())
+    config = tiny_config(train__num_steps=0, evaluate__num_augmentations=1)
+    assert run.run(config, tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["steps"] == 0 and summary["wahba_mean"] > 0 and summary["knn_top1"] > 10
