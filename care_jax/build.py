@@ -86,6 +86,8 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
             sharding.check_divides(mesh, "config.equivariance.batch_size", config.equivariance.batch_size, parts)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if config.data.name == "image_folder" and config.data.root is None:
+        raise ConfigError("config.data.root has no value: give the folder of your images, --config.data.root=my_images")
     if config.augment.placement == "device" and config.data.name == "imagenet2012":
         raise ConfigError("config.augment.placement is 'device', but imagenet2012 does not fit a device; use 'decode'")
 

@@ -47,7 +47,7 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
         raise ConfigError(f"the configuration is {_shown(config)}; give a ConfigDict, as configs/base.py does")
     required = _without_value(config)
     if required:
-        raise ConfigError(f"config.{required} has no value yet: give one, --config.{required}=...")
+        raise ConfigError(f"config.{required} has no value; give it one in the configuration file")
     found = leaves(config)
     for name in found:
         if name in SECTIONS:
@@ -95,7 +95,7 @@ def _check_section(config: ml_collections.ConfigDict, section: str) -> None:
 
 
 def _without_value(config: ml_collections.ConfigDict, prefix: str = "") -> str:
-    """The first setting that a configuration file leaves to the command line; empty if there is none."""
+    """The first setting that needs a value and has none; empty if there is none."""
     for key in config:
         try:
             value = config[key]

@@ -6,7 +6,6 @@ Without class subfolders there are no labels: the probes and the k-nearest-neigh
 """
 
 import ml_collections
-from ml_collections.config_dict import required_placeholder
 
 from care_jax.configs import base
 
@@ -15,7 +14,6 @@ def get_config() -> ml_collections.ConfigDict:
     """ResNet-18 on 64x64 images kept on the device; for large images use augment.placement = "decode"."""
     config = base.get_config()
     config.data.name = "image_folder"
-    config.data.root = required_placeholder(str)
     config.data.image_size = 64
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)

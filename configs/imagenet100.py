@@ -1,13 +1,12 @@
 """ImageNet100 as in the paper: ResNet-50 at 224, 200 epochs; linear probe 76.69 % (SimCLR 72.79 %).
 
-    python -m care_jax.main --config=configs/imagenet100.py --workdir=runs/imagenet100 \
-        --config.data.class_file=imagenet100.txt
+python -m care_jax.main --config=configs/imagenet100.py --workdir=runs/imagenet100
 
-The 100 classes are those of the CMC repository's imagenet100.txt: a file of WordNet ids that you supply.
+The 100 classes are those of the CMC repository's imagenet100.txt, a file of WordNet ids that you supply
+(`--config.data.class_file=` where it lies elsewhere).
 """
 
 import ml_collections
-from ml_collections.config_dict import required_placeholder
 
 from care_jax.configs import base
 
@@ -16,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     """Equivariance on the first 128 images of the batch, cropped centrally, as the official code does."""
     config = base.get_config()
     config.data.name = "imagenet2012"
-    config.data.class_file = required_placeholder(str)
+    config.data.class_file = "imagenet100.txt"
     config.data.image_size = 224
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)

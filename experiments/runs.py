@@ -13,6 +13,7 @@ from care_jax.command_line import UsageError, say
 from care_jax.config import from_plain, read_config
 from care_jax.continuation import changes
 from care_jax.run import run
+from care_jax.train import sharding
 from care_jax.workdir import check_data
 
 Summary = Mapping[str, float]
@@ -39,6 +40,7 @@ def finished_run(config: ml_collections.ConfigDict, workdir: Path) -> Summary:
       UsageError: `workdir` has that of another configuration or of an earlier step; or the run was stopped.
       DataError: the data has changed since.
     """
+    build.check(config, sharding.make_mesh())
     path = workdir / "summary.json"
     if path.exists():
         _check_same(config, workdir, _read(path))

@@ -1,6 +1,5 @@
 """Every file of configs/ builds its model and traces its step; what does not fit together is refused."""
 
-import contextlib
 import importlib
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import config_dict
 
 from care_jax import build, data
 from care_jax.config import ConfigError
@@ -51,11 +49,8 @@ def _batch(experiment) -> dict:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config_builds_its_model_and_traces_its_step(name):
     config = importlib.import_module(f"care_jax.configs.{name}").get_config()
-    for setting in ("root", "class_file"):  # two leave them to the command line
-        with contextlib.suppress(config_dict.RequiredValueError):
-            _ = config.data[setting]
-            continue
-        config.data[setting] = "given"
+    if name == "image_folder":
+        config.data.root = "given"
     experiment = build.build(config, sharding.make_mesh(jax.devices()[:8]), _dataset(config))
     state = build.abstract_state(experiment)
     images = [leaf.shape for leaf in jax.tree.leaves(state.params)]
@@ -152,8 +147,8 @@ def test_no_steps_are_no_steps(tiny_config):
     assert build.build(tiny_config(train__num_steps=None, train__epochs=2.0)).num_steps == 2 * 44
 
 
-@pytest.mark.parametrize("name", ["imagenet100", "image_folder"])
-def test_what_a_file_leaves_to_the_command_line_is_asked_for(name):
-    config = importlib.import_module(f"care_jax.configs.{name}").get_config()
-    with pytest.raises(ConfigError, match=r"config\.data\.(class_file|root) has no value yet: give one"):
-        build.check(config, sharding.make_mesh(jax.devices()[:1]))
+def test_a_folder_is_asked_for():
+    from care_jax.configs import image_folder
+
+    with pytest.raises(ConfigError, match=r"config\.data\.root has no value: .*--config\.data\.root=my_images"):
+        build.check(image_folder.get_config(), sharding.make_mesh(jax.devices()[:1]))

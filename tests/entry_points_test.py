@@ -1,0 +1,197 @@
+"""The last line of defence: every command, every mistake: one line, status 2, never a traceback."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from care_jax import build, data
+from care_jax.train import sharding
+from care_jax.train.checkpoint import Checkpoints
+from care_jax.workdir import check_data, plain
+
+pytestmark = pytest.mark.slow
+PROGRAM = Path(__file__).with_name("entry_points.py")
+ROOT = PROGRAM.parents[1]
+
+
+def _answers(module: str, mistakes: list[list[str]]) -> list[tuple[int, str]]:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), module],
+        input=json.dumps(mistakes),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _check(module: str, mistakes: dict[str, list[str]]) -> None:
+    """Each line names what is wrong: the mistake's key, or a part of it."""
+    wrong = []
+    for (told, arguments), (status, err) in zip(
+        mistakes.items(), _answers(module, list(mistakes.values())), strict=True
+    ):
+        lines = err.splitlines()
+        count = 2 if told == "emptied" else 1  # a damaged checkpoint is set aside, and said, before
+        if status != 2 or len(lines) != count or not lines[-1].startswith("care_jax: ") or told not in lines[0]:
+            wrong.append(f"{told!r} by {arguments}: status {status}\n{err}")
+        elif not lines[0].isprintable():
+            wrong.append(f"{told!r}: {lines[0]!r} can't be printed")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Folders that no run can use, by what is wrong with them, and one that could be."""
+    root = tmp_path_factory.mktemp("images")
+    digits = data.load("digits", image_size=16).pretrain.images
+
+    def put(folder: str, count: int) -> None:
+        (root / folder).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(digits[i]).save(root / folder / f"{i:02d}.png")
+
+    put("good", 40)
+    put("other", 39)
+    put("single", 1)
+    put("mixed/inside", 2)
+    shutil.copy(root / "good" / "00.png", root / "mixed")
+    (root / "empty").mkdir()
+    (root / "broken").mkdir()
+    for i in range(4):
+        (root / "broken" / f"{i}.png").write_text("no image")
+    (root / "a\x1b[31m\nb").mkdir()
+    (root / "file").write_text("")
+    return root
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory, tiny_config, images) -> Path:
+    """Folders of runs that have something wrong with them."""
+    root = tmp_path_factory.mktemp("runs")
+    config = tiny_config(data__name="image_folder", data__root=str(images / "good"), train__batch_size=16)
+    experiment = build.build(config, sharding.make_mesh())
+    good = root / "good"
+    good.mkdir()
+    (good / "config.json").write_text(json.dumps(plain(config)))
+    check_data(good, experiment.dataset)
+    checkpoints = Checkpoints(good / "checkpoints")
+    checkpoints.save(build.make_state(experiment), info={"config": plain(config), "seconds": 1.0})
+    checkpoints.close()
+
+    def spoiled(name: str, file: str, content: bytes) -> None:
+        shutil.copytree(good, root / name)
+        (root / name / file).write_bytes(content)
+
+    spoiled("damaged_data", "data.json.gz", b"no gzip")
+    spoiled("other_data", "data.json.gz", gzip.compress(gzip.decompress((good / "data.json.gz").read_bytes())[:-5]))
+    shutil.copytree(good, root / "unsaved")
+    shutil.rmtree(root / "unsaved" / "checkpoints")
+    shutil.copytree(good, root / "emptied")
+    for file in (root / "emptied" / "checkpoints" / "0").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    shutil.copytree(good, root / "unconfigured")
+    (root / "unconfigured" / "config.json").unlink()
+    (root / "file").write_text("")
+    return root
+
+
+def test_the_launcher(images, workdirs, tmp_path):
+    def run(*arguments: str, config: str = "digits", workdir: Path = tmp_path / "run") -> list[str]:
+        return [f"--config={config}", f"--workdir={workdir}", *arguments]
+
+    def folder(name: str) -> list[str]:
+        return run(f"--config.data.root={images / name}", config="image_folder")
+
+    long = "x" * 300
+    _check(
+        "care_jax.main",
+        {
+            "--config is missing": [],
+            "--workdir is missing": ["--config=digits"],
+            "no such file, nor a bundled": run(config="digit"),
+            "did you mean 'seed'": run("--config.sed=3"),
+            "config.train.batch_size is 4096": run("--config.train.batch_size=4096"),
+            "config.loss.momentum is 0.0, but simclr has none": run("--config.loss.momentum=0"),
+            "config.loss.queue_size is 0": run("--config.loss.method=moco", "--config.loss.queue_size=0"),
+            "config.data.root has no value": run(config="image_folder"),
+            "can't read the class file": run("--config.data.class_file=none.txt", config="imagenet100"),
+            "config.data.class_file is ''": run("--config.data.class_file=", config="imagenet100"),
+            "config.data.root=gs://bucket is an address": [*folder("x")[:2], "--config.data.root=gs://bucket"],
+            "--workdir=gs://bucket/run is an address": run(workdir="gs://bucket/run"),
+            "--workdir=~no_such_user/run": run(workdir="~no_such_user/run"),
+            f"{workdirs / 'file'}": run(workdir=workdirs / "file"),
+            f"{workdirs / 'file' / 'run'}": run(workdir=workdirs / "file" / "run"),
+            "xxx": run(workdir=tmp_path / long),
+            "/proc/none": run(workdir="/proc/none/run"),
+            f"{images / 'none'}": folder("none"),
+            f"{images / 'file'}": folder("file"),
+            f"{images / 'empty'}": folder("empty"),
+            "single": folder("single"),
+            "holds both images and folders": folder("mixed"),
+            "cannot be decoded": folder("broken"),
+            r"a\x1b[31m b": folder("a\x1b[31m\nb"),
+            "xxxx": folder(long),
+            "tfds build cifar10": run(
+                f"--config.data.root={tmp_path / 'none'}", config="cifar10", workdir=tmp_path / "b"
+            ),
+            "other settings": run(workdir=workdirs / "good"),
+            "--coordinator_address is missing": run("--process_id=0"),
+            "--process_id=3": run("--coordinator_address=localhost:1", "--num_processes=2", "--process_id=3"),
+            "give host:port": run("--coordinator_address=localhost", "--num_processes=2", "--process_id=0"),
+        },
+    )
+    assert not (ROOT / "gs:").exists() and not (ROOT / "~no_such_user").exists()
+
+
+def test_evaluating_again(images, workdirs, tmp_path):
+    def run(name: str, *arguments: str) -> list[str]:
+        return [f"--workdir={workdirs / name}", *arguments]
+
+    _check(
+        "care_jax.evaluate",
+        {
+            "--workdir is missing": [],
+            "--workdir=gs://b is an address": ["--workdir=gs://b"],
+            "must be the folder of a run": run("none"),
+            f"{workdirs / 'file'}": run("file"),
+            "no checkpoint of step 7": run("good", "--step=7"),
+            "give a step, 'best'": run("good", "--step=x"),
+            "no checkpoint of this run was ranked": run("good", "--step=best"),
+            "not config.seed: 0 -> 1": run("good", "--config.seed=1"),
+            "did you mean 'knn_k'": run("good", "--config.evaluate.knnk=1"),
+            "config.evaluate.knn_k is 0": run("good", "--config.evaluate.knn_k=0"),
+            f"{images / 'none'}": run("good", f"--config.data.root={images / 'none'}"),
+            "changed since": run("good", f"--config.data.root={images / 'other'}"),
+            "damaged_data": run("damaged_data"),
+            "other_data": run("other_data"),
+            "no checkpoint in": run("unsaved"),
+            "emptied": run("emptied"),
+        },
+    )
+
+
+@pytest.mark.parametrize("name", ["care_vs_simclr", "methods"])
+def test_the_experiments(name, workdirs, tmp_path):
+    workdir = f"--workdir={tmp_path}"
+    shared = {
+        "--workdir=gs://b is an address": ["--workdir=gs://b"],
+        "config.loss.momentum is 0.5": [workdir, "--config.loss.momentum=0.5", "--seeds=1"],
+        "no such file": [workdir, "--config=none.py"],
+        "seeds": [workdir, "--seeds=0"],
+    }
+    own = {
+        "care_vs_simclr": {"--weights=a": [workdir, "--weights=a"], "weight": [workdir, "--weights=-1"]},
+        "methods": {"--only=a is no row": [workdir, "--only=a"], "--sweep=a": [workdir, "--sweep=a"]},
+    }
+    _check(f"experiments.{name}", shared | own[name])
