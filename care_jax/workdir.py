@@ -62,7 +62,10 @@ def check_data(workdir: Path, dataset: DataSet) -> None:
     Raises:
       DataError: it has changed: one line with the difference.
     """
-    data.check_unchanged(dataset, workdir / "data.json.gz")
+    record = workdir / "data.json.gz"
+    if not _holds_run(workdir):
+        record.unlink(missing_ok=True)
+    data.check_unchanged(dataset, record)
 
 
 @contextmanager
@@ -81,11 +84,17 @@ def writing(workdir: Path) -> Iterator[None]:
 
 def _note_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
     path = workdir / "config.json"
-    if path.exists():
+    if path.exists() and _holds_run(workdir):
         check_goes_on(read_config(workdir), config, workdir)
     draft = path.with_suffix(".json.new")
     draft.write_text(json.dumps(plain(config), indent=2) + "\n")
     os.replace(draft, path)
+
+
+def _holds_run(workdir: Path) -> bool:
+    """Whether there is anything that a start with other settings could spoil; one that failed early left nothing."""
+    saved = (workdir / "checkpoints").glob("*")
+    return (workdir / "summary.json").exists() or any("tmp" not in folder.name for folder in saved)
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

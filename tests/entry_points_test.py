@@ -1,6 +1,7 @@
 """The last line of defence: every command, every mistake: one line, status 2, never a traceback."""
 
 import gzip
+import itertools
 import json
 import os
 import shutil
@@ -107,8 +108,10 @@ def workdirs(tmp_path_factory, tiny_config, images) -> Path:
 
 
 def test_the_launcher(images, workdirs, tmp_path):
-    def run(*arguments: str, config: str = "digits", workdir: Path = tmp_path / "run") -> list[str]:
-        return [f"--config={config}", f"--workdir={workdir}", *arguments]
+    count = itertools.count()
+
+    def run(*arguments: str, config: str = "digits", workdir: Path | str = "") -> list[str]:
+        return [f"--config={config}", f"--workdir={workdir or tmp_path / str(next(count))}", *arguments]
 
     def folder(name: str) -> list[str]:
         return run(f"--config.data.root={images / name}", config="image_folder")
@@ -142,9 +145,7 @@ def test_the_launcher(images, workdirs, tmp_path):
             "cannot be decoded": folder("broken"),
             r"a\x1b[31m b": folder("a\x1b[31m\nb"),
             "xxxx": folder(long),
-            "tfds build cifar10": run(
-                f"--config.data.root={tmp_path / 'none'}", config="cifar10", workdir=tmp_path / "b"
-            ),
+            "tfds build cifar10": run(f"--config.data.root={tmp_path / 'none'}", config="cifar10"),
             "other settings": run(workdir=workdirs / "good"),
             "--coordinator_address is missing": run("--process_id=0"),
             "--process_id=3": run("--coordinator_address=localhost:1", "--num_processes=2", "--process_id=3"),

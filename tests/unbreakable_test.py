@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from care_jax import build, data
+from care_jax.config import ConfigError
 from care_jax.data import DataError
 from care_jax.workdir import WorkdirError, check_data, claim, writing
 
@@ -94,6 +95,18 @@ def test_two_runs_do_not_share_a_workdir(tmp_path, tiny_config):
         pass
 
 
+def test_a_start_that_saved_nothing_does_not_claim_the_folder(tmp_path, tiny_config):
+    """The corrected command is taken; once something is saved, another is refused."""
+    for seed in (0, 1):
+        with claim(tmp_path, tiny_config(seed=seed)):
+            check_data(tmp_path, build.load_data(tiny_config(data__image_size=16 + seed)))
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"config.seed: 1 -> 0"), claim(tmp_path, tiny_config(seed=0)):
+        pass
+    with pytest.raises(DataError, match="changed since"):
+        check_data(tmp_path, build.load_data(tiny_config()))
+
+
 def test_a_workdir_that_cannot_be_written_is_one_line(tmp_path, tiny_config):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -114,6 +127,7 @@ def test_an_image_set_that_changed_is_refused_with_the_difference(tmp_path, tiny
         Image.fromarray(digits.images[i]).save(root / f"{i:02d}.png")
     config = tiny_config(data__name="image_folder", data__root=str(root))
     check_data(tmp_path, build.load_data(config))
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     check_data(tmp_path, build.load_data(config))
     (root / "07.png").unlink()
     with pytest.raises(DataError, match=r"changed since .*: 1 file removed \(07\.png\); put it back"):
