@@ -1,7 +1,11 @@
 """What every file of a run has in common: it is written whole or not at all, and a power cut does not take it back."""
 
+import errno
 import os
 from pathlib import Path
+
+# What file systems answer that flush nothing, or no folders.
+_NOT_IMPLEMENTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -20,7 +24,7 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
         with draft.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno())
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
@@ -32,6 +36,23 @@ def flush_folder(folder: str | os.PathLike[str]) -> None:
     """Makes the names of a folder's files, new and changed ones, outlast a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        flush(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_tree(folder: str | os.PathLike[str]) -> None:
+    """Makes all that lies in a folder outlast a power cut, files first."""
+    for path, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            flush_folder(os.path.join(path, name))
+        flush_folder(path)
+
+
+def flush(descriptor: int) -> None:
+    """Hands an open file to the disk, where its file system knows how to."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_IMPLEMENTED:
+            raise

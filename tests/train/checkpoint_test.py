@@ -1,6 +1,7 @@
 """Checkpoints prove themselves, survive damage, keep the last and the best, and fit any number of devices."""
 
 import builtins
+import contextlib
 import json
 import pickle
 import resource
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from care_jax.train import checkpoint, sharding
+from care_jax.train import checkpoint_files, sharding
 from care_jax.train.checkpoint import CheckpointError, Checkpoints
 from care_jax.train.state import TrainState, params_sha256
 
@@ -72,7 +73,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
     said: list[str] = []
     state, _ = Checkpoints(tmp_path, warn=said.append).restore(_state(0))
     assert int(state.step) == 1
-    assert len(said) == 1 and "step 2" in said[0]
+    assert len(said) == 1 and "/2 can't be used" in said[0]
 
 
 def test_parameters_that_are_not_those_saved_are_refused(tmp_path):
@@ -145,7 +146,7 @@ def test_every_array_and_the_info_are_proved(tmp_path):
             info["seconds"] = 2.5
         else:
             other = _state(1).replace(**{name: jax.tree.map(lambda x: x + 1, getattr(_state(1), name))})
-            info["sha256"] = checkpoint._sha256(other, {k: v for k, v in info.items() if k != "sha256"})
+            info["sha256"] = checkpoint_files.sha256(other, {k: v for k, v in info.items() if k != "sha256"})
         file.write_text(json.dumps(info))
         with pytest.raises(CheckpointError, match="bytes have changed"):
             Checkpoints(tmp_path / name).restore(_state(0))
@@ -162,6 +163,8 @@ def test_a_write_that_is_cut_short_is_one_line_and_loses_nothing(tmp_path):
         with pytest.raises(CheckpointError, match=r"can't be written to .*Those saved before are kept"):
             checkpoints.save(_state(2), info={})
             checkpoints.wait()
+        with contextlib.suppress(CheckpointError):
+            checkpoints.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     checkpoints = Checkpoints(tmp_path)
