@@ -1,6 +1,7 @@
 """What every file of a run has in common: it is written whole or not at all, and a power cut does not take it back."""
 
 import errno
+import itertools
 import os
 from pathlib import Path
 
@@ -34,7 +35,14 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
 
 def flush_folder(folder: str | os.PathLike[str]) -> None:
     """Makes the names of a folder's files, new and changed ones, outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _flush_path(folder)
+
+
+def _flush_path(path: str | os.PathLike[str]) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder may let its files be written, and not be read itself
+        return
     try:
         flush(descriptor)
     finally:
@@ -45,7 +53,7 @@ def flush_tree(folder: str | os.PathLike[str]) -> None:
     """Makes all that lies in a folder outlast a power cut, files first."""
     for path, _, files in os.walk(folder, topdown=False):
         for name in files:
-            flush_folder(os.path.join(path, name))
+            _flush_path(os.path.join(path, name))
         flush_folder(path)
 
 
@@ -56,3 +64,24 @@ def flush(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in _NOT_IMPLEMENTED:
             raise
+
+
+def set_aside(path: str | os.PathLike[str]) -> Path:
+    """Renames what is damaged, file or folder, to `<name>.damaged`, or the same with a number: nothing is lost.
+
+    Returns:
+      Where it is now.
+    """
+    path = Path(path)
+    names = (path.with_name(f"{path.name}.damaged{f'-{i}' if i else ''}") for i in itertools.count())
+    aside = next(name for name in names if not os.path.lexists(name))
+    path.rename(aside)
+    return aside
+
+
+def is_same_file(descriptor: int, path: str | os.PathLike[str]) -> bool:
+    """Whether an open file is still the one that its path leads to."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -9,7 +9,7 @@ from care_jax.command_line import UsageError, parse_flags, say, user_errors
 from care_jax.config import read_config
 from care_jax.evaluate import results
 from care_jax.train.checkpoint import Checkpoints
-from care_jax.workdir import claim
+from care_jax.workdir import claim, recover_config
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
@@ -25,14 +25,22 @@ def main(argv: list[str]) -> None:
             raise UsageError("--workdir is missing: the folder of a run, --workdir=runs/digits for instance")
 
         workdir = Path(FLAGS.workdir)
+        recover_config(workdir, say)
         config = read_config(workdir)
         # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
-        with claim(workdir, config):
+        with claim(workdir, config, warn=say) as claimed:
             experiment = build.build(config)
             checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
             step = _step(FLAGS.step, checkpoints)
             state, info = checkpoints.restore(build.abstract_state(experiment), step)
-            results.write(experiment, workdir, state.variables, step=int(state.step), seconds=info["seconds"])
+            results.write(
+                experiment,
+                workdir,
+                state.variables,
+                step=int(state.step),
+                seconds=info["seconds"],
+                check=claimed.check,
+            )
             say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
             checkpoints.close()
 

@@ -1,6 +1,6 @@
 """Checkpoints: written in the background, read back before an older one goes, the last few and the best kept."""
 
-import re
+import errno
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -235,8 +235,7 @@ class Checkpoints:
         needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**20
         free = shutil.disk_usage(self.directory).free
         if free < needed:
-            error = OSError(f"No space left on device ({free} bytes are free, {needed} needed)")
-            raise self._unwritten(f"the checkpoint of step {int(state.step)}", error)
+            raise OSError(errno.ENOSPC, f"No space left on device ({free} bytes are free, {needed} needed)")
 
     @contextmanager
     def _writing(self, which: str) -> Iterator[None]:
@@ -251,18 +250,10 @@ class Checkpoints:
                 if isinstance(cause, Exception) and lost_process(cause):
                     raise cause from None
                 cause = cause.__cause__
-            raise self._unwritten(which, error) from error
-
-    def _unwritten(self, which: str, error: Exception) -> CheckpointError:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        # TensorStore puts what the system said behind a list of everything it was doing.
-        system = re.search(r": ([^:]+) \[os_error_code", reason)
-        said = (system.group(1) if system else reason).replace(str(self._plain_directory), str(self.directory))
-        remedy = "make room" if re.search("space|quota|too large", said) else "see to the disk"
-        return CheckpointError(
-            f"{which} can't be written to {self.directory}: {said}. Those saved before are kept: {remedy}, then start "
-            "again to go on from the last"
-        )
+            reason = checkpoint_files.refusal(error).replace(str(self._plain_directory), str(self.directory))
+            raise CheckpointError(
+                f"{which} can't be written to {self.directory}: {reason}, then start again to go on from the last"
+            ) from error
 
     def wait(self) -> None:
         """Returns when what is being written is whole, and has been read back.

@@ -169,6 +169,18 @@ def _unreadable(what: str, error: Exception) -> CheckpointError:
     return DamageError(f"{what} is missing, changed or cut short")
 
 
+def refusal(error: Exception) -> str:
+    """What a file system answered to a write, in the words of the library that met it, and what to do."""
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if isinstance(error, OSError) and error.strerror:
+        reason = f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
+    # TensorStore puts what the system said behind a list of everything it was doing.
+    system = re.search(r": ([^:]+) \[os_error_code", reason)
+    said = system.group(1) if system else reason
+    remedy = "make room" if re.search("space|quota|too large", said) else "see to the disk"
+    return f"{said}. Those saved before are kept: {remedy}"
+
+
 def tidy(directory: Path, best_metric: str, warn: Callable[[str], None]) -> None:
     """Removes unfinished checkpoints, and sets damaged JSON files aside that a finished one can do without.
 
