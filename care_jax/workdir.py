@@ -22,8 +22,8 @@ from care_jax.train import checkpoint_files
 _FREE = ("config.train.log_every", "config.train.keep_last", "config.augment.num_threads", "config.data.root")
 # What file systems answer that have no locks of one kind.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
-# What file systems answer, local and shared ones: of a disk that is full, failing or read-only, of a server that is out of
-# reach, of a name that can't be one. Not every system knows all of them.
+# What file systems answer, local and shared ones: of a disk that is full, failing or read-only, of a server that is out
+# of reach, of a name that can't be one. Not every system knows all of them.
 _NAMES = """
 ENOSPC EDQUOT EFBIG EIO EROFS EACCES EPERM ENODEV ENXIO ENOMEDIUM EMEDIUMTYPE EUCLEAN EBADMSG EBUSY ETXTBSY ESTALE
 ENOLCK EDEADLK EAGAIN ETIMEDOUT ENOTCONN ESHUTDOWN EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH EREMOTEIO EREMOTE ECOMM

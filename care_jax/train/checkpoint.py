@@ -15,10 +15,11 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from care_jax import storage
-from care_jax.train import checkpoint_files, plain_path
+from care_jax.train import checkpoint_files
 from care_jax.train.checkpoint_files import CheckpointError, DamageError
 from care_jax.train.distributed import is_active, is_first, lost_process
 from care_jax.train.library_warnings import LibraryWarnings
+from care_jax.train.plain_path import PlainPath
 from care_jax.train.state import TrainState, params_sha256
 
 
@@ -56,7 +57,7 @@ class Checkpoints:
         if is_first():
             checkpoint_files.tidy(self.directory, best_metric, warn)
         _meet("the folder of checkpoints is tidy")
-        self._plain_directory, self._remove_link = plain_path.of(self.directory)
+        self._plain = PlainPath(self.directory)
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep_last),
@@ -75,7 +76,7 @@ class Checkpoints:
             ),
         )
         self._manager = ocp.CheckpointManager(
-            self._plain_directory,
+            self._plain.path,
             options=options,
             item_handlers={"state": ocp.StandardCheckpointHandler(), "info": ocp.JsonCheckpointHandler()},
         )
@@ -116,8 +117,8 @@ class Checkpoints:
         info = {**info, "params_sha256": sha256}
         info["sha256"] = checkpoint_files.sha256(state, info)
         with self._writing(f"a checkpoint up to step {step}"):
-            self._check_room(state)
             self._finish()
+            self._check_room(state)
             self._warnings.start()
             like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
             self._saving = step, like, info, ranked
@@ -181,7 +182,7 @@ class Checkpoints:
         """A checkpoint, or what is wrong with it; all processes have it, or none."""
         read, problem, error = None, "another process found it damaged", None
         try:
-            read = checkpoint_files.read(self._plain_directory / str(step), like)
+            read = checkpoint_files.read(self._plain.path / str(step), like)
         except DamageError as damage:
             problem = str(damage)
         except Exception as other:  # the others are waiting to hear of it
@@ -214,7 +215,7 @@ class Checkpoints:
           CheckpointError: it is not what was saved; it never gets its name.
         """
         step, like, info, ranked = self._saving
-        folder = next(iter(self._plain_directory.glob(f"{step}.*")), self._plain_directory / str(step))
+        folder = next(iter(self._plain.path.glob(f"{step}.*")), self._plain.path / str(step))
         storage.flush_tree(folder)
         try:
             if checkpoint_files.as_json(checkpoint_files.read_info(folder)) != checkpoint_files.as_json(info):
@@ -250,7 +251,7 @@ class Checkpoints:
                 if isinstance(cause, Exception) and lost_process(cause):
                     raise cause from None
                 cause = cause.__cause__
-            reason = checkpoint_files.refusal(error).replace(str(self._plain_directory), str(self.directory))
+            reason = checkpoint_files.refusal(error).replace(str(self._plain.path), str(self.directory))
             raise CheckpointError(
                 f"{which} can't be written to {self.directory}: {reason}, then start again to go on from the last"
             ) from error
@@ -279,7 +280,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._remove_link()
+            self._plain.remove()
             with self._writing("the last checkpoint"):
                 self._manager.close()
 
