@@ -3,7 +3,7 @@
 import errno
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +265,8 @@ class Checkpoints:
         with self._writing("the last checkpoint"):
             self._finish()
             if is_first():
-                storage.flush_folder(self.directory)
+                with suppress(FileNotFoundError):  # who checks the workdir says that it is gone
+                    storage.flush_folder(self.directory)
 
     def _finish(self) -> None:
         try:

@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import resource
+import struct
 import threading
 from pathlib import Path
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from care_jax import storage
 from care_jax.train.metric_writer import MetricWriter, read_metrics
@@ -38,16 +40,30 @@ def test_rows_of_steps_that_are_made_again_go(tmp_path):
     assert read_metrics(tmp_path) == _rows(tmp_path)
 
 
-def test_tensorboard_reads_the_same_rows(tmp_path):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+def _events(file: Path) -> list[Event]:
+    """As TensorBoard reads them: a length, its checksum, that many bytes, their checksum."""
+    content, events = file.read_bytes(), []
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return events
+
+
+def test_tensorboard_gets_the_same_rows(tmp_path):
+    """A run that is started again within the second gets its own file, which hides what is made again."""
     for start, steps in ((0, (1, 2, 3)), (1, (2,))):
         with MetricWriter(tmp_path, start_step=start) as writer:
             for step in steps:
-                writer.write(step, {"loss": step / 2 + start})
-    assert len(list((tmp_path / "tensorboard").iterdir())) == 2  # though within one second
-    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 0.5), (2, 2.0)]
+                writer.write(step, {"loss": step / 2 + start, "speed": 1.0})
+    files = sorted((tmp_path / "tensorboard").iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    first, second = map(_events, files)
+    for events, start in ((first, 0), (second, 1)):
+        assert [event.file_version for event in events[:2]] == ["brain.Event:2"] * 2
+        assert events[2].session_log.status == SessionLog.START and events[2].step == start + 1
+    rows = [(event.step, event.summary.value[0].tag, event.summary.value[0].simple_value) for event in first[3:]]
+    assert rows == [(step, tag, value) for step in (1, 2, 3) for tag, value in (("loss", step / 2), ("speed", 1.0))]
+    assert [event.summary.value[0].simple_value for event in second[3:]] == [2.0, 1.0]
 
 
 def test_a_full_disk_ends_tensorboard_alone(tmp_path):
