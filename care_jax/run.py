@@ -1,6 +1,7 @@
 """One run from start to end: train or go on, evaluate, and leave summary.json and report.html in the workdir."""
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,21 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
       ConfigError, DataError, CheckpointError, NonFiniteLossError, WorkdirError: one line for the user.
     """
     build.check(config, sharding.make_mesh())
-    with claim(workdir, config) if is_first() else nullcontext():
+    with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
+        check = claimed.check if claimed else lambda: None
         experiment = build.build(config)
         if is_first():
             check_data(workdir, experiment.dataset)
-        outcome = train(experiment, workdir)
+        outcome = train(experiment, workdir, check)
         _tell_skipped(experiment)
         if outcome.finished:
             summary = results.write(
-                experiment, workdir, outcome.state.variables, step=experiment.num_steps, seconds=outcome.seconds
+                experiment,
+                workdir,
+                outcome.state.variables,
+                step=experiment.num_steps,
+                seconds=outcome.seconds,
+                check=check,
             )
             shown = ("knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median", "images_per_second")
             _tell(", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None))
@@ -56,12 +63,18 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     return outcome.finished
 
 
-def train(experiment: Experiment, workdir: Path) -> loop.Outcome:
-    """Trains to the last step from the newest checkpoint in `workdir`, or from the start."""
+def train(experiment: Experiment, workdir: Path, check: Callable[[], None] = lambda: None) -> loop.Outcome:
+    """Trains to the last step from the newest checkpoint in `workdir`, or from the start.
+
+    Args:
+      experiment: what to train, on what.
+      workdir: folder of the run.
+      check: called before each save; raises where the folder is no longer the run's.
+    """
     config = experiment.config
     embedder = make_embedder(experiment)
     monitor = make_monitor(experiment, embedder)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
     try:
         state: TrainState = build.make_state(experiment)
         seconds = 0.0
@@ -89,7 +102,7 @@ def train(experiment: Experiment, workdir: Path) -> loop.Outcome:
             # Every process can then read the metrics and save the state.
             out_shardings=sharding.replicated(experiment.mesh),
         )
-        with MetricWriter(workdir, start_step=start, enabled=is_first()) as writer:
+        with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell) as writer:
             return loop.run(
                 state,
                 step_fn,

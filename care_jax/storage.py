@@ -1,10 +1,15 @@
 """Paths as people give them, and files that are written whole or not at all and outlast a power cut."""
 
+import errno
+import itertools
 import os
 import re
 from pathlib import Path
 
 from care_jax.errors import UserError
+
+# What file systems answer that flush nothing, or no folders.
+_NOT_IMPLEMENTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 class PathError(UserError, ValueError):
@@ -27,7 +32,7 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
         with draft.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno())
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
@@ -37,9 +42,16 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
 
 def flush_folder(folder: str | os.PathLike[str]) -> None:
     """Makes the names of a folder's files, new and changed ones, outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _flush_path(folder)
+
+
+def _flush_path(path: str | os.PathLike[str]) -> None:
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder may let its files be written, and not be read itself
+        return
+    try:
+        flush(descriptor)
     finally:
         os.close(descriptor)
 
@@ -69,3 +81,41 @@ def local_path(text: str, setting: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:  # no such user, or no home
         raise PathError(f"{setting}={text}: {error}; give the folder's own path") from error
+
+
+def flush_tree(folder: str | os.PathLike[str]) -> None:
+    """Makes all that lies in a folder outlast a power cut, files first."""
+    for path, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _flush_path(os.path.join(path, name))
+        flush_folder(path)
+
+
+def flush(descriptor: int) -> None:
+    """Hands an open file to the disk, where its file system knows how to."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_IMPLEMENTED:
+            raise
+
+
+def set_aside(path: str | os.PathLike[str]) -> Path:
+    """Renames what is damaged, file or folder, to `<name>.damaged`, or the same with a number: nothing is lost.
+
+    Returns:
+      Where it is now.
+    """
+    path = Path(path)
+    names = (path.with_name(f"{path.name}.damaged{f'-{i}' if i else ''}") for i in itertools.count())
+    aside = next(name for name in names if not os.path.lexists(name))
+    path.rename(aside)
+    return aside
+
+
+def is_same_file(descriptor: int, path: str | os.PathLike[str]) -> bool:
+    """Whether an open file is still the one that its path leads to."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False

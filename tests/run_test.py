@@ -10,7 +10,9 @@ from PIL import Image
 from care_jax import build, data, run
 from care_jax.config import ConfigError
 from care_jax.data import DataError
+from care_jax.evaluate import results
 from care_jax.train.state import params_sha256
+from care_jax.workdir import WorkdirError
 
 pytestmark = pytest.mark.slow
 
@@ -100,3 +102,24 @@ def test_a_finished_run_is_not_trained_again(tiny_config, tmp_path):
     assert _summary(tmp_path)["steps"] == 2
     with pytest.raises(ConfigError, match=r"config\.seed: 0 -> 1"):
         run.run(tiny_config(train__num_steps=2, seed=1), tmp_path)
+
+
+@pytest.mark.parametrize("when", ["training", "evaluation"])
+def test_a_workdir_that_disappears_is_no_success(tiny_config, tmp_path, monkeypatch, when):
+    """Neither a save nor the report goes to a folder that took its place."""
+    workdir = tmp_path / "run"
+
+    def replace_after(function):
+        def wrapped(*arguments, **settings):
+            done = function(*arguments, **settings)
+            workdir.rename(tmp_path / "moved")
+            workdir.mkdir()
+            return done
+
+        return wrapped
+
+    owner, name = (build, "make_state") if when == "training" else (results, "evaluate")
+    monkeypatch.setattr(owner, name, replace_after(getattr(owner, name)))
+    with pytest.raises(WorkdirError, match="is gone, or another folder took its place"):
+        run.run(tiny_config(train__num_steps=2), workdir)
+    assert not (workdir / "checkpoints").exists() and not (workdir / "summary.json").exists()

@@ -1,5 +1,6 @@
 """Files are there whole, the old one or the new one."""
 
+import errno
 import os
 
 import pytest
@@ -67,3 +68,47 @@ def test_data_is_looked_for_at_home(monkeypatch, tmp_path, tiny_config):
     for name in ("imagenet2012", "image_folder", "digits"):
         with pytest.raises(storage.PathError, match="is an address"):
             build.load_data(tiny_config(data__name=name, data__root="gs://bucket"))
+
+
+def test_a_tree_is_flushed_files_before_their_folders(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("c", "a/d", "a/b/e"):
+        (tmp_path / name).write_text(name)
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    storage.flush_tree(tmp_path)
+    assert [os.path.relpath(path, tmp_path) for path in flushed] == ["a/b/e", "a/b", "a/d", "a", "c", "."]
+
+
+@pytest.mark.parametrize("name", ["EINVAL", "ENOSYS", "EOPNOTSUPP"])
+def test_a_file_system_that_flushes_nothing_is_written_all_the_same(tmp_path, monkeypatch, name):
+    def refuse(descriptor):
+        raise OSError(getattr(errno, name), "not here")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    storage.replace_file(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+
+
+def test_what_is_set_aside_replaces_nothing(tmp_path):
+    for content in ("first", "second"):
+        (tmp_path / "a.json").write_text(content)
+        storage.set_aside(tmp_path / "a.json")
+    (tmp_path / "a.json").mkdir()
+    assert storage.set_aside(tmp_path / "a.json") == tmp_path / "a.json.damaged-2"
+    assert (tmp_path / "a.json.damaged").read_text() == "first"
+    assert (tmp_path / "a.json.damaged-1").read_text() == "second"
+
+
+def test_whether_an_open_file_is_still_in_its_place(tmp_path):
+    path = tmp_path / "folder" / "a"
+    path.parent.mkdir()
+    with path.open("w") as file:
+        assert storage.is_same_file(file.fileno(), path)
+        (tmp_path / "folder").rename(tmp_path / "moved")
+        assert not storage.is_same_file(file.fileno(), path)
+        path.parent.mkdir()
+        path.write_text("")
+        assert not storage.is_same_file(file.fileno(), path)
+        assert storage.is_same_file(file.fileno(), tmp_path / "moved" / "a")
+        assert not storage.is_same_file(file.fileno(), tmp_path / "moved" / "a" / "b")

@@ -6,6 +6,7 @@ all that come after it, so a set that changed is refused, with the difference, r
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import zlib
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from care_jax import storage
 from care_jax.data.errors import DataError
 from care_jax.data.examples import DataSet, Examples
 from care_jax.data.files import shown
@@ -74,22 +76,18 @@ def _sha256(values: np.ndarray) -> str:
 
 
 def _write(path: Path, parts: Mapping[str, Any], files: Files) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     header = {"version": _VERSION, "parts": parts, "files": {name: len(names) for name, (names, _) in files.items()}}
+    packed = io.BytesIO()
+    # Level 1: the folders that files share compress well, and a million names should not take a minute.
+    with gzip.open(packed, "wt", compresslevel=1, encoding="ascii") as lines:
+        lines.write(json.dumps(header) + "\n")
+        for name, (names, sizes) in files.items():
+            for start in range(0, len(names), _FILES_A_LINE):
+                rows = slice(start, start + _FILES_A_LINE)
+                lines.write(json.dumps([name, list(names[rows]), list(sizes[rows])]) + "\n")
     try:
-        with open(draft, "wb") as raw:
-            # Level 1: the folders that files share compress well, and a million names should not take a minute.
-            with gzip.open(raw, "wt", compresslevel=1, encoding="ascii") as lines:
-                lines.write(json.dumps(header) + "\n")
-                for name, (names, sizes) in files.items():
-                    for start in range(0, len(names), _FILES_A_LINE):
-                        rows = slice(start, start + _FILES_A_LINE)
-                        lines.write(json.dumps([name, list(names[rows]), list(sizes[rows])]) + "\n")
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(draft, path)
+        storage.replace_file(path, packed.getvalue())
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise DataError(f"{path}, the record of the run's images, can't be written: {error.strerror}") from error
 
 

@@ -17,7 +17,7 @@ from care_jax.continuation import changes_beyond_evaluation
 from care_jax.evaluate import results
 from care_jax.storage import local_path
 from care_jax.train.checkpoint import Checkpoints
-from care_jax.workdir import check_data, claim
+from care_jax.workdir import check_data, claim, recover_config
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
@@ -51,12 +51,14 @@ def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str =
     if refused:
         raise UsageError(f"an evaluation may change config.evaluate.* and config.data.root, not {'; '.join(refused)}")
     # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
-    with claim(workdir, run_config):
+    with claim(workdir, run_config, warn=say) as claimed:
         experiment = build.build(config)
         check_data(workdir, experiment.dataset)
         checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
         state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
-        results.write(experiment, workdir, state.variables, step=int(state.step), seconds=info["seconds"])
+        results.write(
+            experiment, workdir, state.variables, step=int(state.step), seconds=info["seconds"], check=claimed.check
+        )
         say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
         checkpoints.close()
 
@@ -83,7 +85,9 @@ def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
         first(argv, known_only=True)
     if first.workdir:
         with user_errors():
-            config = read_config(local_path(first.workdir, "--workdir"))
+            workdir = local_path(first.workdir, "--workdir")
+            recover_config(workdir, say)
+            config = read_config(workdir)
     return parse_flags(argv, "", flag_values, config)
 
 

@@ -1,12 +1,14 @@
 """What a run leaves for its reader: summary.json and report.html."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from care_jax import storage
 from care_jax.build import Experiment
 from care_jax.config import leaves
 from care_jax.data import Examples
@@ -57,6 +59,7 @@ def write(
     *,
     step: int,
     seconds: float,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Evaluates, then writes `summary.json` and `report.html` into `workdir`.
 
@@ -66,6 +69,7 @@ def write(
       variables: of the encoder.
       step: updates behind them.
       seconds: of training behind them.
+      check: called before and after the files are written; raises where the folder is no longer the run's.
 
     Returns:
       The content of summary.json.
@@ -85,8 +89,12 @@ def write(
         "skipped_files": len(experiment.dataset.skipped),
         "config": plain(experiment.config),
     }
-    _replace(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
-    _replace(workdir / "report.html", _report(experiment, embedder, variables, evaluation, summary, rows))
+    text = _report(experiment, embedder, variables, evaluation, summary, rows)
+    check()
+    if is_first():
+        storage.replace_file(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
+        storage.replace_file(workdir / "report.html", text)
+    check()
     return summary
 
 
@@ -145,12 +153,3 @@ def few_images(embedder: Embedder, examples: Examples, count: int) -> np.ndarray
         if len(images) >= count:
             break
     return np.round(np.asarray(images[:count]) * 255.0).astype(np.uint8)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes under another name first, so that a reader never sees half a file; one process does it for all."""
-    if not is_first():
-        return
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

@@ -1,27 +1,26 @@
-"""Checkpoints: written in the background, proved on restore, the last few and the best kept."""
+"""Checkpoints: written in the background, read back before an older one goes, the last few and the best kept."""
 
-import hashlib
-import json
-import re
+import errno
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from care_jax.errors import UserError
-from care_jax.train.distributed import is_first
+from care_jax import storage
+from care_jax.train import checkpoint_files
+from care_jax.train.checkpoint_files import CheckpointError, DamageError
+from care_jax.train.distributed import is_active, is_first, lost_process
+from care_jax.train.library_warnings import LibraryWarnings
+from care_jax.train.plain_path import PlainPath
 from care_jax.train.state import TrainState, params_sha256
-
-
-class CheckpointError(UserError, ValueError):
-    """A checkpoint that can't be used, with the folder and the reason."""
 
 
 class Checkpoints:
@@ -34,7 +33,11 @@ class Checkpoints:
       directory: created if missing.
       keep_last: newest checkpoints kept.
       best_metric: key of `metrics` whose largest value marks one more checkpoint to keep.
-      warn: told of checkpoints that can't be used.
+      warn: told of checkpoints that can't be used, and of what the libraries warn of.
+      check: called before each save; raises where the folder is no longer the run's.
+
+    Raises:
+      CheckpointError: checkpoints can't be written to a folder of this name; or the processes see different ones.
     """
 
     def __init__(
@@ -44,11 +47,17 @@ class Checkpoints:
         keep_last: int = 2,
         best_metric: str = "knn_top1",
         warn: Callable[[str], None] = logging.warning,
+        check: Callable[[], None] = lambda: None,
     ):
         self.directory = Path(directory).absolute()  # orbax refuses relative paths
         self._best_metric = best_metric
         self._warn = warn
-        self._set_damaged_aside()
+        self._check = check
+        self._warnings = LibraryWarnings()
+        if is_first():
+            checkpoint_files.tidy(self.directory, best_metric, warn)
+        _meet("the folder of checkpoints is tidy")
+        self._plain = PlainPath(self.directory)
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep_last),
@@ -60,26 +69,30 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
             best_fn=lambda metrics: metrics[best_metric],  # without it, orbax does not write the metrics
-            cleanup_tmp_directories=True,
+            # Called by the first process before the folder gets its name, and so before an older one is removed.
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._read_back,
+                create_directories_asynchronously=False,  # a save that failed would go on in threads
+            ),
         )
         self._manager = ocp.CheckpointManager(
-            self.directory,
+            self._plain.path,
             options=options,
             item_handlers={"state": ocp.StandardCheckpointHandler(), "info": ocp.JsonCheckpointHandler()},
         )
+        self._check_same_steps()
 
-    def _set_damaged_aside(self) -> None:
-        """Renames checkpoints whose description is damaged: with one of them orbax opens none at all."""
-        if is_first():
-            for folder in sorted(self.directory.glob("[0-9]*")):
-                problem = _description_problem(folder, self._best_metric) if folder.name.isdigit() else None
-                if problem:
-                    aside = folder.with_name(f"damaged-{folder.name}")
-                    self._warn(f"checkpoint {folder} can't be used ({problem}): it is {aside.name} now")
-                    shutil.rmtree(aside, ignore_errors=True)
-                    folder.rename(aside)
+    def _check_same_steps(self) -> None:
+        """Otherwise some processes would go on from one step, the others from another."""
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+            mine = [len(self.steps()), max(self.steps(), default=0)]
+            firsts = multihost_utils.broadcast_one_to_all(np.asarray(mine, np.int32)).tolist()
+            if mine != firsts:
+                raise CheckpointError(
+                    f"process {jax.process_index()} finds {mine[0]} checkpoints up to step {mine[1]} in "
+                    f"{self.directory}, the first process {firsts[0]} up to step {firsts[1]}: give all processes one "
+                    "folder that they share"
+                )
 
     def save(self, state: TrainState, *, info: dict[str, Any], metrics: dict[str, float] | None = None) -> str:
         """Starts to write the state and returns once it has been copied from the device.
@@ -93,17 +106,22 @@ class Checkpoints:
           The SHA-256 of the parameters.
 
         Raises:
-          CheckpointError: it, or the one before it, can't be written.
+          CheckpointError: it, or the one before it, can't be written, or can't be read back.
         """
+        self._check()
         step = int(state.step)
         sha256 = params_sha256(state.params)
         if step in self._manager.all_steps():
             return sha256
         ranked = metrics if metrics and self._best_metric in metrics else None
         info = {**info, "params_sha256": sha256}
-        info["sha256"] = _sha256(state, info)
-        self._check_room(state)
+        info["sha256"] = checkpoint_files.sha256(state, info)
         with self._writing(f"a checkpoint up to step {step}"):
+            self._finish()
+            self._check_room(state)
+            self._warnings.start()
+            like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+            self._saving = step, like, info, ranked
             self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info)),
@@ -122,56 +140,95 @@ class Checkpoints:
         for step in self.steps():
             file = self.directory / str(step) / "metrics" / "metrics"
             if file.exists():
-                ranked.append((json.loads(file.read_text())[self._best_metric], step))
+                ranked.append((checkpoint_files.read_json(file)[self._best_metric], step))
         return max(ranked)[1] if ranked else None
 
     def info(self, step: int) -> dict[str, Any]:
         """What `save` was given as `info` at that step, with `params_sha256`."""
-        return self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
+        return checkpoint_files.read_info(self.directory / str(step))
 
     def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
         """Reads a checkpoint onto the devices of `like`.
 
         Args:
           like: a state (arrays or `jax.ShapeDtypeStruct` with shardings) of the shapes to restore.
-          step: which; None for the newest that is whole. A damaged newer one is passed over, and said.
+          step: which; None for the newest that is whole. Damaged newer ones are passed over and renamed, and said.
 
         Returns:
           The state and its info.
 
         Raises:
-          CheckpointError: there is none, it doesn't fit `like`, or its parameters are not those that were saved.
+          CheckpointError: there is none, it doesn't fit `like`, it can't be read now, or it is not what was saved.
         """
         steps = self.steps()
         if not steps:
             raise CheckpointError(f"no checkpoint in {self.directory}; train first, or give the folder of a run")
         if step is not None and step not in steps:
             raise CheckpointError(f"no checkpoint of step {step} in {self.directory}; there are {steps}")
-        problem = ""
+        damaged: dict[int, str] = {}
         for candidate in reversed(steps) if step is None else [step]:
-            try:
-                return self._restore_one(like, candidate)
-            except Exception as error:  # orbax raises many types for damaged files
-                # First lines only: orbax lists whole trees.
-                problem = f"step {candidate}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-                self._warn(f"checkpoint {self.directory / str(candidate)} can't be used: {problem}")
-        raise CheckpointError(f"no usable checkpoint in {self.directory}: {problem}")
+            read, problem = self._read(like, candidate)
+            if read is not None:
+                self._set_aside(damaged)
+                state, info = read
+                logging.info("restored step %d, params_sha256 %s", candidate, info["params_sha256"])
+                return jax.tree.map(_place, state, like), info
+            damaged[candidate] = problem
+        for passed_over, problem in damaged.items():
+            self._warn(f"checkpoint {self.directory / str(passed_over)} can't be used: {problem}")
+        raise CheckpointError(f"no usable checkpoint in {self.directory}: step {candidate}: {problem}")
 
-    def _restore_one(self, like: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), info=ocp.args.JsonRestore()),
-        )
-        state, info = restored["state"], restored["info"]
-        found = params_sha256(state.params)
-        if found != info["params_sha256"]:
-            raise CheckpointError(f"params_sha256 is {found}, but {info['params_sha256']} was saved")
-        # Checkpoints of before version 0.2 have a sum of their parameters alone.
-        if "sha256" in info and info.pop("sha256") != _sha256(state, info):
-            raise CheckpointError("its SHA-256 is not that of what was saved: bytes have changed")
-        logging.info("restored step %d, params_sha256 %s", step, found)
-        return state, info
+    def _read(self, like: TrainState, step: int) -> tuple[tuple[Any, dict[str, Any]] | None, str]:
+        """A checkpoint, or what is wrong with it; all processes have it, or none."""
+        read, problem, error = None, "another process found it damaged", None
+        try:
+            read = checkpoint_files.read(self._plain.path / str(step), like)
+        except DamageError as damage:
+            problem = str(damage)
+        except Exception as other:  # the others are waiting to hear of it
+            error = other
+        worst = _lowest(0 if error else 1 if read is None else 2)
+        if worst == 0:
+            reason = str(error) if isinstance(error, CheckpointError) else "another process can't read it"
+            if error is not None and not isinstance(error, CheckpointError):
+                raise error
+            raise CheckpointError(f"checkpoint {self.directory / str(step)} can't be used: {reason}") from error
+        return (read if worst == 2 else None), problem
+
+    def _set_aside(self, damaged: dict[int, str]) -> None:
+        """Renames checkpoints, so that their steps can be saved again."""
+        for step, problem in damaged.items():
+            folder = self.directory / str(step)
+            aside = folder.with_name(f"damaged-{step}")
+            self._warn(f"checkpoint {folder} can't be used: {problem}; it is {aside.name} now")
+            if is_first():
+                shutil.rmtree(aside, ignore_errors=True)
+                folder.replace(aside)
+        if damaged:
+            _meet("damaged checkpoints are set aside")
+            self._manager.reload()
+
+    def _read_back(self) -> None:
+        """Proves the checkpoint that has been written, in the background, before it takes the place of another one.
+
+        Raises:
+          CheckpointError: it is not what was saved; it never gets its name.
+        """
+        step, like, info, ranked = self._saving
+        folder = next(iter(self._plain.path.glob(f"{step}.*")), self._plain.path / str(step))
+        storage.flush_tree(folder)
+        try:
+            if checkpoint_files.as_json(checkpoint_files.read_info(folder)) != checkpoint_files.as_json(info):
+                raise DamageError("its file info/metadata is not what was written")
+            if ranked and checkpoint_files.read_json(folder / "metrics" / "metrics") != ranked:
+                raise DamageError("its file metrics/metrics is not what was written")
+            checkpoint_files.read(folder, like)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"the checkpoint of step {step} was written to {self.directory}, but read back it is not what was "
+                f"saved: {error}. It is not kept, those saved before are: see to the disk, then start again to go on "
+                "from the last"
+            ) from error
 
     def _check_room(self, state: TrainState) -> None:
         """Before half of it is written: a disk that is full in the middle is met too, but noisily."""
@@ -179,58 +236,66 @@ class Checkpoints:
         needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**20
         free = shutil.disk_usage(self.directory).free
         if free < needed:
-            error = OSError(f"No space left on device ({free} bytes are free, {needed} needed)")
-            raise self._unwritten(f"the checkpoint of step {int(state.step)}", error)
+            raise OSError(errno.ENOSPC, f"No space left on device ({free} bytes are free, {needed} needed)")
 
     @contextmanager
     def _writing(self, which: str) -> Iterator[None]:
         """Orbax raises what went wrong in its threads, of many types, at the next call."""
         try:
             yield
+        except CheckpointError:
+            raise
         except Exception as error:
-            raise self._unwritten(which, error) from error
-
-    def _unwritten(self, which: str, error: Exception) -> CheckpointError:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        # TensorStore puts what the system said behind a list of everything it was doing.
-        said = re.search(r": ([^:]+) \[os_error_code", reason)
-        return CheckpointError(
-            f"{which} can't be written to {self.directory}: {said.group(1) if said else reason}. Those saved before "
-            "are kept: make room, then start again to go on from the last"
-        )
+            cause: BaseException | None = error
+            while is_active() and cause is not None:  # the disk is not to blame for a process that is gone
+                if isinstance(cause, Exception) and lost_process(cause):
+                    raise cause from None
+                cause = cause.__cause__
+            reason = checkpoint_files.refusal(error).replace(str(self._plain.path), str(self.directory))
+            raise CheckpointError(
+                f"{which} can't be written to {self.directory}: {reason}, then start again to go on from the last"
+            ) from error
 
     def wait(self) -> None:
-        """Returns when what is being written is whole.
+        """Returns when what is being written is whole, and has been read back.
 
         Raises:
           CheckpointError: it could not be written.
         """
         with self._writing("the last checkpoint"):
+            self._finish()
+            if is_first():
+                with suppress(FileNotFoundError):  # who checks the workdir says that it is gone
+                    storage.flush_folder(self.directory)
+
+    def _finish(self) -> None:
+        try:
             self._manager.wait_until_finished()
+        finally:  # where the save failed, what was said of it is raised
+            heard = self._warnings.stop()
+        for line in heard:
+            self._warn(f"a library warned while a checkpoint was written: {line}")
 
     def close(self) -> None:
         """Waits, then frees the background threads."""
         try:
             self.wait()
         finally:
-            self._manager.close()
+            self._plain.remove()
+            with self._writing("the last checkpoint"):
+                self._manager.close()
 
 
-def _description_problem(folder: Path, best_metric: str) -> str | None:
-    """What is wrong with the JSON files that are read before any checkpoint is; a checkpoint may do without metrics."""
-    for file, is_whole in (
-        (folder / "_CHECKPOINT_METADATA", lambda value: isinstance(value, dict)),
-        (folder / "metrics" / "metrics", lambda value: isinstance(value[best_metric], (int, float))),
-    ):
-        try:
-            if file.exists() and not is_whole(json.loads(file.read_text())):
-                return f"{file.name} has been changed"
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            return f"{file.name}: {error}"
-    return None
+def _place(array: np.ndarray, like: Any) -> jax.Array:
+    """An array in the memory of the devices of `like`."""
+    return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
 
 
-def _sha256(state: TrainState, info: dict[str, Any]) -> str:
-    """Of every array of the state, and of what is saved beside it."""
-    text = json.dumps(info, sort_keys=True)
-    return hashlib.sha256(f"{params_sha256(state)}\n{text}".encode()).hexdigest()
+def _lowest(value: int) -> int:
+    """Of what all processes give."""
+    return value if jax.process_count() == 1 else int(np.min(multihost_utils.process_allgather(np.int32(value))))
+
+
+def _meet(when: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(when)

@@ -228,6 +228,7 @@ def run(
     def save(metrics: dict[str, float] | None) -> None:
         nonlocal seconds
         seconds = seconds_before + time.perf_counter() - began
+        writer.sync()
         checkpoints.save(state, info={**info, "seconds": seconds}, metrics=metrics)
 
     try:

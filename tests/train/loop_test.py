@@ -191,3 +191,13 @@ def test_writer_drops_the_steps_that_are_made_again(tmp_path):
     with MetricWriter(tmp_path, start_step=2) as writer:
         writer.write(3, {"loss": 30.0})
     assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path)] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+
+
+def test_the_rows_are_on_the_disk_before_each_save(tmp_path, monkeypatch):
+    """Else a power cut could take rows whose steps are not made again."""
+    called = []
+    for owner, name in ((MetricWriter, "sync"), (Checkpoints, "save")):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, real=real, name=name, **k: (called.append(name), real(*a, **k))[1])
+    _run(tmp_path, range(10))
+    assert called == ["sync", "save"] * 2
