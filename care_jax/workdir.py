@@ -158,7 +158,8 @@ def writing(workdir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
-        inside = bool(where) and Path(where).absolute().is_relative_to(workdir.absolute())
+        folder, place = workdir.absolute(), Path(where).absolute()
+        inside = bool(where) and (place.is_relative_to(folder) or folder.is_relative_to(place))
         if not inside and error.errno not in _FILE_SYSTEM_ERRORS:
             raise
         what = f"--workdir={workdir} can't be written" if inside or not where else f"{where} can't be used"

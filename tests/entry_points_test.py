@@ -42,7 +42,7 @@ def _check(module: str, mistakes: dict[str, list[str]]) -> None:
         mistakes.items(), _answers(module, list(mistakes.values())), strict=True
     ):
         lines = err.splitlines()
-        count = 2 if told == "emptied" else 1  # a damaged checkpoint is set aside, and said, before
+        count = 3 if told == "emptied" else 1  # what is damaged in a checkpoint is said before
         if status != 2 or len(lines) != count or not lines[-1].startswith("care_jax: ") or told not in lines[0]:
             wrong.append(f"{told!r} by {arguments}: status {status}\n{err}")
         elif not lines[0].isprintable():

@@ -127,7 +127,6 @@ class Checkpoints:
                 args=ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info)),
                 metrics=ranked,
             )
-        logging.info("saving step %d, params_sha256 %s", step, sha256)
         return sha256
 
     def steps(self) -> list[int]:
