@@ -1,13 +1,14 @@
 """What experiments share: runs that are not made twice, and tables of their summaries."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ml_collections
 import numpy as np
 
-from care_jax.command_line import UsageError, say
+from care_jax.command_line import say
 from care_jax.run import run
 
 Summary = Mapping[str, float]
@@ -36,7 +37,7 @@ def finished_run(config: ml_collections.ConfigDict, workdir: Path) -> Summary:
             f"seed {config.seed}"
         )
         if not run(config, workdir):
-            raise UsageError(f"{workdir} was stopped; the same command goes on from there")
+            sys.exit(0)  # stopped, which it has said
     return json.loads(path.read_text())
 
 

@@ -1,5 +1,12 @@
 """Evaluates a run again from a checkpoint: `python -m care_jax.evaluate --workdir=runs/digits [--step=best]`."""
 
+from care_jax import stops
+
+if __name__ == "__main__":
+    stops.install(  # before what takes time
+        "nothing is lost, summary.json and report.html are each the old one or the new; the same command evaluates"
+    )
+
 from pathlib import Path
 
 from absl import app, flags, logging
