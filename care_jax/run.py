@@ -66,7 +66,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
 def train(experiment: Experiment, workdir: Path, stop: Callable[[], str] = lambda: "") -> loop.Outcome:
     """Trains to the last step from the newest checkpoint in `workdir`, or from the start; `stop` as of `loop.run`."""
     config = experiment.config
-    embedder = make_embedder(experiment)
+    # Several processes embed together: one of them alone can't leave off.
+    embedder = make_embedder(experiment, stops.check if jax.process_count() == 1 else lambda: None)
     monitor = make_monitor(experiment, embedder)
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell)
     try:

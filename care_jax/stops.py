@@ -36,6 +36,10 @@ _noted_at = 0.0
 _tell: Callable[[], None] | None = None
 
 
+class Interrupted(Exception):
+    """What was being done was left off, because a signal asks to stop."""
+
+
 def install(consequence: str = NOTHING_TO_SAVE) -> None:
     """Takes the signals; called once by a command, in the main thread. Those that are ignored (by nohup) stay so.
 
@@ -86,6 +90,16 @@ def noted() -> str:
     return _noted
 
 
+def check() -> None:
+    """For what takes long and may be left off.
+
+    Raises:
+      Interrupted: a signal asks to stop.
+    """
+    if _noted:
+        raise Interrupted
+
+
 def _take() -> None:
     """The signals are Python's; anew, because jax.distributed takes SIGTERM for itself."""
     for number in _taken:
@@ -100,7 +114,7 @@ def _watch(received: int) -> None:
             first = _receive(os.read(received, 1)[0])
             patience = _PATIENCE if first else patience
         else:
-            _say(f"{_noted}: stopping after the step or evaluation at hand, and a save; Ctrl-C ends at once")
+            _say(f"{_noted}: stopping after the step at hand and a save; Ctrl-C ends at once")
             patience = None
 
 
@@ -115,7 +129,7 @@ def _receive(number: int) -> bool:
             _end(f"stopped by {name}: {_consequence}", 0)
         if _noted:
             if number == signal.SIGINT and time.monotonic() - _noted_at > _SAME:
-                _end("SIGINT again: ended at once; what was saved before is kept, the same command goes on", 130)
+                _end("ended at once by SIGINT: what was saved before is kept; the same command goes on from there", 130)
             return False
         _noted, _noted_at = name, time.monotonic()
     if _tell is not None:

@@ -52,6 +52,16 @@ def test_where_nothing_is_to_save_the_program_ends_at_once(name):
     ]
 
 
+def test_what_takes_long_is_left_off():
+    program = (
+        "stops.note(); stops.check(); ready()\ntry:\n while True: stops.check(); time.sleep(0.01)\n"
+        "except stops.Interrupted: print('left off', file=sys.stderr)"
+    )
+    process = _start(program)
+    process.send_signal(signal.SIGTERM)
+    assert _end(process) == (0, ["left off"])
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGTERM"])
 def test_where_something_is_to_save_the_signal_is_noted(name):
     process = _start(NOTED)
@@ -65,12 +75,14 @@ def test_a_second_sigint_ends_at_once_and_what_takes_long_is_said():
     process.send_signal(signal.SIGHUP)  # systemd and logouts send both
     assert process.stderr is not None
     notice = process.stderr.readline()
-    assert "SIGTERM: stopping after the step or evaluation at hand, and a save; Ctrl-C ends at once" in notice
+    assert "SIGTERM: stopping after the step at hand and a save; Ctrl-C ends at once" in notice
     process.send_signal(signal.SIGTERM)  # only SIGINT does not wait
     process.send_signal(signal.SIGINT)
     status, lines = _end(process)
     assert status == 130
-    assert lines == ["care_jax: SIGINT again: ended at once; what was saved before is kept, the same command goes on"]
+    assert lines == [
+        "care_jax: ended at once by SIGINT: what was saved before is kept; the same command goes on from there"
+    ]
 
 
 def test_two_sigints_of_one_moment_are_one():

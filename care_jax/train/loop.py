@@ -216,7 +216,7 @@ def run(
       schedule: when things are due.
       checkpoints: where to save.
       writer: where to log.
-      evaluators: functions of the encoder's variables that return numbers by name.
+      evaluators: functions of the encoder's variables that return numbers by name, or raise `stops.Interrupted`.
       info: JSON values saved with each checkpoint; `seconds` is added.
       seconds_before: spent by earlier parts of this run.
       stop: asked before each call of the step: the name of what asks to stop, empty for nothing.
@@ -262,8 +262,11 @@ def run(
                 meter.flush(up_to=step)
                 last_logged = step
                 numbers: dict[str, float] = {}
-                for evaluator in evaluators.values() if evaluating else ():
-                    numbers |= evaluator(state.variables)
+                try:
+                    for evaluator in evaluators.values() if evaluating else ():
+                        numbers |= evaluator(state.variables)
+                except stops.Interrupted:
+                    bar.note(f"step {step}: the evaluation was left off")
                 if numbers:
                     writer.write(step, numbers)
                     shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())

@@ -28,7 +28,7 @@ def _step(state: TrainState, batch: jax.Array) -> tuple[TrainState, dict[str, ja
     return state.replace(step=state.step + len(batch), params=params), {"loss": batch, "info_nce": 2 * batch}
 
 
-def _run(path, batches, *, state=None, start=0, stop=lambda: "", **overrides):
+def _run(path, batches, *, state=None, start=0, stop=lambda: "", evaluator=None, **overrides):
     settings = {"num_steps": 10, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 5, "batch_size": 4}
     schedule = loop.Schedule(**{**settings, **overrides})
     checkpoints = Checkpoints(path / "checkpoints")
@@ -41,7 +41,7 @@ def _run(path, batches, *, state=None, start=0, stop=lambda: "", **overrides):
             schedule=schedule,
             checkpoints=checkpoints,
             writer=writer,
-            evaluators={"knn": lambda variables: {"knn_top1": float(variables["params"]["w"][0])}},
+            evaluators={"knn": evaluator or (lambda variables: {"knn_top1": float(variables["params"]["w"][0])})},
             info={},
             stop=stop,
         )
@@ -156,6 +156,23 @@ def test_a_stop_saves_and_the_rest_is_the_same(tmp_path):
     assert float(outcome.state.params["w"][0]) == sum(range(10))
     steps = [row["step"] for row in read_metrics(tmp_path) if "loss" in row]
     assert steps == sorted(set(steps)) and steps[-1] == 10
+
+
+@pytest.mark.parametrize("checkpoint_every", [5, 0])
+def test_an_evaluation_left_off_for_a_stop_is_said_and_the_step_saved(tmp_path, capsys, checkpoint_every):
+    stopped = []
+
+    def left_off(variables):
+        stopped.append("SIGTERM")
+        raise loop.stops.Interrupted
+
+    outcome = _run(
+        tmp_path, range(10), checkpoint_every=checkpoint_every, evaluator=left_off, stop=lambda: "".join(stopped)
+    )
+    assert outcome.stopped_by == "SIGTERM"
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [5]
+    assert "step 5: the evaluation was left off" in capsys.readouterr().err
+    assert not [row for row in read_metrics(tmp_path) if "knn_top1" in row]
 
 
 def test_a_signal_is_noted_as_soon_as_there_is_something_to_save(tmp_path, monkeypatch):
