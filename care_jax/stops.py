@@ -20,6 +20,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from care_jax.errors import printable
+
 SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 NOTHING_TO_SAVE = "no step has been made since it started, so there is nothing to save; the same command goes on"
 
@@ -147,7 +149,9 @@ def _say(line: str) -> None:
     with suppress(OSError, ValueError):
         file = sys.stderr.fileno()
         if select.select([], [file], [], _PATIENCE)[1]:
-            os.write(file, f"{chr(10) if os.isatty(file) else ''}care_jax: {line}\n".encode())
+            text = f"care_jax: {printable(line)}\n"
+            # A terminal's line is begun already: with ^C, or with a bar.
+            os.write(file, f"\n{text}".encode() if os.isatty(file) else text.encode())
 
 
 class _Stream:

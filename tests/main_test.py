@@ -129,7 +129,7 @@ def test_ctrl_c_saves_and_exits_with_status_0(finished, tmp_path):
         ("experiments.care_vs_simclr", "no step has been made since it started, so there is nothing to save"),
     ],
 )
-def test_commands_take_signals_before_they_import_what_takes_long(module, said, tmp_path):
+def test_commands_that_have_hardly_begun_end_with_a_line(module, said, tmp_path):
     process = _start("--config=configs/digits.py", f"--workdir={tmp_path}", module=module)
     # As soon as it has a handler (Python's own for SIGINT is there earlier).
     _wait_for(process, lambda: _catches(process.pid, signal.SIGHUP))
@@ -137,6 +137,15 @@ def test_commands_take_signals_before_they_import_what_takes_long(module, said, 
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert err.startswith(f"care_jax: stopped by SIGINT: {said}; the same command ") and len(err.splitlines()) == 1
+
+
+def test_every_command_takes_them_in_its_first_line():
+    commands = [path for room in ("care_jax", "experiments") for path in (ROOT / room).rglob("*.py")]
+    commands = [path for path in commands if "app.run(main" in path.read_text()]
+    assert len(commands) >= 4
+    for path in commands:
+        before, install, _ = path.read_text().partition("stops.install(")
+        assert install and before.count("import ") == 1, path
 
 
 def _catches(pid: int, number: signal.Signals) -> bool:
