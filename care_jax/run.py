@@ -10,7 +10,7 @@ import chex
 import jax
 import ml_collections
 
-from care_jax import build
+from care_jax import build, stops
 from care_jax.build import Experiment
 from care_jax.command_line import say
 from care_jax.evaluate import results
@@ -35,44 +35,58 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         configuration, training goes on from there.
 
     Returns:
-      False where SIGTERM stopped training (it is saved).
+      False where a signal stopped training (it is saved, and said).
 
     Raises:
       ConfigError, DataError, CheckpointError, NonFiniteLossError, WorkdirError: one line for the user.
     """
+    stop = loop.agreed_stop()
     build.check(config, sharding.make_mesh())
     with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
         experiment = build.build(config)
         if is_first():
             check_data(workdir, experiment.dataset)
-        outcome = train(experiment, workdir, check)
+        outcome = train(experiment, workdir, check=check, stop=stop)
         _tell_skipped(experiment)
-        if outcome.finished:
-            summary = results.write(
-                experiment,
-                workdir,
-                outcome.state.variables,
-                step=experiment.num_steps,
-                seconds=outcome.seconds,
-                check=check,
-            )
-            shown = ("knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median", "images_per_second")
-            _tell(", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None))
-            _tell(f"{workdir / 'summary.json'} has all numbers, {workdir / 'report.html'} the pictures")
-    return outcome.finished
+        if outcome.stopped_by:
+            step = int(outcome.state.step)
+            _tell(f"stopped by {outcome.stopped_by}: step {step} is saved; the same command goes on from there")
+            return False
+        stops.at_once("training is finished and saved; the same command goes on with the evaluation")
+        summary = results.write(
+            experiment,
+            workdir,
+            outcome.state.variables,
+            step=experiment.num_steps,
+            seconds=outcome.seconds,
+            check=check,
+        )
+        stops.at_once(f"{workdir} is finished, its numbers and its report are written")
+        shown = ("knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median", "images_per_second")
+        _tell(", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None))
+        _tell(f"{workdir / 'summary.json'} has all numbers, {workdir / 'report.html'} the pictures")
+    return True
 
 
-def train(experiment: Experiment, workdir: Path, check: Callable[[], None] = lambda: None) -> loop.Outcome:
+def train(
+    experiment: Experiment,
+    workdir: Path,
+    *,
+    check: Callable[[], None] = lambda: None,
+    stop: Callable[[], str] = lambda: "",
+) -> loop.Outcome:
     """Trains to the last step from the newest checkpoint in `workdir`, or from the start.
 
     Args:
       experiment: what to train, on what.
       workdir: folder of the run.
       check: called before each save; raises where the folder is no longer the run's.
+      stop: as of `loop.run`.
     """
     config = experiment.config
-    embedder = make_embedder(experiment)
+    # Several processes embed together: one of them alone can't leave off.
+    embedder = make_embedder(experiment, stops.check if jax.process_count() == 1 else lambda: None)
     monitor = make_monitor(experiment, embedder)
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
     try:
@@ -113,6 +127,7 @@ def train(experiment: Experiment, workdir: Path, check: Callable[[], None] = lam
                 evaluators={"knn": monitor},
                 info={"config": plain(config)},
                 seconds_before=seconds,
+                stop=stop,
             )
     finally:
         checkpoints.close()

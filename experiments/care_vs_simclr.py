@@ -7,6 +7,11 @@ Each run has its folder under --workdir and is not made again if it is there wit
 refused. The table, mean and standard deviation over the training seeds, goes to standard output and to `table.md`.
 """
 
+from care_jax import stops
+
+if __name__ == "__main__":
+    stops.install()  # before what takes time
+
 import copy
 from collections.abc import Mapping, Sequence
 
@@ -73,7 +78,7 @@ def main(argv: list[str]) -> None:
         }
         text = "\n".join([table(["method", "lambda"], rows), "", *verdicts(results)])
         (workdir / "table.md").write_text(text + "\n")
-        print(text)
+        print(text, flush=True)
 
 
 if __name__ == "__main__":

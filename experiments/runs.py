@@ -1,6 +1,7 @@
 """What experiments share: runs that are not made twice, and tables of their summaries."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def finished_run(config: ml_collections.ConfigDict, workdir: Path) -> Summary:
             f"seed {config.seed}"
         )
         if not run(config, workdir):
-            raise UsageError(f"{workdir} was stopped; the same command goes on from there")
+            sys.exit(0)  # stopped, which it has said
     return _read(path)
 
 

@@ -104,18 +104,53 @@ def test_a_run_leaves_its_numbers_and_a_report(finished):
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_exits_with_status_0(finished, tmp_path):
+def test_ctrl_c_saves_and_exits_with_status_0(finished, tmp_path):
+    """What the other signals do, and at other moments, is stops_test's, loop_test's and run_test's."""
     workdir = tmp_path / "stopped"
     process = _start(
         *TINY, f"--workdir={workdir}", "--config.train.checkpoint_every_epochs=0.0", "--config.train.log_every=1"
     )
     _wait_for(process, lambda: (workdir / "metrics.jsonl").exists() and (workdir / "metrics.jsonl").read_text())
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert "goes on from here" in err
-    assert _saved_steps(workdir)
+    (step,) = _saved_steps(workdir)
+    said = f"care_jax: stopped by SIGINT: step {step} is saved; the same command goes on from there"
+    assert err.splitlines()[-1] == said and err.count("SIGINT") == 1
     assert not (workdir / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("care_jax.main", "no step has been made since it started, so there is nothing to save"),
+        ("care_jax.evaluate", "nothing is lost, summary.json and report.html are each the old one or the new"),
+        ("experiments.methods", "no step has been made since it started, so there is nothing to save"),
+        ("experiments.care_vs_simclr", "no step has been made since it started, so there is nothing to save"),
+    ],
+)
+def test_commands_that_have_hardly_begun_end_with_a_line(module, said, tmp_path):
+    process = _start("--config=configs/digits.py", f"--workdir={tmp_path}", module=module)
+    # As soon as it has a handler (Python's own for SIGINT is there earlier).
+    _wait_for(process, lambda: _catches(process.pid, signal.SIGHUP))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert err.startswith(f"care_jax: stopped by SIGINT: {said}; the same command ") and len(err.splitlines()) == 1
+
+
+def test_every_command_takes_them_in_its_first_line():
+    commands = [path for room in ("care_jax", "experiments") for path in (ROOT / room).rglob("*.py")]
+    commands = [path for path in commands if "app.run(main" in path.read_text()]
+    assert len(commands) >= 4
+    for path in commands:
+        before, install, _ = path.read_text().partition("stops.install(")
+        assert install and before.count("import ") == 1, path
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    caught = Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0]
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 @pytest.mark.slow

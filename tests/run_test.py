@@ -1,7 +1,9 @@
 """Whole runs on a folder of images: every placement, labels or none, broken files, and the going on of a run."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ from care_jax import build, data, run
 from care_jax.config import ConfigError
 from care_jax.data import DataError
 from care_jax.evaluate import results
+from care_jax.train.loop import Outcome
 from care_jax.train.state import params_sha256
 from care_jax.workdir import WorkdirError
+from experiments import runs
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +96,43 @@ def test_host_and_device_train_the_same(tiny_config, tmp_path):
         rows = [json.loads(line) for line in (tmp_path / placement / "metrics.jsonl").read_text().splitlines()]
         losses[placement] = [(row["info_nce"], row["equivariance"]) for row in rows if "loss" in row]
     np.testing.assert_allclose(losses["device"], losses["host"], rtol=2e-4)
+
+
+@pytest.mark.parametrize(("processes", "left_off"), [(1, True), (2, False)])
+def test_a_single_process_leaves_its_monitor_off_for_a_stop(tmp_path, monkeypatch, processes, left_off):
+    """Two embed together: one of them would wait for the other."""
+    monkeypatch.setattr(run.jax, "process_count", lambda: processes)
+    monkeypatch.setattr(run.stops, "check", Mock(side_effect=run.stops.Interrupted))
+    monkeypatch.setattr(run, "make_embedder", lambda experiment, check: check())
+    monkeypatch.setattr(run, "make_monitor", Mock(side_effect=NotImplementedError))
+    with pytest.raises(run.stops.Interrupted if left_off else NotImplementedError):
+        run.train(Mock(), tmp_path)
+
+
+def test_what_a_signal_costs_is_said_at_every_stage(tiny_config, tmp_path, monkeypatch, capsys):
+    """In this order; while it trains, the loop has the signals."""
+    happened, state = [], Mock(step=3, variables={})
+    outcomes = iter([Outcome(state, "SIGHUP", 1.0), Outcome(state, "", 1.0)])
+    monkeypatch.setattr(run.stops, "at_once", lambda *said: happened.append("".join(said)))
+    monkeypatch.setattr(run, "train", lambda *given: happened.append("train") or next(outcomes))
+    monkeypatch.setattr(run.results, "write", lambda *given, **more: happened.append("write") or defaultdict(int))
+    assert not run.run(tiny_config(), tmp_path)
+    assert happened == ["", "train"]
+    assert "stopped by SIGHUP: step 3 is saved; the same command goes on from there" in capsys.readouterr().err
+    assert run.run(tiny_config(), tmp_path)
+    assert happened[3:] == [
+        "train",
+        "training is finished and saved; the same command goes on with the evaluation",
+        "write",
+        f"{tmp_path} is finished, its numbers and its report are written",
+    ]
+
+
+def test_an_experiment_ends_with_the_run_that_was_stopped(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "run", lambda *_: False)
+    with pytest.raises(SystemExit) as ended:
+        runs.finished_run(tiny_config(), tmp_path)
+    assert ended.value.code == 0
 
 
 def test_a_finished_run_is_not_trained_again(tiny_config, tmp_path):

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # beside an installed packag
 from absl import app, flags, logging
 from conftest import make_tiny_config, small_encoder
 
-from care_jax import build, run, workdir
+from care_jax import build, run, stops, workdir
 from care_jax.command_line import say, user_errors
-from care_jax.train import distributed
+from care_jax.train import distributed, loop
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 0, "First start the run in a process of its own and kill it, this many times.")
@@ -41,16 +41,18 @@ def small_experiment(num_steps: int) -> build.Experiment:
 
 def train(path: Path) -> None:
     """From the newest checkpoint, or from the start."""
+    stops.install()
     with user_errors():
         distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+        stop = loop.agreed_stop()
         experiment = small_experiment(FLAGS.num_steps)
         if FLAGS.pause_at:
             _pause(FLAGS.pause_at, build)
         if distributed.is_first():
             with workdir.claim(path, experiment.config):
-                run.train(experiment, path)
+                run.train(experiment, path, stop=stop)
         else:
-            run.train(experiment, path)
+            run.train(experiment, path, stop=stop)
 
 
 def _pause(at_step: int, build_module: Any) -> None:

@@ -1,8 +1,16 @@
 """Evaluates a run again from a checkpoint: `python -m care_jax.evaluate --workdir=runs/digits [--step=best]`.
 
+
 The settings are the run's. Those of the evaluation may be changed, and where the data lies:
 `--config.evaluate.knn_k=20 --config.data.root=elsewhere`.
 """
+
+from care_jax import stops
+
+if __name__ == "__main__":
+    stops.install(  # before what takes time
+        "nothing is lost, summary.json and report.html are each the old one or the new; the same command evaluates"
+    )
 
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Features and embeddings of whole sets with the encoder in evaluation mode: no example dropped, none counted twice."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,12 +40,23 @@ class Embedder:
       spec: what an image goes through when nothing is drawn: the central square, normalised.
       batch_size: images a forward pass; rounded up to a multiple of the number of devices.
       skipped: counts files that could not be read.
+      check: called before each batch; raises what ends the embedding.
     """
 
-    def __init__(self, encoder: linen.Module, mesh: Mesh, spec: AugmentSpec, *, batch_size: int, skipped: SkippedFiles):
+    def __init__(
+        self,
+        encoder: linen.Module,
+        mesh: Mesh,
+        spec: AugmentSpec,
+        *,
+        batch_size: int,
+        skipped: SkippedFiles,
+        check: Callable[[], None] = lambda: None,
+    ):
         self.spec = spec
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         self._skipped = skipped
+        self._check = check
         self._rows = sharding.along_axis(mesh, 0)
 
         # Whole on every device, so that every process has all rows, whoever read the image.
@@ -85,6 +96,7 @@ class Embedder:
         """
         features, embeddings, rows = [], [], []
         for images, indices, mask in self.batches(examples):
+            self._check()
             drawn: Any = None if uniforms is None else np.asarray(uniforms)
             if drawn is not None and drawn.ndim == 2:
                 drawn = self._put(drawn[np.minimum(indices, len(examples) - 1)])  # padding borrows the last row

@@ -36,8 +36,8 @@ class Evaluation(NamedTuple):
     test: Embedded
 
 
-def make_embedder(experiment: Experiment) -> Embedder:
-    """An embedder with the experiment's encoder, devices and evaluation view."""
+def make_embedder(experiment: Experiment, check: Callable[[], None] = lambda: None) -> Embedder:
+    """An embedder with the experiment's encoder, devices and evaluation view; `check` as its own."""
     config = experiment.config
     return Embedder(
         experiment.encoder,
@@ -45,6 +45,7 @@ def make_embedder(experiment: Experiment) -> Embedder:
         evaluation_spec(config),
         batch_size=config.evaluate.batch_size,
         skipped=experiment.dataset.skipped,
+        check=check,
     )
 
 

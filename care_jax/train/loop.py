@@ -2,12 +2,11 @@
 
 import itertools
 import math
+import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from care_jax import stops
 from care_jax.errors import UserError
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.distributed import is_first
@@ -71,13 +71,18 @@ class Outcome(NamedTuple):
 
     Attributes:
       state: after the last update made.
-      finished: False where SIGTERM ended it early (what was done is saved).
+      stopped_by: the signal that ended it early (what was done is saved); empty where all steps are made.
       seconds: spent until the last save, over all resumed parts, compilation included.
     """
 
     state: TrainState
-    finished: bool
+    stopped_by: str
     seconds: float
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are made."""
+        return not self.stopped_by
 
 
 class _Meter:
@@ -166,25 +171,24 @@ class _Progress:
         self._bar.close()
 
 
-@contextmanager
-def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
-    """Whether to stop, asked once a call of the step: SIGTERM says so while the block runs, instead of ending Python.
+def agreed_stop() -> Callable[[], str]:
+    """What tells the loop to stop: a function to ask before each call of the step, which signal asks for it.
 
-    With several processes they all answer yes at the same call, whichever of them was told.
+    With several processes they all answer at the same call, whichever of them was told, from now until training ends.
     """
-    if jax.process_count() > 1:
-        calls = itertools.count()
-        yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
-        return
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
-        yield stop.is_set
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield stop.is_set
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    if jax.process_count() == 1:
+        stops.at_once()
+        return stops.noted
+    # JAX begins to agree when a process gets SIGTERM, which JAX has taken: the others are turned into that.
+    stops.note(tell=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    calls = itertools.count()
+
+    def stop() -> str:
+        if not multihost_utils.reached_preemption_sync_point(next(calls)):
+            return ""
+        return stops.noted() or "a signal to one of the processes"
+
+    return stop
 
 
 def run(
@@ -198,6 +202,7 @@ def run(
     evaluators: Mapping[str, Evaluator],
     info: Mapping[str, Any],
     seconds_before: float = 0.0,
+    stop: Callable[[], str] = lambda: "",
 ) -> Outcome:
     """Trains from the state's step to the last one.
 
@@ -211,9 +216,10 @@ def run(
       schedule: when things are due.
       checkpoints: where to save.
       writer: where to log.
-      evaluators: functions of the encoder's variables that return numbers by name.
+      evaluators: functions of the encoder's variables that return numbers by name, or raise `stops.Interrupted`.
       info: JSON values saved with each checkpoint; `seconds` is added.
       seconds_before: spent by earlier parts of this run.
+      stop: asked before each call of the step: the name of what asks to stop, empty for nothing.
 
     Raises:
       NonFiniteLossError: names the term and the step; what was saved before stays.
@@ -224,6 +230,7 @@ def run(
     meter = _Meter(schedule, writer, bar)
     last_logged = step
     seconds = seconds_before
+    stopped_by = ""
 
     def save(metrics: dict[str, float] | None) -> None:
         nonlocal seconds
@@ -232,43 +239,47 @@ def run(
         checkpoints.save(state, info={**info, "seconds": seconds}, metrics=metrics)
 
     try:
-        with stop_on_sigterm() as stop:
-            for count in schedule.counts(step):
-                if stop():
-                    meter.flush(up_to=step)
-                    save(None)
-                    break
-                asked = time.perf_counter()
-                batch = next(batches)
-                meter.waited += time.perf_counter() - asked
-                state, metrics = step_fn(state, batch)
-                step += count
-                meter.add(step, metrics)
-                evaluating = schedule.due(schedule.evaluate_every, step)
-                saving = schedule.due(schedule.checkpoint_every, step)
-                if schedule.due(schedule.log_every, step, count) and not (evaluating or saving):
-                    meter.flush(up_to=last_logged)
-                    last_logged = step
-                if evaluating or saving:
-                    # Nothing is saved, or evaluated, before its loss is known to be finite. One row for all steps not
-                    # yet logged: they are fetched at once, so their times can't be told apart.
-                    meter.flush(up_to=step)
-                    last_logged = step
-                    numbers: dict[str, float] = {}
+        for count in schedule.counts(step):
+            stopped_by = stop()
+            if stopped_by:
+                meter.flush(up_to=step)
+                save(None)
+                break
+            asked = time.perf_counter()
+            batch = next(batches)
+            meter.waited += time.perf_counter() - asked
+            state, metrics = step_fn(state, batch)
+            stops.note()  # there is something to save now
+            step += count
+            meter.add(step, metrics)
+            evaluating = schedule.due(schedule.evaluate_every, step)
+            saving = schedule.due(schedule.checkpoint_every, step)
+            if schedule.due(schedule.log_every, step, count) and not (evaluating or saving):
+                meter.flush(up_to=last_logged)
+                last_logged = step
+            if evaluating or saving:
+                # Nothing is saved, or evaluated, before its loss is known to be finite. One row for all steps not
+                # yet logged: they are fetched at once, so their times can't be told apart.
+                meter.flush(up_to=step)
+                last_logged = step
+                numbers: dict[str, float] = {}
+                try:
                     for evaluator in evaluators.values() if evaluating else ():
                         numbers |= evaluator(state.variables)
-                    if numbers:
-                        writer.write(step, numbers)
-                        shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-                        bar.note(f"step {step}: {shown}")
-                    if saving:
-                        save(numbers or None)
-                    meter.restart_clock()
+                except stops.Interrupted:
+                    bar.note(f"step {step}: the evaluation was left off")
+                if numbers:
+                    writer.write(step, numbers)
+                    shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+                    bar.note(f"step {step}: {shown}")
+                if saving:
+                    save(numbers or None)
+                meter.restart_clock()
     finally:
         checkpoints.wait()  # also after an error: what is being written was good
         bar.close()
     return Outcome(
         state=state,
-        finished=step >= schedule.num_steps,
+        stopped_by=stopped_by,
         seconds=seconds,
     )

@@ -28,7 +28,7 @@ def _step(state: TrainState, batch: jax.Array) -> tuple[TrainState, dict[str, ja
     return state.replace(step=state.step + len(batch), params=params), {"loss": batch, "info_nce": 2 * batch}
 
 
-def _run(path, batches, *, state=None, start=0, **overrides):
+def _run(path, batches, *, state=None, start=0, stop=lambda: "", evaluator=None, **overrides):
     settings = {"num_steps": 10, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 5, "batch_size": 4}
     schedule = loop.Schedule(**{**settings, **overrides})
     checkpoints = Checkpoints(path / "checkpoints")
@@ -41,8 +41,9 @@ def _run(path, batches, *, state=None, start=0, **overrides):
             schedule=schedule,
             checkpoints=checkpoints,
             writer=writer,
-            evaluators={"knn": lambda variables: {"knn_top1": float(variables["params"]["w"][0])}},
+            evaluators={"knn": evaluator or (lambda variables: {"knn_top1": float(variables["params"]["w"][0])})},
             info={},
+            stop=stop,
         )
     checkpoints.close()
     return outcome
@@ -142,25 +143,61 @@ def test_nothing_is_saved_after_a_non_finite_loss_at_the_step_of_a_save(tmp_path
     assert Checkpoints(tmp_path / "checkpoints").steps() == []
 
 
-def test_sigterm_saves_and_the_rest_is_the_same(tmp_path):
-    def interrupted():
-        for batch in range(10):
-            if batch == 7:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
-
-    before = signal.getsignal(signal.SIGTERM)
-    outcome = _run(tmp_path, interrupted())
-    assert not outcome.finished
-    assert signal.getsignal(signal.SIGTERM) is before
+def test_a_stop_saves_and_the_rest_is_the_same(tmp_path):
+    asked = itertools.chain([""] * 8, ["SIGHUP"])
+    outcome = _run(tmp_path, range(10), stop=lambda: next(asked))
+    assert outcome.stopped_by == "SIGHUP" and not outcome.finished
+    assert next(asked, None) is None  # once a step, and once more
     state, info = Checkpoints(tmp_path / "checkpoints").restore(_state())
     step = int(state.step)
     assert step == 8 and info["seconds"] > 0
     outcome = _run(tmp_path, range(step, 10), state=state, start=step)
-    assert outcome.finished
+    assert outcome.finished and not outcome.stopped_by
     assert float(outcome.state.params["w"][0]) == sum(range(10))
     steps = [row["step"] for row in read_metrics(tmp_path) if "loss" in row]
     assert steps == sorted(set(steps)) and steps[-1] == 10
+
+
+@pytest.mark.parametrize("checkpoint_every", [5, 0])
+def test_an_evaluation_left_off_for_a_stop_is_said_and_the_step_saved(tmp_path, capsys, checkpoint_every):
+    stopped = []
+
+    def left_off(variables):
+        stopped.append("SIGTERM")
+        raise loop.stops.Interrupted
+
+    outcome = _run(
+        tmp_path, range(10), checkpoint_every=checkpoint_every, evaluator=left_off, stop=lambda: "".join(stopped)
+    )
+    assert outcome.stopped_by == "SIGTERM"
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [5]
+    assert "step 5: the evaluation was left off" in capsys.readouterr().err
+    assert not [row for row in read_metrics(tmp_path) if "knn_top1" in row]
+
+
+def test_a_signal_is_noted_as_soon_as_there_is_something_to_save(tmp_path, monkeypatch):
+    """While the first step is compiled nothing is; before the first evaluation, and the first save, there is."""
+    happened = []
+    monkeypatch.setattr(loop.stops, "note", lambda: happened.append("note"))
+    step, save = _step, Checkpoints.save
+    monkeypatch.setitem(globals(), "_step", lambda *given: happened.append("step") or step(*given))
+    monkeypatch.setattr(Checkpoints, "save", lambda *given, **more: happened.append("save") or save(*given, **more))
+    _run(tmp_path, range(1), num_steps=1)
+    assert happened == ["step", "note", "save"]
+
+
+def test_processes_stop_at_the_same_call_whichever_was_told(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    told, told_others = iter([False, True, True]), []
+    noted = iter(["SIGINT", ""])
+    monkeypatch.setattr(loop.multihost_utils, "reached_preemption_sync_point", lambda call: next(told))
+    monkeypatch.setattr(loop.stops, "noted", lambda: next(noted))
+    monkeypatch.setattr(loop.stops, "note", lambda tell: told_others.append(tell))
+    monkeypatch.setattr(os, "kill", lambda *given: told_others.append(given))
+    stop = loop.agreed_stop()
+    assert [stop(), stop(), stop()] == ["", "SIGINT", "a signal to one of the processes"]
+    told_others[0]()
+    assert told_others[1:] == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_waiting_for_data_is_measured(tmp_path, monkeypatch):
