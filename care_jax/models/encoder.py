@@ -20,8 +20,8 @@ def normalize(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
 
     Args:
       x: [..., d], floating.
-      epsilon: the smallest norm divided by, 1e-18 at least, so that its square is a number. A zero row stays zero. A row
-        of entries all smaller than epsilon, or than the smallest normal number of x's type, has no direction: its
+      epsilon: the smallest norm divided by, 1e-18 at least, so that its square is a number. A zero row stays zero. A
+        row of entries all smaller than epsilon, or than the smallest normal number of x's type, has no direction: its
         gradient is zero (torch's is 1 / epsilon, which would throw the next update anywhere).
 
     Returns:
