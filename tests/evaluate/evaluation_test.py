@@ -9,10 +9,11 @@ import pytest
 
 from care_jax import build
 from care_jax.data import DataError, DataSet, Examples
-from care_jax.evaluate import results
+from care_jax.evaluate import embed, results
 from care_jax.evaluate.evaluation import evaluate, make_embedder, make_monitor
+from care_jax.evaluate.moved import measure_moved
+from care_jax.evaluate.pictures import wahba_scatter
 from care_jax.train import sharding
-from care_jax.train.state import params_sha256
 
 OF_SEVERAL = {
     "wahba_mean",
@@ -42,69 +43,62 @@ def make(tiny_config, small_encoder):
     return experiment
 
 
-def _written(experiment, variables, workdir):
-    """summary.json as a strict reader has it, and what was not a number."""
+@pytest.mark.slow
+def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
+    experiment, variables = make(1)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # of numpy: a mean of nothing
         warnings.simplefilter("error", UserWarning)  # of matplotlib: a picture without limits
-        results.write(experiment, workdir, variables, step=1, seconds=1.0)
-    assert (workdir / "report.html").read_text().endswith("</html>\n")
-    text = (workdir / "summary.json").read_text()
+        results.write(experiment, tmp_path, variables, step=1, seconds=1.0)
+    text = (tmp_path / "summary.json").read_text()
     summary = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
-    return summary, {name for name, value in summary.items() if value is None}
-
-
-def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
-    experiment, variables = make(1, evaluate__knn_k=3)
-    summary, missing = _written(experiment, variables, tmp_path)
+    missing = {name for name, value in summary.items() if value is None}
     assert OF_SEVERAL <= missing <= OF_SEVERAL | {"images_per_second", "hue_probe_top1", "hue_probe_top1_spread"}
     assert summary["test_examples"] == 1 and summary["relative_equivariance_examples"] == 0
     assert summary["displacement_mean"] > 0 and summary["knn_top1"] in (0, 100)
+    assert (tmp_path / "report.html").read_text().endswith("</html>\n")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("care_jax: could not be measured, null in summary.json: wahba_mean, wahba_worst, ")
     assert line.endswith(", uniformity: needs at least 2 test images, there is 1")
 
 
-def test_two_test_images_are_enough_and_fewer_voters_are_told(make, tmp_path, capsys):
-    experiment, variables = make(2, model__head_size=8, evaluate__knn_k=200, evaluate__probe__num_seeds=1)
-    summary, missing = _written(experiment, variables, tmp_path)
-    assert not missing & OF_SEVERAL and summary["relative_equivariance_examples"] == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "care_jax: knn_top1: all 10 training images vote; evaluate.knn_k is 200",
-        "care_jax: could not be measured, null in summary.json: linear_probe_top1_spread: "
+def test_two_test_images_and_one_training_image_a_class_are_enough(make):
+    """Whatever the embeddings are: ordinary, all the same, or no numbers."""
+    experiment, variables = make(2, evaluate__knn_k=200, evaluate__probe__num_seeds=1)
+    embedder = make_embedder(experiment)
+
+    def evaluated(variables):
+        evaluation = evaluate(experiment, embedder, variables)
+        return evaluation, {name for name, value in evaluation.numbers.items() if value is None}
+
+    nothing = {"linear_probe_top1_spread", "hue_probe_top1", "hue_probe_top1_spread"}  # one seed, and no hues
+    evaluation, missing = evaluated(variables)
+    assert missing == nothing and evaluation.numbers["relative_equivariance_examples"] == 2
+    assert evaluation.notes == (
+        "knn_top1: all 10 training images vote; evaluate.knn_k is 200",
+        "could not be measured, null in summary.json: linear_probe_top1_spread: "
         "needs at least 2 seeds, evaluate.probe.num_seeds is 1",
-    ]
+    )
+
+    evaluation, missing = evaluated(jax.tree.map(np.zeros_like, variables))
+    assert missing == nothing
+    assert all(evaluation.numbers[name] == 0 for name in ("displacement_mean", *OF_SEVERAL - {"uniformity"}))
+    assert evaluation.numbers["uniformity"] == pytest.approx(0, abs=1e-6)  # cosines of zero rows
+
+    broken = jax.tree.map(lambda x: np.full_like(x, np.nan), variables)
+    evaluation, missing = evaluated(broken)
+    assert OF_SEVERAL | {"knn_top1", "linear_probe_top1", "displacement_mean", "alignment"} <= missing
+    assert evaluation.notes[1].endswith("not finite; the features or embeddings of 2 of 2 test images are not")
+    assert make_monitor(experiment, embedder)(broken) == {}
+    assert wahba_scatter(evaluation.equivariance) is None
 
 
-def test_the_terms_own_vectors_too(make):
-    experiment, variables = make(1, equivariance__on="features", equivariance__group="lorentz")
-    evaluation = evaluate(experiment, make_embedder(experiment), variables)
-    numbers = evaluation.numbers
-    names = {"features_wahba_mean", "features_relative_equivariance_median", "group_residual_mean"}
-    assert all(numbers[name] is None and name in evaluation.notes[-1] for name in names)
-    assert numbers["features_displacement_mean"] > 0 and numbers["group_displacement_mean"] > 0
+def test_nor_is_one_image_enough_for_another_group(make):
+    numbers = measure_moved(*make(1, equivariance__on="projection", equivariance__group="lorentz"))
+    assert np.isnan(numbers["group_residual_mean"]) and numbers["group_displacement_mean"] > 0
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan], ids=["constant", "NaN"])
-def test_embeddings_that_are_constant_or_no_numbers(make, tmp_path, capsys, value):
-    experiment, variables = make(4, evaluate__knn_k=3)
-    variables = jax.tree.map(lambda x: np.full_like(x, value), variables)
-    summary, missing = _written(experiment, variables, tmp_path)
-    assert summary["params_sha256"] == params_sha256(variables["params"])
-    said = capsys.readouterr().err
-    monitored = make_monitor(experiment, make_embedder(experiment))(variables)
-    if value == 0:
-        assert not missing & OF_SEVERAL and not said
-        assert summary["displacement_mean"] == summary["wahba_mean"] == summary["relative_equivariance_mean"] == 0
-        assert monitored.keys() == {"knn_top1"}
-    else:
-        assert OF_SEVERAL | {"knn_top1", "linear_probe_top1", "displacement_mean", "alignment"} <= missing
-        assert said.count("\n") == 1
-        assert "not finite; the features or embeddings of 4 of 4 test images are not" in said
-        assert monitored == {}
-
-
-def test_not_one_readable_image_is_one_line(make):
+def test_not_one_readable_image_is_one_line(make, monkeypatch):
     class Unreadable:
         def __len__(self):
             return 3
@@ -116,5 +110,8 @@ def test_not_one_readable_image_is_one_line(make):
             return f"photos/{index}.png"
 
     experiment, variables = make(1)
-    with pytest.raises(DataError, match=r"none of 3 images .* could be read: skipped 3 .*, first photos/0\.png$"):
+    experiment.dataset.skipped.add("photos/0.png", "not an image")
+    batch = np.zeros((16, 16, 16, 3), np.float32), np.arange(16), np.zeros(16, bool)
+    monkeypatch.setattr(embed.data, "evaluation_batches", lambda *_, **__: iter([batch]))
+    with pytest.raises(DataError, match=r"none of 3 images .* could be read: skipped 1 .*, first photos/0\.png$"):
         make_embedder(experiment)(variables, Examples(Unreadable()))

@@ -263,9 +263,16 @@ def test_code_in_a_file_is_not_run(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model": {}}, "no 'state_dict' .* it holds model"),
-        ([1, 2], "it holds list"),
-        ({"state_dict": {"conv1.weight": 0}}, r"neither official layout .*: conv1\.weight"),
+        ({"model": {}}, "neither official layout .* names are model"),
+        ([1, 2], r"a state dict \(names to arrays\) is needed; got list"),
+        (None, "is needed; got NoneType"),
+        ({"state_dict": {3: 0}}, r"must be strings; got 3 in \['state_dict'\]"),
+        ({"f.0.weight": [1.0], "g.0.weight": 0}, r"conv1\.weight \(list\) can't be read as an array"),
+        ({"f": 0, "f.0.weight": 0}, "can't be read as an array: not an array"),
+        (
+            {"state_dict": {"conv1.weight": 0}},
+            r"neither official .*: names .* conv1\.weight; variables_from_torch reads",
+        ),
         ({"state_dict": {"f.0.weight": 0, "h.0.weight": 0}}, r"unexpected entry 'h\.0\.weight'"),
     ],
 )
