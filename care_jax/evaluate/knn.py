@@ -29,8 +29,8 @@ def knn_top1(
     Returns:
       Accuracy in [0, 1], exact over all m; NaN if any feature is.
     """
-    predicted = metrics.weighted_knn(
+    classes = metrics.weighted_knn(
         test_features, train_features, train_labels, k=k, temperature=temperature, num_classes=num_classes
     )
-    predicted = np.asarray(predicted)
+    predicted = np.asarray(classes)
     return float(np.mean(predicted == test_labels)) if (predicted >= 0).all() else math.nan

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 # An entry of the first block, whatever stands before it; numbers where a Sequential holds torchvision's children.
@@ -99,7 +100,7 @@ def to_array(name: str, value: Any) -> np.ndarray:
         if not hasattr(value, "dtype"):
             raise ValueError("not an array")
         array = np.asarray(value)
-        if array.dtype.kind not in "fiubV":  # V: bfloat16 of ml_dtypes
+        if not any(jnp.issubdtype(array.dtype, kind) for kind in (np.floating, np.integer, np.bool_)):
             raise ValueError(f"an array of {array.dtype}")
         array = array.astype(np.float32)
         if not array.size:
@@ -148,8 +149,9 @@ def _inner(mapping: Mapping[Any, Any]) -> dict[Any, Mapping[Any, Any]]:
 def _only(found: list[Part], what: str) -> Part | None:
     if len(found) > 1:
         one, other = (part.where.strip() or "without a prefix" for part in found[:2])
+        more = f"; {len(found) - 2} more" if len(found) > 2 else ""
         raise ValueError(
-            f"the state dict holds {len(found)} {what}: {one}; {other}{'; ...' if len(found) > 2 else ''}. Pass the"
+            f"the state dict holds {len(found)} {what}: {one}; {other}{more}. Pass the"
             f" entries of one of them, its prefix stripped: {{name.removeprefix(prefix): value for name, value in"
             f" state_dict.items() if name.startswith(prefix)}}"
         )
