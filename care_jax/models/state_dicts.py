@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from care_jax.errors import printable
+
 # An entry of the first block, whatever stands before it; numbers where a Sequential holds torchvision's children.
 _FIRST_BLOCK = re.compile(r"((?:.*\.)?)(layer1|3|4)\.0\.(?:conv|bn)\d\.\w+")
 # Averages of what trains beside them (MoCo, solo-learn, lightly); who asks for the backbone asks for the other.
@@ -107,13 +109,13 @@ def to_array(name: str, value: Any) -> np.ndarray:
             raise ValueError(f"no values, shape {array.shape}")
     except Exception as error:  # torch raises many kinds: for sparse, quantized, meta tensors
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-        raise ValueError(f"{name} ({type(value).__name__}) can't be read as an array: {reason}") from error
+        raise ValueError(f"{printable(name)} ({type(value).__name__}) can't be read as an array: {reason}") from error
     return array
 
 
 def listed(names: Iterable[Any], limit: int = 6) -> str:
     """The first few names."""
-    names = sorted(map(str, names))
+    names = sorted(printable(str(name)) for name in names)
     if len(names) > limit:
         names = [*names[:limit], f"... ({len(names)} in all)"]
     return ", ".join(names) or "nothing"

@@ -135,6 +135,13 @@ def test_values_that_are_no_dense_real_arrays_are_a_value_error(value, message, 
         variables_from_torch(small_state | {"layer1.0.bn1.weight": value})
 
 
+def test_a_message_is_one_line_whatever_the_names(small_state):
+    for value in (np.zeros(3), None):
+        with pytest.raises(ValueError, match=r"a b") as caught:
+            variables_from_torch(small_state | {"a\nb": value})
+        assert "\n" not in str(caught.value)
+
+
 def test_half_precision_is_read(small_state):
     for dtype in (np.float16, jnp.bfloat16):
         read = variables_from_torch({name: value.astype(dtype) for name, value in small_state.items()})
