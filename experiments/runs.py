@@ -89,6 +89,8 @@ def table(
 ) -> str:
     """Markdown, a row a configuration: mean and standard deviation over the training seeds.
 
+    A measure that one of the seeds does not have (null in its summary.json) is a dash.
+
     Args:
       labels: headings of what tells the rows apart.
       results: the row's labels -> summaries, one a seed.
@@ -100,7 +102,10 @@ def table(
         cells = list(row)
         for column in columns:
             digits = COLUMNS[column][1]
-            values = np.asarray([summary[column] for summary in summaries], np.float64)
+            values = np.asarray([summary[column] for summary in summaries], np.float64)  # None becomes NaN
+            if np.isnan(values).any():
+                cells.append("–")
+                continue
             spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.{digits}f}{spread}")
         lines.append(f"| {' | '.join(cells)} |")
@@ -108,5 +113,5 @@ def table(
 
 
 def mean(summaries: Sequence[Summary], column: str) -> float:
-    """Over the seeds."""
-    return float(np.mean([summary[column] for summary in summaries]))
+    """Over the seeds; NaN where one of them could not be measured."""
+    return float(np.mean(np.asarray([summary[column] for summary in summaries], np.float64)))

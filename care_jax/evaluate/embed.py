@@ -6,14 +6,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen
 from jax.sharding import Mesh
 
 from care_jax import augment, data
 from care_jax.augment import AugmentSpec
-from care_jax.data import Examples, SkippedFiles
+from care_jax.data import DataError, Examples, SkippedFiles
 from care_jax.train import sharding
 
 
@@ -93,6 +92,9 @@ class Embedder:
           examples: n images.
           uniforms: [NUM_UNIFORMS], one draw shared by all the images, or [n, NUM_UNIFORMS], a draw each; None for none.
           spec: the ranges they are drawn from.
+
+        Raises:
+          DataError: not one of the images could be read.
         """
         features, embeddings, rows = [], [], []
         for images, indices, mask in self.batches(examples):
@@ -111,6 +113,8 @@ class Embedder:
             features.append(some_features[mask])
             embeddings.append(some_embeddings[mask])
             rows.append(indices[mask])
+        if not sum(map(len, rows)):
+            raise DataError(f"none of {len(examples)} images to evaluate could be read: {self._skipped.summary()}")
         return Embedded(np.concatenate(features), np.concatenate(embeddings), np.concatenate(rows))
 
     def _put(self, rows: np.ndarray) -> jax.Array:
@@ -140,8 +144,3 @@ class Embedder:
             indices = np.split(np.arange(start, start + size), count)[index]
             mask = indices < len(examples)
             yield examples.images[np.where(mask, indices, 0)], indices, mask
-
-
-def unit_rows(features: jax.Array) -> jax.Array:
-    """Rows of length one, [n, w]; a zero row stays zero."""
-    return features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)

@@ -1,5 +1,6 @@
 """How nearly an augmentation of the images is a rotation of their embeddings, over many drawn augmentations."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,9 @@ MAX_PAIRWISE = 2048
 class Equivariance(NamedTuple):
     """One entry a drawn augmentation a; f is the embedding before, fa after.
 
+    Of a single example, the Wahba errors (always 0: a rotation takes any direction to any other) and the relative
+    equivariance, which is of pairs, are NaN.
+
     Attributes:
       displacement: root mean square of |fa - f|: how far the augmentation moved the embeddings.
       wahba: min over R in SO(d) of |F R' - Fa|, over sqrt(n): what the best rotation leaves of it.
@@ -27,7 +31,7 @@ class Equivariance(NamedTuple):
       relative_median: median of its ratio over all pairs of all augmentations, one number.
       alignment: minus the mean cosine of f and fa.
       num_examples: n of the Wahba errors.
-      num_pairwise: examples behind the relative equivariance.
+      num_pairwise: examples behind the relative equivariance, 0 where there is no pair.
     """
 
     displacement: np.ndarray
@@ -89,17 +93,21 @@ def measure_equivariance(
     rows: list[dict[str, Any]] = []
     ratios = []
     few = embeddings[:MAX_PAIRWISE]
+    paired = len(few) > 1
     off_diagonal = ~np.eye(len(few), dtype=bool)
     for draw in draws(num_augmentations, seed):
         moved = embedder(variables, examples, draw, spec).embeddings
         row = dict(jax.device_get(_measure(embeddings, moved)))
-        row["relative"] = float(_relative(few, moved[:MAX_PAIRWISE]))
+        if paired:
+            row["relative"] = float(_relative(few, moved[:MAX_PAIRWISE]))
+            ratios.append(np.asarray(_ratios(few, moved[:MAX_PAIRWISE]))[off_diagonal])
+        else:
+            row |= dict.fromkeys(("wahba", "wahba_orthogonal", "relative"), math.nan)
         rows.append(row)
-        ratios.append(np.asarray(_ratios(few, moved[:MAX_PAIRWISE]))[off_diagonal])
     columns = {name: np.asarray([row[name] for row in rows], np.float64) for name in rows[0]}
     return Equivariance(
         **columns,
-        relative_median=float(np.median(np.concatenate(ratios))),
+        relative_median=float(np.median(np.concatenate(ratios))) if paired else math.nan,
         num_examples=len(embeddings),
-        num_pairwise=len(few),
+        num_pairwise=len(few) if paired else 0,
     )

@@ -20,6 +20,17 @@ from care_jax.train import optim
 
 # Name of the labelling that says what an image shows; others (the hue of the digits) are extra probes.
 CLASS_LABELS = "label"
+# Ends of the names of measures that say nothing of a single image: of pairs, or of one map of all.
+_OF_SEVERAL = (
+    "wahba_mean",
+    "wahba_worst",
+    "wahba_orthogonal_mean",
+    "wahba_orthogonal_worst",
+    "relative_equivariance_mean",
+    "relative_equivariance_median",
+    "group_residual_mean",
+    "uniformity",
+)
 
 
 class Evaluation(NamedTuple):
@@ -29,11 +40,13 @@ class Evaluation(NamedTuple):
       numbers: by the names of summary.json; accuracies in percent; None where there is nothing to measure.
       equivariance: the measures behind its Wahba errors and relative equivariances, one entry a drawn augmentation.
       test: the held-out examples as embedded.
+      notes: lines for the user: which measures could not be taken, and why; what was taken otherwise than set.
     """
 
     numbers: dict[str, Any]
     equivariance: Equivariance
     test: Embedded
+    notes: tuple[str, ...] = ()
 
 
 def make_embedder(experiment: Experiment, check: Callable[[], None] = lambda: None) -> Embedder:
@@ -50,14 +63,18 @@ def make_embedder(experiment: Experiment, check: Callable[[], None] = lambda: No
 
 
 def make_monitor(experiment: Experiment, embedder: Embedder) -> Callable[[Mapping[str, Any]], dict[str, float]]:
-    """The evaluator that the training loop calls: k-nearest-neighbour accuracy in percent; nothing without labels."""
+    """The evaluator that the training loop calls: k-nearest-neighbour accuracy in percent.
+
+    Nothing without labels, and nothing where features are not finite, which `evaluate` tells.
+    """
 
     def monitor(variables: Mapping[str, Any]) -> dict[str, float]:
         dataset = experiment.dataset
         if CLASS_LABELS not in dataset.num_classes:
             return {}
         train, test = embedder(variables, dataset.train), embedder(variables, dataset.test)
-        return {"knn_top1": _knn(experiment, train, test, CLASS_LABELS)}
+        accuracy = _knn(experiment, train, test, CLASS_LABELS)
+        return {"knn_top1": accuracy} if math.isfinite(accuracy) else {}
 
     return monitor
 
@@ -72,6 +89,7 @@ def evaluate(experiment: Experiment, embedder: Embedder, variables: Mapping[str,
     """
     config, dataset = experiment.config, experiment.dataset
     test = embedder(variables, dataset.test)
+    notes: list[str] = []
     numbers: dict[str, Any] = {"knn_top1": None}
     for name in ("linear_probe", "hue_probe"):
         numbers |= {f"{name}_top1": None, f"{name}_top1_spread": None}
@@ -79,11 +97,13 @@ def evaluate(experiment: Experiment, embedder: Embedder, variables: Mapping[str,
         train = embedder(variables, dataset.train)
         if CLASS_LABELS in dataset.num_classes:
             numbers["knn_top1"] = _knn(experiment, train, test, CLASS_LABELS)
+            if len(train.rows) < (k := config.evaluate.knn_k):
+                notes.append(f"knn_top1: all {len(train.rows)} training images vote; evaluate.knn_k is {k}")
         for labelling in dataset.num_classes:
             accuracies = 100.0 * _probe(experiment, train, test, labelling)
             name = "linear_probe" if labelling == CLASS_LABELS else f"{labelling}_probe"
             numbers[f"{name}_top1"] = float(accuracies.mean())
-            numbers[f"{name}_top1_spread"] = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0
+            numbers[f"{name}_top1_spread"] = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else math.nan
     measured = measure_equivariance(
         embedder,
         variables,
@@ -106,7 +126,22 @@ def evaluate(experiment: Experiment, embedder: Embedder, variables: Mapping[str,
     numbers |= measure_moved(experiment, variables)
     numbers |= _alignment_and_uniformity(experiment, embedder, variables)
     numbers["test_examples"] = len(test.rows)
-    return Evaluation(numbers, measured, test)
+    missing = [name for name, value in numbers.items() if isinstance(value, float) and not math.isfinite(value)]
+    reasons = {name: _reason(name, test, config.evaluate.probe.num_seeds) for name in missing}
+    for reason in dict.fromkeys(reasons.values()):
+        names = ", ".join(name for name in missing if reasons[name] == reason)
+        notes.append(f"could not be measured, null in summary.json: {names}: {reason}")
+    return Evaluation(numbers | dict.fromkeys(missing), measured, test, tuple(notes))
+
+
+def _reason(name: str, test: Embedded, num_seeds: int) -> str:
+    """Why a measure is not a finite number."""
+    if name.endswith(_OF_SEVERAL) and len(test.rows) < 2:
+        return "needs at least 2 test images, there is 1"
+    if name.endswith("_spread") and num_seeds < 2:
+        return "needs at least 2 seeds, evaluate.probe.num_seeds is 1"
+    finite = np.isfinite(test.features).all(axis=1) & np.isfinite(test.embeddings).all(axis=1)
+    return f"not finite; the features or embeddings of {np.sum(~finite)} of {len(finite)} test images are not"
 
 
 def _labels(examples: Examples, embedded: Embedded, labelling: str) -> np.ndarray:
@@ -153,7 +188,7 @@ def _probe(experiment: Experiment, train: Embedded, test: Embedded, labelling: s
 
 def _alignment_and_uniformity(
     experiment: Experiment, embedder: Embedder, variables: Mapping[str, Any]
-) -> dict[str, float | None]:
+) -> dict[str, float]:
     """Of two views of the whole test set, an independent draw an image, temperature 1.
 
     alignment = -mean cosine of the two views (-1: invariant); uniformity = mean over anchors of the log of the MEAN
@@ -167,6 +202,6 @@ def _alignment_and_uniformity(
     )
     alignment = float(losses.alignment(first, second))
     if len(first) < 2:  # no negatives
-        return {"alignment": alignment, "uniformity": None}
+        return {"alignment": alignment, "uniformity": math.nan}
     uniformity = float(jax.jit(losses.uniformity)(first, second))
     return {"alignment": alignment, "uniformity": uniformity - math.log(2 * len(first) - 2)}

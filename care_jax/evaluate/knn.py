@@ -1,5 +1,7 @@
 """Weighted k-nearest-neighbour accuracy on frozen features: the monitor during training."""
 
+import math
+
 import numpy as np
 
 from care_jax import metrics
@@ -25,9 +27,10 @@ def knn_top1(
       temperature: tau of the weights (Wu et al., 2018, have k 200 and tau 0.07; the paper tau of its loss).
 
     Returns:
-      Accuracy in [0, 1], exact over all m.
+      Accuracy in [0, 1], exact over all m; NaN if any feature is.
     """
-    predicted = metrics.weighted_knn(
+    classes = metrics.weighted_knn(
         test_features, train_features, train_labels, k=k, temperature=temperature, num_classes=num_classes
     )
-    return float(np.mean(np.asarray(predicted) == test_labels))
+    predicted = np.asarray(classes)
+    return float(np.mean(predicted == test_labels)) if (predicted >= 0).all() else math.nan

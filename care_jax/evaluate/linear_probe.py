@@ -35,7 +35,7 @@ def linear_probe(
       num_seeds: of initialisation and order.
 
     Returns:
-      Accuracies [num_seeds] in [0, 1], exact over all m test examples.
+      Accuracies [num_seeds] in [0, 1], exact over all m test examples; NaN where a logit is.
 
     Raises:
       ValueError: a label outside [0, num_classes).
@@ -104,4 +104,6 @@ def _run_seed(
         return jax.lax.scan(update, carry, rows.reshape(steps, batch_size))
 
     (params, _), _ = jax.lax.scan(epoch, (params, optimizer.init(params)), jnp.arange(epochs))
-    return jnp.mean(jnp.argmax(logits(params, test_features), axis=-1) == test_labels)
+    scores = logits(params, test_features)
+    accuracy = jnp.mean(jnp.argmax(scores, axis=-1) == test_labels)
+    return jnp.where(jnp.any(jnp.isnan(scores)), jnp.nan, accuracy)

@@ -1,5 +1,6 @@
 """Measures of the vectors that the equivariance term acts on, where these are not the embeddings on the sphere."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,7 @@ def measure_moved(experiment: Experiment, variables: Mapping[str, Any]) -> dict[
       For a term on the features or on its own head, `features_...` or `head_...`: `wahba_mean`, `displacement_mean`
       and `relative_equivariance_median` of unit vectors. For another group than O(d), `group_residual_mean` and
       `group_displacement_mean`: the same as Wahba's error and displacement, for the best member of that group found.
+      NaN where a single held-out image has none.
     """
     config = experiment.config
     settings = config.equivariance
@@ -98,6 +100,7 @@ def _of_group(experiment: Experiment, embedder: Embedder, variables: Mapping[str
     errors, displacements = [], []
     for draw in draws(settings.num_augmentations, settings.seed):
         moved = embedder(variables, test, draw, spec).embeddings
-        errors.append(float(residual(points, moved, form=form)[1]) * scale)
+        # As Wahba's error, that of a single example says nothing.
+        errors.append(float(residual(points, moved, form=form)[1]) * scale if len(points) > 1 else math.nan)
         displacements.append(float(np.linalg.norm(moved - points)) * scale)
     return {"group_residual_mean": float(np.mean(errors)), "group_displacement_mean": float(np.mean(displacements))}

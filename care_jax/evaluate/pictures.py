@@ -68,11 +68,18 @@ def augmentation_grid(plan: ViewPlan, images: np.ndarray, columns: int = 8) -> F
     return _image_rows(rows)
 
 
-def wahba_scatter(measured: Equivariance) -> Figure:
-    """Per drawn augmentation: how far it moved the embeddings, and how much of that no rotation explains."""
+def wahba_scatter(measured: Equivariance) -> Figure | None:
+    """Per drawn augmentation: how far it moved the embeddings, and how much of that no rotation explains.
+
+    None where no error is a finite number.
+    """
+    shown = np.isfinite(measured.displacement) & np.isfinite(measured.wahba)
+    if not shown.any():
+        return None
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     axis = figure.subplots()
-    top = float(max(measured.displacement.max(), measured.wahba.max())) * 1.08
+    top = float(max(measured.displacement[shown].max(), measured.wahba[shown].max())) * 1.08
+    top = top or 1.0  # constant embeddings are all at 0
     axis.plot([0, top], [0, top], color=_GRAY, linestyle="--", linewidth=1, label="a rotation explains nothing")
     axis.scatter(measured.displacement, measured.wahba, color=_BLUE, label="best rotation, SO(d)", zorder=3)
     axis.scatter(
@@ -93,14 +100,16 @@ def wahba_scatter(measured: Equivariance) -> Figure:
     return figure
 
 
-def neighbour_grid(found: Retrieval, bank: np.ndarray) -> Figure:
-    """Each query with its neighbours, before and after its hue changes.
+def neighbour_grid(found: Retrieval, bank: np.ndarray) -> Figure | None:
+    """Each query with its neighbours, before and after its hue changes; None where a single image has none.
 
     Args:
       found: rows of the bank.
       bank: [n, h, w, 3] uint8.
     """
     count, k = found.before.shape
+    if not k:
+        return None
     figure = Figure(figsize=(0.8 * (2 * k + 3), 0.85 * count + 0.3), layout="constrained")
     axes = figure.subplots(count, 2 * k + 3, squeeze=False)
     for axis in axes.flat:

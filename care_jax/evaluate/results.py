@@ -10,6 +10,7 @@ import numpy as np
 
 from care_jax import storage
 from care_jax.build import Experiment
+from care_jax.command_line import say
 from care_jax.config import leaves
 from care_jax.data import Examples
 from care_jax.evaluate import pictures, report
@@ -76,6 +77,8 @@ def write(
     """
     embedder = make_embedder(experiment)
     evaluation = evaluate(experiment, embedder, variables)
+    for note in evaluation.notes if is_first() else ():
+        say(note)
     rows = [row for row in read_metrics(workdir) if row["step"] <= step]
     speeds = [row["images_per_second"] for row in rows if "images_per_second" in row]
     summary = {

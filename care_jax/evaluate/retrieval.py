@@ -9,7 +9,8 @@ import numpy as np
 
 from care_jax import augment
 from care_jax.data import Examples
-from care_jax.evaluate.embed import Embedder, unit_rows
+from care_jax.evaluate.embed import Embedder
+from care_jax.models import normalize
 
 
 class Retrieval(NamedTuple):
@@ -46,17 +47,17 @@ def hue_retrieval(
       bank_images: [n, h, w, 3] uint8.
       bank_embeddings: [n, d], of these images.
       query_rows: [q] which of them are looked up; an image is no neighbour of its own.
-      k: neighbours.
+      k: neighbours; fewer where the bank has not as many others.
       turns: of the hue circle; a third makes red green.
     """
     images = bank_images[query_rows].astype(np.float32) / 255.0
     changed = np.asarray(jax.jit(augment.color.adjust_hue)(images, turns))
-    bank = unit_rows(jnp.asarray(bank_embeddings))
+    bank = normalize(jnp.asarray(bank_embeddings))
     nearest = []
     for version in (images, changed):
         pixels = np.round(version * 255.0).astype(np.uint8)
         embeddings = embedder(variables, Examples(images=pixels)).embeddings
         similarity = jnp.asarray(embeddings) @ bank.T
         similarity = similarity.at[jnp.arange(len(query_rows)), query_rows].set(-jnp.inf)
-        nearest.append(np.asarray(jnp.argsort(-similarity, axis=-1)[:, :k]))
+        nearest.append(np.asarray(jnp.argsort(-similarity, axis=-1)[:, : min(k, len(bank) - 1)]))
     return Retrieval(images, changed, *nearest)

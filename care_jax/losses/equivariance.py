@@ -18,7 +18,8 @@ def equivariance_loss(z1: ArrayLike, z2: ArrayLike, *, num_groups: int, form: Ar
         mean over groups of  2 * mean_i sum_{j != i} ( <z1_i, z1_j> - <z2_i, z2_j> )^2,   <x, y> = x' form y
 
     The sum (not mean) over j is the official code's: the loss grows with the group, and published weights assume it.
-    Groups are consecutive rows: group k is rows k*n to (k+1)*n - 1. A group of one input has no pairs and adds 0.
+    Groups are consecutive rows: group k is rows k*n to (k+1)*n - 1. A group of one input has no pairs and adds 0 (NaN
+    where its embedding is NaN).
 
     Precision: nothing cancels as the views approach each other (small |z1 - z2|). A group larger than d takes O(n d^2)
     operations and no [n, n] array, and there a loss far below |z1 - z2|^2 (views far apart, related by a nearly
@@ -69,7 +70,9 @@ def _squared_change_in_pairs(total: jax.Array, difference: jax.Array, form: jax.
     x = _product("...id,...jd->...ij", _times(total, form), difference)
     # y_ij = d_i' B s_j; for the inner product it is the transpose of x, which costs nothing.
     y = x.mT if form is None else _product("...id,...jd->...ij", _times(difference, form), total)
-    change = jnp.where(jnp.eye(total.shape[-2], dtype=bool), 0.0, (x + y) / 2)
+    change = (x + y) / 2
+    # 0 times the diagonal, not 0: in a group of one input there is nothing else that a NaN could show in.
+    change = jnp.where(jnp.eye(total.shape[-2], dtype=bool), 0.0 * change, change)
     return jnp.sum(change**2)
 
 

@@ -176,7 +176,8 @@ def _standardised(z: jax.Array) -> jax.Array:
 
 def _sum_of_squares_off_diagonal(x: jax.Array) -> jax.Array:
     # Not the sum over all entries less the diagonal's: that difference would be lost as dimensions decorrelate.
-    return jnp.sum(jnp.where(jnp.eye(len(x), dtype=bool), 0.0, x) ** 2)
+    # And 0 times the diagonal, not 0: a single dimension has nothing else that a NaN could show in.
+    return jnp.sum(jnp.where(jnp.eye(len(x), dtype=bool), 0.0 * x, x) ** 2)
 
 
 def _product(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -42,7 +42,8 @@ def byol(predictions: ArrayLike, targets: ArrayLike) -> jax.Array:
     # distance would be 1 (or 0 from another), counts 2 as its cosine of 0 says.
     squared_distances = jnp.sum((p - t) ** 2, axis=-1)
     undirected = jnp.all(p == 0, axis=-1) | jnp.all(t == 0, axis=-1)
-    return jnp.mean(jnp.where(undirected, 2.0, squared_distances))
+    # 0 times the distance: if the other row is NaN, so is the term.
+    return jnp.mean(jnp.where(undirected, 2.0 + 0.0 * squared_distances, squared_distances))
 
 
 def _normalised(z: jax.Array) -> jax.Array:

@@ -77,7 +77,8 @@ def group_residual(f: ArrayLike, fa: ArrayLike, *, form: ArrayLike, max_steps: i
     members = jax.lax.map(lambda start: _refined(start, f, fa, form, max_steps), starts)
     errors = jnp.linalg.norm(matmul(f, members.mT) - fa, axis=(1, 2))
     best = jnp.where(errors[1] < errors[0], 1, 0)
-    return members[best], errors[best]
+    member, error = members[best], errors[best]
+    return jnp.where(jnp.isnan(error), jnp.nan, member), error  # a start is not what a search for NaN has found
 
 
 def _polar_factor(x: jax.Array, form: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ def knn_vote(
       temperature: Positive scalar, in units of the similarity.
 
     Returns:
-      Scores [q, c].
+      Scores [q, c]; NaN for all classes of a query that has NaN among its similarities.
 
     Example:
       >>> import jax.numpy as jnp
@@ -45,7 +45,8 @@ def knn_vote(
     def add_vote(j, scores):
         return scores + jnp.where(labels[:, j, None] == jnp.arange(num_classes), weights[:, j, None], 0.0)
 
-    return jax.lax.fori_loop(0, weights.shape[1], add_vote, jnp.zeros((len(weights), num_classes), weights.dtype))
+    scores = jax.lax.fori_loop(0, weights.shape[1], add_vote, jnp.zeros((len(weights), num_classes), weights.dtype))
+    return jnp.where(jnp.any(jnp.isnan(weights), axis=1, keepdims=True), jnp.nan, scores)
 
 
 def weighted_knn(
@@ -71,7 +72,7 @@ def weighted_knn(
       block: Queries handled at a time; memory is about two arrays [block, m].
 
     Returns:
-      Predicted classes, int32 [q].
+      Predicted classes, int32 [q]; -1 where a similarity is NaN: for a query with NaN, or for all if the bank has one.
 
     Raises:
       ValueError: If a shape does not fit, k is not in [1, m], or num_classes or temperature is not positive.
@@ -95,9 +96,12 @@ def weighted_knn(
     bank = _normalised(bank)
 
     def predict(query):
-        similarities, neighbours = jax.lax.top_k(matmul(bank, _normalised(query)), k)
-        votes = similarities[None], bank_labels[neighbours][None]
-        return jnp.argmax(knn_vote(*votes, num_classes=num_classes, temperature=temperature)[0]).astype(jnp.int32)
+        similarities = matmul(bank, _normalised(query))
+        nearest, neighbours = jax.lax.top_k(similarities, k)
+        votes = nearest[None], bank_labels[neighbours][None]
+        best = jnp.argmax(knn_vote(*votes, num_classes=num_classes, temperature=temperature)[0])
+        # Of all similarities: which place NaN takes among the nearest depends on its sign.
+        return jnp.where(jnp.any(jnp.isnan(similarities)), -1, best).astype(jnp.int32)
 
     return jax.lax.map(predict, queries, batch_size=max(1, min(block, len(queries))))
 
@@ -110,7 +114,7 @@ def recall_at_k(retrieved_labels: ArrayLike, query_labels: ArrayLike) -> jax.Arr
       query_labels: Classes of the queries, integers [q].
 
     Returns:
-      A float32 scalar in [0, 1].
+      A float32 scalar in [0, 1]. Labels are integers: there is no NaN to pass on.
     """
     retrieved_labels, query_labels = jnp.asarray(retrieved_labels), jnp.asarray(query_labels)
     if retrieved_labels.ndim != 2 or retrieved_labels.shape[:1] != query_labels.shape or not len(query_labels):
@@ -121,5 +125,9 @@ def recall_at_k(retrieved_labels: ArrayLike, query_labels: ArrayLike) -> jax.Arr
 
 def _normalised(rows: jax.Array) -> jax.Array:
     rows = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+    # Scaled first where squares would vanish or overflow. Subnormal numbers are zeros, as some devices have it.
+    largest = jnp.max(jnp.abs(rows), axis=-1, keepdims=True)
+    extreme = ((largest >= jnp.finfo(rows.dtype).tiny) & (largest < 1e-15)) | (largest > 1e15)
+    rows = rows / jnp.where(extreme, largest, 1.0)
     norm = jnp.linalg.norm(rows, axis=-1, keepdims=True)
     return rows / jnp.where(norm == 0, 1.0, norm)

@@ -21,6 +21,10 @@ def wahba(f: ArrayLike, fa: ArrayLike, *, special: bool = True) -> tuple[jax.Arr
     error / sqrt(n) is the root-mean-square miss of one embedding. With fewer than d independent rows R is one of
     many minimisers, and SO(d) fits as well as O(d).
 
+    Gradients: R minimises the error, so the error's gradient is the one with R held fixed, and nothing goes through the
+    SVD. Where several R are best it is that of the one returned, and where the error is 0 it is 0: always finite. The
+    gradient of R itself goes through the SVD, and is NaN where singular values of fa' f are equal.
+
     Args:
       f: Embeddings f(x_i), [n, d].
       fa: Embeddings f(a(x_i)), [n, d].
@@ -45,7 +49,7 @@ def wahba(f: ArrayLike, fa: ArrayLike, *, special: bool = True) -> tuple[jax.Arr
         handedness = jnp.sign(jnp.linalg.det(u) * jnp.linalg.det(vt))
         u = u.at[:, -1].multiply(handedness)
     rotation = matmul(u, vt)
-    return rotation, jnp.linalg.norm(matmul(f, rotation.T) - fa)
+    return rotation, _length(matmul(f, jax.lax.stop_gradient(rotation).T) - fa)
 
 
 def composition_error(
@@ -81,7 +85,7 @@ def composition_error(
         if rotation.shape != (f.shape[1], f.shape[1]):
             raise ValueError(f"composition_error: {name} must be [d, d], d = {f.shape[1]}; got {rotation.shape}")
         predicted = matmul(predicted, rotation.T)
-    return jnp.linalg.norm(predicted - f_composed) / jnp.linalg.norm(f_composed)
+    return _length(predicted - f_composed) / _length(f_composed)
 
 
 def relative_equivariance(f: ArrayLike, fa: ArrayLike) -> jax.Array:
@@ -144,6 +148,12 @@ def relative_equivariance_median(f: ArrayLike, fa: ArrayLike) -> jax.Array:
     n = len(ratios)
     # In rows of n + 1 the diagonal is one column. (nanmedian would pass over the NaNs of broken embeddings too.)
     return jnp.median(ratios.reshape(-1)[1:].reshape(n - 1, n + 1)[:, :-1])
+
+
+def _length(x: jax.Array) -> jax.Array:
+    """The Frobenius norm, with a gradient of 0 at 0, where the square root has none."""
+    squared = jnp.sum(x * x)
+    return jnp.where(squared == 0, 0.0, jnp.sqrt(jnp.where(squared == 0, 1.0, squared)))
 
 
 def _pair_terms(name: str, f: ArrayLike, fa: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

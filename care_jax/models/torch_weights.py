@@ -6,7 +6,7 @@ Nothing here imports torch except `load_torch_checkpoint`: state dicts may hold 
 import argparse
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,6 +18,7 @@ import numpy as np
 from care_jax.models.encoder import Encoder
 from care_jax.models.heads import ProjectionHead
 from care_jax.models.resnet import ResNet
+from care_jax.models.state_dicts import children, find_backbone, find_parts, listed, part_of, to_array
 
 Path = tuple[str, ...]  # of a leaf: (collection, module, ..., variable)
 
@@ -44,6 +45,11 @@ def variables_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     The architecture is read off the names and shapes; see `resnet_from_torch` for the module. `fc.*` (the classifier)
     and `num_batches_tracked` are left out.
 
+    Wrappers ({"state_dict": ...}, {"model": ...}) and prefixes (`module.`, `_orig_mod.`, `backbone.`, stacked), as
+    parallel wrappers, torch.compile, Lightning, solo-learn and lightly add them, are looked through as long as they
+    hold ONE backbone. What lies outside its prefix (heads, queues, optimizers, and the momentum averages of MoCo,
+    solo-learn and lightly) is left out; what lies inside must be a ResNet, all of it.
+
     Args:
       state_dict: torchvision names to numpy arrays or torch tensors, convolutions [out, in, height, width].
 
@@ -51,7 +57,8 @@ def variables_from_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
       {"params": ..., "batch_stats": ...}, numpy float32, for `ResNet.apply`.
 
     Raises:
-      ValueError: naming what is missing, unexpected or misshapen.
+      ValueError: naming what is missing, unexpected, misshapen or no dense array of real numbers; the backbones, where
+        there are several; a name that is no string.
     """
     return _backbone_from_torch(state_dict)[1]
 
@@ -97,9 +104,9 @@ def variables_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def load_torch_checkpoint(path: str | os.PathLike[str]) -> TorchCheckpoint:
     """The encoder saved by the official code (Sharut/CARE), `.pth.tar`.
 
-    Two layouts are read, with or without the prefix `module.` of a parallel wrapper: CIFAR and STL10 (backbone `f.*`,
-    projection head `g.*`) and ImageNet100 (backbone `encoder_q.*`, head `encoder_q.fc.*`; the momentum encoder and the
-    queue are left out).
+    Two layouts are read, with or without prefixes (`module.`, `_orig_mod.`) and wrappers, as by `variables_from_torch`:
+    CIFAR and STL10 (backbone `f.*`, projection head `g.*`) and ImageNet100 (backbone `encoder_q.*`, head
+    `encoder_q.fc.*`; the momentum encoder and the queue are left out).
 
     Loading never runs code from the file: torch's restricted unpickler reads it, and anything but tensors, plain
     containers and `argparse.Namespace` (the CIFAR checkpoints carry their command line) is refused.
@@ -130,13 +137,12 @@ def load_torch_checkpoint(path: str | os.PathLike[str]) -> TorchCheckpoint:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{os.fspath(path)!r} can't be loaded without running code from it: {reason}") from error
 
-    state_dict = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state_dict, Mapping):
-        keys = _listed(checkpoint) if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        raise ValueError(f"{os.fspath(path)!r} has no 'state_dict' as the official checkpoints do; it holds {keys}")
-    backbone_state, head_state = _split_official(state_dict)
-    backbone, backbone_variables = _backbone_from_torch(backbone_state)
-    head, head_variables = _head_from_torch(head_state)
+    try:
+        backbone_state, head_state = _split_official(checkpoint)
+        backbone, backbone_variables = _backbone_from_torch(backbone_state)
+        head, head_variables = _head_from_torch(head_state)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)!r}: {error}") from error
     variables = {
         collection: {
             name: part[collection]
@@ -149,33 +155,39 @@ def load_torch_checkpoint(path: str | os.PathLike[str]) -> TorchCheckpoint:
     return TorchCheckpoint(Encoder(backbone, head), variables, epoch if isinstance(epoch, int) else None)
 
 
-def _split_official(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_official(checkpoint: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The official state dict -> the backbone's with torchvision names, the head's with the names of a Sequential."""
-    state = {name.removeprefix("module."): value for name, value in state_dict.items()}
-    if any(name.startswith("encoder_q.") for name in state):
-        query = {name.removeprefix("encoder_q."): x for name, x in state.items() if name.startswith("encoder_q.")}
-        backbone = {name: x for name, x in query.items() if not name.startswith("fc.")}
-        return backbone, {name.removeprefix("fc."): x for name, x in query.items() if name.startswith("fc.")}
-    if any(name.startswith("f.") for name in state):
-        # A Sequential of torchvision's children without max-pool and classifier.
-        children = {"0": "conv1", "1": "bn1", "3": "layer1", "4": "layer2", "5": "layer3", "6": "layer4"}
+    query = find_parts(checkpoint, r"encoder_q\.conv1\.weight")
+    if query:
+        state = part_of(query.entries, query.where, "encoder_q.").entries
+        backbone = {name: x for name, x in state.items() if not name.startswith("fc.")}
+        return backbone, part_of(state, query.where, "fc.").entries
+    whole = find_parts(checkpoint, r"f\.0\.weight")
+    if whole:
+        names = children(3)  # there is no max-pool among them
         backbone, head = {}, {}
-        for name, value in state.items():
-            part, index, *rest = name.split(".", 2)
+        for name, value in whole.entries.items():
+            part, _, rest = name.partition(".")
+            index, _, leaf = rest.partition(".")
             if part == "f":
-                backbone[".".join([children.get(index, name), *rest])] = value
+                backbone[f"{names.get(index, index)}.{leaf}"] = value
             elif part == "g":
-                head[name.removeprefix("g.")] = value
+                head[rest] = value
             else:
                 raise ValueError(f"unexpected entry {name!r} beside 'f.*' and 'g.*' in the checkpoint's state dict")
         return backbone, head
-    raise ValueError(f"the state dict has neither official layout ('f.*', 'g.*' or 'encoder_q.*'): {_listed(state)}")
+    other = find_backbone(checkpoint)
+    hint = "; variables_from_torch reads a backbone alone" if "conv1.weight" in other.entries else ""
+    raise ValueError(
+        f"neither official layout ('f.*', 'g.*' or 'encoder_q.*'): names{other.where} are {listed(other.entries)}{hint}"
+    )
 
 
-def _backbone_from_torch(state_dict: Mapping[str, Any]) -> tuple[ResNet, dict[str, Any]]:
+def _backbone_from_torch(state_dict: Any) -> tuple[ResNet, dict[str, Any]]:
+    part = find_backbone(state_dict)
     state = {
-        name: _array(value)
-        for name, value in state_dict.items()
+        name: to_array(name, value)
+        for name, value in part.entries.items()
         if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
     }
     blocks = {match.groups() for name in state if (match := re.match(r"layer(\d+)\.(\d+)\.", name))}
@@ -186,7 +198,7 @@ def _backbone_from_torch(state_dict: Mapping[str, Any]) -> tuple[ResNet, dict[st
         found = "none" if conv1 is None else conv1.shape
         raise ValueError(
             "not a ResNet state dict with torchvision names: needs conv1.weight with a 3x3 or 7x7 kernel, and layer1,"
-            f" layer2, ...; conv1.weight is {found}, names are {_listed(state)}"
+            f" layer2, ...; conv1.weight is {found}, names{part.where} are {listed(state)}"
         )
     resnet = ResNet(
         stage_sizes=tuple(sum(int(stage) == s for stage, _ in blocks) for s in stages),
@@ -194,16 +206,16 @@ def _backbone_from_torch(state_dict: Mapping[str, Any]) -> tuple[ResNet, dict[st
         width=conv1.shape[0],
         stem=stem,
     )
-    return resnet, _fill(resnet, jnp.zeros((1, 32, 32, 3)), state, _torch_name)
+    return resnet, _fill(resnet, jnp.zeros((1, 32, 32, 3)), state, _torch_name, part.where)
 
 
 def _head_from_torch(state_dict: Mapping[str, Any]) -> tuple[ProjectionHead, dict[str, Any]]:
     """From the names of `nn.Sequential(Linear, [BatchNorm1d,] ReLU, ..., Linear)`: indices as modules."""
-    state = {name: _array(value) for name, value in state_dict.items() if not name.endswith("num_batches_tracked")}
-    indices = sorted({int(name.split(".")[0]) for name in state if name.split(".")[0].isdigit()})
+    state = {name: to_array(name, x) for name, x in state_dict.items() if not name.endswith("num_batches_tracked")}
+    indices = sorted({int(name.split(".")[0]) for name in state if name.split(".")[0].isdecimal()})
     linears = [f"{i}.weight" for i in indices if f"{i}.weight" in state and state[f"{i}.weight"].ndim == 2]
     if not linears:
-        raise ValueError(f"no projection head of linear layers in the checkpoint: {_listed(state)}")
+        raise ValueError(f"no projection head of linear layers in the checkpoint: {listed(state)}")
     sizes = [state[name].shape[0] for name in linears]
     batch_norm = any(name.endswith("running_mean") for name in state)
     head = ProjectionHead(tuple(sizes[:-1]), sizes[-1], batch_norm)
@@ -216,19 +228,21 @@ def _head_from_torch(state_dict: Mapping[str, Any]) -> tuple[ProjectionHead, dic
     return head, _fill(head, jnp.zeros((1, state[linears[0]].shape[1])), state, torch_name)
 
 
-def _fill(module: nn.Module, example: jax.Array, state: Mapping[str, np.ndarray], torch_name: Any) -> dict[str, Any]:
+def _fill(
+    module: nn.Module, example: jax.Array, state: Mapping[str, np.ndarray], torch_name: Any, where: str = ""
+) -> dict[str, Any]:
     """The module's variables taken from `state`, all of it, checked by name and shape."""
-    kind = type(module).__name__
+    kind = f"torch {type(module).__name__} weights{where}"
     shapes = flax.traverse_util.flatten_dict(jax.eval_shape(module.init, jax.random.key(0), example))
     names = {path: torch_name(path) for path in shapes}
     missing, unexpected = set(names.values()) - set(state), set(state) - set(names.values())
     if missing or unexpected:
-        raise ValueError(f"torch {kind} weights: missing {_listed(missing)}; unexpected {_listed(unexpected)}")
+        raise ValueError(f"{kind}: missing {listed(missing)}; unexpected {listed(unexpected)}")
     leaves = {path: _from_torch_layout(state[name]) for path, name in names.items()}
     for path, name in names.items():
         if leaves[path].shape != shapes[path].shape:
             wanted = _to_torch_layout(np.empty(shapes[path].shape)).shape
-            raise ValueError(f"torch {kind} weights: {name} has shape {state[name].shape}, expected {wanted}")
+            raise ValueError(f"{kind}: {name} has shape {state[name].shape}, expected {wanted}")
     return flax.traverse_util.unflatten_dict(leaves)
 
 
@@ -247,16 +261,3 @@ def _from_torch_layout(x: np.ndarray) -> np.ndarray:
 
 def _to_torch_layout(x: np.ndarray) -> np.ndarray:
     return x.transpose(3, 2, 0, 1) if x.ndim == 4 else x.T
-
-
-def _array(value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # a torch tensor; numpy has no bfloat16, so the cast comes first
-        value = value.detach().cpu().float().numpy()
-    return np.asarray(value, np.float32)
-
-
-def _listed(names: Iterable[str], limit: int = 6) -> str:
-    names = sorted(names)
-    if len(names) > limit:
-        names = [*names[:limit], f"... ({len(names)} in all)"]
-    return ", ".join(names) or "nothing"

@@ -15,3 +15,10 @@ def test_knn_is_scikit_learns(blobs):
     found = knn_top1(train, train_labels, test, test_labels, num_classes=3, k=10, temperature=0.1)
     assert 0.4 < expected < 1
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("broken", ["training", "test"])
+def test_a_broken_feature_has_no_accuracy(blobs, broken):
+    sets = [blobs(7), blobs(5, seed=1)]
+    sets[broken == "test"][0][3, 1] = np.nan
+    assert np.isnan(knn_top1(*sets[0], *sets[1], num_classes=3, k=2, temperature=0.1))

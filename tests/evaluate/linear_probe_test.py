@@ -43,3 +43,13 @@ def test_labels_out_of_range_are_refused(blobs):
     train, labels = blobs(10)
     with pytest.raises(ValueError, match="outside the 2 classes"):
         linear_probe(train, labels + 5, train, labels, num_classes=2, optimizer=optax.sgd(0.1), epochs=1, batch_size=4)
+
+
+@pytest.mark.parametrize("broken", ["training", "test"])
+def test_a_broken_feature_has_no_accuracy(blobs, broken):
+    sets = [list(blobs(7, num_classes=2)) for _ in range(2)]
+    sets[broken == "test"][0][3, 1] = np.nan
+    accuracies = linear_probe(
+        *sets[0], *sets[1], num_classes=2, optimizer=optax.sgd(0.5), epochs=1, batch_size=7, num_seeds=1
+    )
+    assert np.isnan(accuracies).all()

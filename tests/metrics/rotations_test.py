@@ -1,5 +1,7 @@
 """Rotations and relative equivariance: SciPy, loops in float64, rotations planted on purpose, precision, devices."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,6 +86,52 @@ def test_wahba_in_single_and_half_precision():
     rotation, error = jitted_wahba(jnp.asarray(f, jnp.bfloat16), jnp.asarray(f @ planted.T, jnp.bfloat16))
     assert rotation.dtype == error.dtype == jnp.float32
     np.testing.assert_allclose(rotation, planted, atol=5e-3)
+
+
+def error_pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    f, fa = unit_rows(50, 9, 4), unit_rows(51, 9, 4)
+    line = np.outer(np.arange(1.0, 10.0), unit_rows(52, 1, 4))
+    return {
+        "ordinary": (f, fa),
+        "equal singular values": (np.eye(4), 2 * orthogonal(53, 4, 1)),
+        "fewer rows than dimensions": (f[:2], fa[:2]),
+        "zeros": (0 * f, 0 * fa),
+        "zeros before": (0 * f, fa),
+        "no error": (f, f),
+        "rank 1": (line, -line),
+    }
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_the_gradient_of_wahbas_error_is_that_with_the_rotation_held_fixed(special):
+    """Against differences where it is smooth; finite wherever it is not: nothing goes through the SVD."""
+
+    @partial(jax.value_and_grad, argnums=(0, 1))
+    def error_and_gradients(f, fa):
+        return jitted_wahba(f, fa, special=special)[1]
+
+    with jax.enable_x64(True):
+        for name, pair in error_pairs().items():
+            _, gradients = error_and_gradients(*pair)
+            assert np.isfinite(gradients).all(), name
+            if name in ("ordinary", "equal singular values", "fewer rows than dimensions"):
+                steps = [1e-6 * np.random.default_rng(54 + i).standard_normal(x.shape) for i, x in enumerate(pair)]
+                ends = [
+                    jitted_wahba(*(x + sign * step for x, step in zip(pair, steps, strict=True)), special=special)[1]
+                    for sign in (1, -1)
+                ]
+                expected = sum(float(np.sum(g * step)) for g, step in zip(gradients, steps, strict=True))
+                np.testing.assert_allclose((ends[0] - ends[1]) / 2, expected, rtol=1e-6, err_msg=name)
+
+
+def test_no_gradient_pulls_at_no_error():
+    f, eye = unit_rows(55, 5, 3), np.eye(3)
+    for measure in (
+        lambda f: metrics.wahba(f, 0 * f)[1],
+        lambda fa: metrics.composition_error(eye, eye, f, f + 0 * fa),
+        lambda fa: metrics.relative_equivariance(f, f + 0 * fa),
+    ):
+        np.testing.assert_array_equal(jax.jit(jax.grad(measure))(0 * f), 0 * f)
 
 
 def composed_case(noise=0.0):

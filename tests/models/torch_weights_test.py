@@ -228,6 +228,22 @@ def test_official_checkpoints_compute_what_torch_computes(layout, tmp_path):
     jax.tree.map(lambda ours, theirs: compare(ours, theirs), jax.device_get(batch_stats), moved)
 
 
+@pytest.mark.parametrize("layout", ["cifar", "imagenet100"])
+def test_official_checkpoints_in_other_wrappers_are_the_same(layout, tmp_path):
+    torch = pytest.importorskip("torch")
+    model = _cifar_model(torch) if layout == "cifar" else _imagenet100_model(torch)
+    expected = load_torch_checkpoint(_saved(torch, model, tmp_path / "checkpoint.pth.tar"))
+    state = model.state_dict()
+    for content in (state, {"model": {f"module._orig_mod.{name}": value for name, value in state.items()}}):
+        torch.save(content, tmp_path / "other.pth.tar")
+        read = load_torch_checkpoint(tmp_path / "other.pth.tar")
+        assert read.encoder == expected.encoder and read.epoch is None
+        jax.tree.map(np.testing.assert_array_equal, read.variables, expected.variables)
+    torch.save({"a": state, "b": dict(state)}, tmp_path / "two.pth.tar")
+    with pytest.raises(ValueError, match=r"two\.pth\.tar.*holds 2 encoders: in \['a'\]; in \['b'\]"):
+        load_torch_checkpoint(tmp_path / "two.pth.tar")
+
+
 def test_torch_takes_the_weights_back(tmp_path):
     torch = pytest.importorskip("torch")
     source, target = (_torch_resnet(torch, (1, 1), True, "imagenet") for _ in range(2))
@@ -263,9 +279,16 @@ def test_code_in_a_file_is_not_run(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model": {}}, "no 'state_dict' .* it holds model"),
-        ([1, 2], "it holds list"),
-        ({"state_dict": {"conv1.weight": 0}}, r"neither official layout .*: conv1\.weight"),
+        ({"model": {}}, "neither official layout .* names are model"),
+        ([1, 2], r"a state dict \(names to arrays\) is needed; got list"),
+        (None, "is needed; got NoneType"),
+        ({"state_dict": {3: 0}}, r"must be strings; got 3 in \['state_dict'\]"),
+        ({"f.0.weight": [1.0], "g.0.weight": 0}, r"conv1\.weight \(list\) can't be read as an array"),
+        ({"f": 0, "f.0.weight": 0}, "can't be read as an array: not an array"),
+        (
+            {"state_dict": {"conv1.weight": 0}},
+            r"neither official .*: names .* conv1\.weight; variables_from_torch reads",
+        ),
         ({"state_dict": {"f.0.weight": 0, "h.0.weight": 0}}, r"unexpected entry 'h\.0\.weight'"),
     ],
 )

@@ -1,0 +1,119 @@
+"""Too few images, embeddings that are broken or all the same: null and a line, no traceback and no wrong number."""
+
+import json
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+from care_jax import build
+from care_jax.data import DataError, DataSet, Examples
+from care_jax.evaluate import embed, results
+from care_jax.evaluate.evaluation import evaluate, make_embedder, make_monitor
+from care_jax.evaluate.moved import measure_moved
+from care_jax.evaluate.pictures import wahba_scatter
+from care_jax.train import sharding
+
+OF_SEVERAL = {
+    "wahba_mean",
+    "wahba_worst",
+    "wahba_orthogonal_mean",
+    "wahba_orthogonal_worst",
+    "relative_equivariance_mean",
+    "relative_equivariance_median",
+    "uniformity",
+}
+
+
+@pytest.fixture(scope="module")
+def make(tiny_config, small_encoder):
+    """An experiment on a few of the digits, one training image a class unless said, and its variables."""
+
+    def experiment(num_test, num_train=10, **overrides):
+        config = tiny_config(evaluate__num_augmentations=2, evaluate__batch_size=16, **overrides)
+        config.augment.placement = "device"
+        made = build.build(config, sharding.make_mesh(jax.devices()[:1]))._replace(encoder=small_encoder())
+        digits = made.dataset
+        train = Examples(digits.train.images[:num_train], {"label": np.arange(num_train, dtype=np.int32) % 10})
+        test = Examples(digits.test.images[:num_test], {"label": np.arange(num_test, dtype=np.int32) % 10})
+        few = DataSet("few digits", train, train, test, {"label": 10})
+        return made._replace(dataset=few), jax.device_get(build.make_state(made)).variables
+
+    return experiment
+
+
+@pytest.mark.slow
+def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
+    experiment, variables = make(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # of numpy: a mean of nothing
+        warnings.simplefilter("error", UserWarning)  # of matplotlib: a picture without limits
+        results.write(experiment, tmp_path, variables, step=1, seconds=1.0)
+    text = (tmp_path / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+    missing = {name for name, value in summary.items() if value is None}
+    assert OF_SEVERAL <= missing <= OF_SEVERAL | {"images_per_second", "hue_probe_top1", "hue_probe_top1_spread"}
+    assert summary["test_examples"] == 1 and summary["relative_equivariance_examples"] == 0
+    assert summary["displacement_mean"] > 0 and summary["knn_top1"] in (0, 100)
+    assert (tmp_path / "report.html").read_text().endswith("</html>\n")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("care_jax: could not be measured, null in summary.json: wahba_mean, wahba_worst, ")
+    assert line.endswith(", uniformity: needs at least 2 test images, there is 1")
+
+
+def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeypatch):
+    """Whatever the embeddings are: ordinary, all the same, or no numbers."""
+    # The probe takes long to compile; its own answer to NaN is linear_probe_test's.
+    monkeypatch.setattr("care_jax.evaluate.evaluation.linear_probe", lambda *sets, **_: np.asarray([np.mean(sets[0])]))
+    experiment, variables = make(2, evaluate__knn_k=200, evaluate__probe__num_seeds=1)
+    embedder = make_embedder(experiment)
+
+    def evaluated(variables):
+        evaluation = evaluate(experiment, embedder, variables)
+        return evaluation, {name for name, value in evaluation.numbers.items() if value is None}
+
+    nothing = {"linear_probe_top1_spread", "hue_probe_top1", "hue_probe_top1_spread"}  # one seed, and no hues
+    evaluation, missing = evaluated(variables)
+    assert missing == nothing and evaluation.numbers["relative_equivariance_examples"] == 2
+    assert evaluation.notes == (
+        "knn_top1: all 10 training images vote; evaluate.knn_k is 200",
+        "could not be measured, null in summary.json: linear_probe_top1_spread: "
+        "needs at least 2 seeds, evaluate.probe.num_seeds is 1",
+    )
+
+    evaluation, missing = evaluated(jax.tree.map(np.zeros_like, variables))
+    assert missing == nothing
+    assert all(evaluation.numbers[name] == 0 for name in ("displacement_mean", *OF_SEVERAL - {"uniformity"}))
+    assert evaluation.numbers["uniformity"] == pytest.approx(0, abs=1e-6)  # cosines of zero rows
+
+    broken = jax.tree.map(lambda x: np.full_like(x, np.nan), variables)
+    evaluation, missing = evaluated(broken)
+    assert OF_SEVERAL | {"knn_top1", "linear_probe_top1", "displacement_mean", "alignment"} <= missing
+    assert evaluation.notes[1].endswith("not finite; the features or embeddings of 2 of 2 test images are not")
+    assert make_monitor(experiment, embedder)(broken) == {}
+    assert wahba_scatter(evaluation.equivariance) is None
+
+
+def test_nor_is_one_image_enough_for_another_group(make):
+    numbers = measure_moved(*make(1, equivariance__on="projection", equivariance__group="lorentz"))
+    assert np.isnan(numbers["group_residual_mean"]) and numbers["group_displacement_mean"] > 0
+
+
+def test_not_one_readable_image_is_one_line(make, monkeypatch):
+    class Unreadable:
+        def __len__(self):
+            return 3
+
+        def read(self, index):
+            return b"no image"
+
+        def name(self, index):
+            return f"photos/{index}.png"
+
+    experiment, variables = make(1)
+    experiment.dataset.skipped.add("photos/0.png", "not an image")
+    batch = np.zeros((16, 16, 16, 3), np.float32), np.arange(16), np.zeros(16, bool)
+    monkeypatch.setattr(embed.data, "evaluation_batches", lambda *_, **__: iter([batch]))
+    with pytest.raises(DataError, match=r"none of 3 images .* could be read: skipped 1 .*, first photos/0\.png$"):
+        make_embedder(experiment)(variables, Examples(Unreadable()))
