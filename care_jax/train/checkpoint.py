@@ -171,7 +171,7 @@ class Checkpoints:
                 self._set_aside(damaged)
                 state, info = read
                 logging.info("restored step %d, params_sha256 %s", candidate, info["params_sha256"])
-                return jax.tree.map(_place, state, like), info
+                return jax.tree.map(checkpoint_files.place, state, like), info
             damaged[candidate] = problem
         for passed_over, problem in damaged.items():
             self._warn(f"checkpoint {self.directory / str(passed_over)} can't be used: {problem}")
@@ -188,10 +188,10 @@ class Checkpoints:
             error = other
         worst = _lowest(0 if error else 1 if read is None else 2)
         if worst == 0:
-            reason = str(error) if isinstance(error, CheckpointError) else "another process can't read it"
             if error is not None and not isinstance(error, CheckpointError):
                 raise error
-            raise CheckpointError(f"checkpoint {self.directory / str(step)} can't be used: {reason}") from error
+            why = error or "another process can't read it"
+            raise CheckpointError(f"checkpoint {self.directory / str(step)} can't be used: {why}") from error
         return (read if worst == 2 else None), problem
 
     def _set_aside(self, damaged: dict[int, str]) -> None:
@@ -283,11 +283,6 @@ class Checkpoints:
             self._plain.remove()
             with self._writing("the last checkpoint"):
                 self._manager.close()
-
-
-def _place(array: np.ndarray, like: Any) -> jax.Array:
-    """An array in the memory of the devices of `like`."""
-    return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
 
 
 def _lowest(value: int) -> int:

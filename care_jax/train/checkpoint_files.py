@@ -212,3 +212,8 @@ def _is_whole(file: Path, best_metric: str) -> bool:
     if file.name != "metrics":
         return isinstance(content, dict)
     return isinstance(content, dict) and isinstance(content.get(best_metric), (int, float))
+
+
+def place(array: np.ndarray, like: Any) -> jax.Array:
+    """An array in the memory of the devices of `like`."""
+    return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
