@@ -76,7 +76,9 @@ def test_a_second_sigint_ends_at_once_and_what_takes_long_is_said():
     assert process.stderr is not None
     notice = process.stderr.readline()
     assert "SIGTERM: stopping after the step at hand and a save; Ctrl-C ends at once" in notice
-    process.send_signal(signal.SIGTERM)  # only SIGINT does not wait
+    process.send_signal(signal.SIGTERM)  # only SIGINT does not wait, and no system call is broken off
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.2)
     process.send_signal(signal.SIGINT)
     status, lines = _end(process)
     assert status == 130
@@ -105,8 +107,11 @@ def test_a_signal_that_is_ignored_stays_ignored():
     """As nohup does, and a shell script for its background jobs."""
     before = "for name in ('SIGHUP', 'SIGINT'): signal.signal(signal.Signals[name], signal.SIG_IGN)"
     process = _start(NOTED, before=before)
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGHUP, signal.SIGINT):
         process.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.2)
+    process.send_signal(signal.SIGTERM)
     assert _end(process) == (0, ["care_jax: saved after SIGTERM"])
 
 
