@@ -49,7 +49,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         experiment = build.build(config)
         if is_first():
             check_data(workdir, experiment.dataset)
-        agreement.check_data(data.describe(experiment.dataset), workdir)
+        agreement.check_data(lambda: data.describe(experiment.dataset), workdir)
         outcome = train(experiment, workdir)
         _tell_skipped(experiment)
         if outcome.finished:

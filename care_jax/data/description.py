@@ -21,16 +21,17 @@ def describe(dataset: DataSet) -> dict[str, str]:
     Returns:
       Text by name; two data sets with equal text give the same batches.
     """
-    described = {"the data set": dataset.name, "the numbers of classes": str(dict(sorted(dataset.num_classes.items())))}
+    described = {"data set": dataset.name}
+    for part, listing in dataset.files.items():  # first: what differs among them explains the rest
+        described |= _describe_files(f"{part} files", listing)
+    described["numbers of classes"] = str(dict(sorted(dataset.num_classes.items())))
     for part in _PARTS:
         examples = getattr(dataset, part)
-        described[f"the {part} part"] = f"{len(examples):,} images"
+        described[f"{part} part"] = f"{len(examples):,} images"
         for name, values in sorted(examples.labels.items()):
             described[f"labels {name!r} of the {part} part"] = _sha256(values)
         if isinstance(examples.images, np.ndarray) and not dataset.files:
-            described[f"the pixels of the {part} part"] = f"{list(examples.images.shape)} {_sha256(examples.images)}"
-    for part, listing in dataset.files.items():
-        described |= _describe_files(f"the files of {part}", listing)
+            described[f"pixels of the {part} part"] = f"{list(examples.images.shape)} {_sha256(examples.images)}"
     return described
 
 
@@ -42,9 +43,8 @@ def _describe_files(what: str, listing: Listing) -> dict[str, str]:
     described = {}
     if len(folders) <= _MOST_FOLDERS:
         for folder, rows in sorted(folders.items()):
-            described[f"{what} in {shown(folder) or 'the folder itself'}"] = _told(listing.names, sizes, rows)
-    # Last: where a folder differs, it says more.
-    described[f"{what}, in their order,"] = _told(listing.names, sizes, range(len(listing)))
+            described[f"{what} in {shown(folder) or 'the data folder'}"] = _told(listing.names, sizes, rows)
+    described[f"{what} in their order"] = _told(listing.names, sizes, range(len(listing)))
     return described
 
 
@@ -53,9 +53,9 @@ def _told(names: Sequence[str], sizes: Sequence[int], rows: Sequence[int]) -> st
     for row in rows:
         digest.update(f"{names[row]}\0{sizes[row]}\n".encode("utf-8", "surrogateescape"))
     total = sum(sizes[row] for row in rows)
-    return f"{len(rows):,} of {total:,} bytes (names and sizes {digest.hexdigest()[:12]})"
+    return f"{len(rows):,} files, {total:,} bytes, names and sizes {digest.hexdigest()[:12]}"
 
 
 def _sha256(values: np.ndarray) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-    return f"(SHA-256 {digest.hexdigest()[:12]})"
+    return f"SHA-256 {digest.hexdigest()[:12]}"

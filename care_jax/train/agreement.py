@@ -10,7 +10,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -39,7 +39,7 @@ _ASK = 10_000  # milliseconds of one question to the coordinator
 _REMIND = 30.0  # seconds between lines that say who is waited for
 # Seconds within which what one host writes is seen by the others.
 _SEEN = 30.0
-_SHARED = "that of process 0"
+_SHARED = "the folder of process 0"
 
 
 def check_settings(settings: Mapping[str, Any], workdir: Path) -> None:
@@ -59,7 +59,7 @@ def check_settings(settings: Mapping[str, Any], workdir: Path) -> None:
     agree("settings", {
         **{f"config.{name}": _text(value) for name, value in settings.items()},
         "--workdir": os.path.abspath(workdir) if isinstance(workdir, Path) else str(workdir),
-        "the command": Path(sys.argv[0]).name,
+        "command": Path(sys.argv[0]).name,
         **_programs(),
     })  # fmt: skip
 
@@ -72,14 +72,14 @@ def check_devices() -> None:
     """
     if not is_alone():
         local = jax.local_devices()
-        agree("devices", {"the devices": f"{len(local)} x {local[0].device_kind} ({jax.default_backend()})"})
+        agree("devices", {"devices": f"{len(local)} x {local[0].device_kind} ({jax.default_backend()})"})
 
 
-def check_data(described: Mapping[str, str], workdir: Path) -> None:
+def check_data(describe: Callable[[], Mapping[str, str]], workdir: Path) -> None:
     """Compares the data, and sees whether the workdir is one folder for all.
 
     Args:
-      described: what the data set consists of, by part.
+      describe: gives what the data set consists of, by part; not called where the process is alone.
       workdir: of the run; it is there for the first process.
 
     Raises:
@@ -87,9 +87,9 @@ def check_data(described: Mapping[str, str], workdir: Path) -> None:
     """
     if is_alone():
         return
-    agree("data", described)
+    agree("data", describe())
     with _token(workdir) as name:
-        agree("folder", {f"the folder {workdir}": _seen(workdir / name) if name else _SHARED})
+        agree("folder", {"--workdir": _seen(workdir, name) if name else _SHARED})
 
 
 def agree(what: str, facts: Mapping[str, str]) -> None:
@@ -126,12 +126,12 @@ def difference(said: list[dict[str, Any]]) -> str:
         for index, one in enumerate(said):
             who.setdefault(one["facts"].get(name, "nothing"), []).append(index)
         if len(who) > 1:
-            lines.append(f"{name} is " + ", ".join(f"{value} in {_who(i, said)}" for value, i in who.items()))
+            lines.append(f"{name}: " + ", ".join(f"{value} in {_who(i, said)}" for value, i in who.items()))
     if not lines:
         return ""
     more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return (
-        f"the processes of this run differ: {'; '.join(lines[:_SHOWN])}{more}. "
+        f"the processes of this run differ in {'; '.join(lines[:_SHOWN])}{more}. "
         "Start all with the same command, program and data"
     )
 
@@ -195,15 +195,15 @@ def _token(workdir: Path) -> Iterator[str]:
         token.unlink(missing_ok=True)
 
 
-def _seen(path: Path) -> str:
+def _seen(workdir: Path, name: str) -> str:
     until = time.monotonic() + _SEEN
     while True:
         try:
-            path.stat()
+            (workdir / name).stat()
             return _SHARED
         except OSError as error:
             if time.monotonic() > until:
-                return f"another one, without the file that process 0 put there ({error.strerror})"
+                return f"{workdir} without the file that process 0 has just put there ({error.strerror})"
         time.sleep(0.2)
 
 

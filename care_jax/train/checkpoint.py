@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from care_jax.errors import UserError
-from care_jax.train.distributed import is_first
+from care_jax.train.distributed import is_first, raise_if_lost
 from care_jax.train.state import TrainState, params_sha256
 
 
@@ -152,6 +152,7 @@ class Checkpoints:
             try:
                 return self._restore_one(like, candidate)
             except Exception as error:  # orbax raises many types for damaged files
+                raise_if_lost(error)
                 # First lines only: orbax lists whole trees.
                 problem = f"step {candidate}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
                 self._warn(f"checkpoint {self.directory / str(candidate)} can't be used: {problem}")
@@ -188,6 +189,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            raise_if_lost(error)
             raise self._unwritten(which, error) from error
 
     def _unwritten(self, which: str, error: Exception) -> CheckpointError:

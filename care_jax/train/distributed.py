@@ -15,7 +15,7 @@ from care_jax.train import relay, rendezvous, watch
 from care_jax.train.rendezvous import DistributedError, Place
 from care_jax.train.watch import say
 
-__all__ = ["DistributedError", "finish", "is_active", "is_first", "leave", "lost_process", "start"]
+__all__ = ["DistributedError", "finish", "is_active", "is_first", "leave", "lost_process", "raise_if_lost", "start"]
 
 # Seconds that a process waits for the others at the start; CARE_JAX_START_TIMEOUT changes it.
 START_TIMEOUT = 300.0
@@ -59,6 +59,8 @@ def start(
                 "and --process_id (or none of them, on SLURM and on TPUs)"
             )
         count, index = int(given["num_processes"] or 0), int(given["process_id"] or 0)
+        if count < 1:
+            raise DistributedError(f"--num_processes={count} must be at least 1")
         if not 0 <= index < count:
             raise DistributedError(f"--process_id={index} must be from 0 to --num_processes - 1, which is {count - 1}")
         host, port = _split(str(given["coordinator_address"]))
@@ -75,14 +77,21 @@ def detect_cluster(environment: Mapping[str, str]) -> str | None:
 
     A SLURM job of several tasks whose script runs Python without `srun` is one process: the step counts, not the job.
     """
-    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in environment:
+    if _whole(environment, "SLURM_STEP_NUM_TASKS") > 1 and "SLURM_PROCID" in environment:
         return "slurm"
-    if int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1:
+    if _whole(environment, "OMPI_COMM_WORLD_SIZE") > 1:
         return "ompi"
     on_tpu = find_spec("libtpu") is not None and (Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists())
     if on_tpu and environment.get("JAX_PLATFORMS", "tpu") in ("tpu", "tpu,cpu"):
         return "tpu"
     return None
+
+
+def _whole(environment: Mapping[str, str], variable: str) -> int:
+    text = environment.get(variable, "1")
+    if not text.isdecimal():
+        raise DistributedError(f"{variable}={text}: give a whole number")
+    return int(text)
 
 
 def _number(name: str, value: int | None, variable: str) -> int | None:
@@ -91,14 +100,14 @@ def _number(name: str, value: int | None, variable: str) -> int | None:
     text = os.environ.get(variable)
     if text is None:
         return None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise DistributedError(f"{variable}={text}: give a whole number, as --{name}")
     return int(text)
 
 
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    if not host.strip("[]") or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 2**16:
+    if not host.strip("[]") or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 2**16:
         raise DistributedError(f"--coordinator_address={address}: give host:port, the port from 1 to 65535")
     return host.strip("[]"), int(port)
 
@@ -238,3 +247,14 @@ def lost_process(error: BaseException) -> str | None:
         f"process {jax.process_index()} of {jax.process_count()} lost another one ({reason}); the last checkpoint is "
         "kept: start the same command on every host to go on from it"
     )
+
+
+def raise_if_lost(error: Exception) -> None:
+    """For those who tell of an error in their own words: where it is the loss of a process, that is to be told.
+
+    Raises:
+      DistributedError: it is.
+    """
+    lost = lost_process(error)
+    if lost is not None:
+        raise DistributedError(lost) from error

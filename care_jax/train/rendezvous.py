@@ -19,7 +19,7 @@ from care_jax.train.connection import Connection, ForeignError
 # Seconds for which a host name may be unknown: where machines start together, names may come later than they.
 _UNKNOWN_NAME = 20.0
 _RETRY = 0.2  # seconds between two attempts to reach the first process
-_ANSWER = 10.0  # seconds for the first line of whoever connected, or was connected to
+_ANSWER = 5.0  # seconds for the first line of whoever connected, or was connected to
 _SHOWN = 8  # missing processes that are named
 
 
@@ -130,6 +130,7 @@ def _gather(place: Place, timeout: float, say: Callable[[str], None]) -> dict[in
 
     deadline = time.monotonic() + timeout
     due = _reminders()
+    _check_name(place, deadline)
     with listen(place) as listener, selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
 
@@ -167,13 +168,31 @@ def _gather(place: Place, timeout: float, say: Callable[[str], None]) -> dict[in
                     f"waited {timeout:g} s for {_count(place, len(peers) + 1)}, {_missing(missing)}: start every "
                     f"process with {place.source}, and look at what those say"
                 )
-            if missing and next(due):
+            if next(due) and missing:
                 say(f"waiting for {_count(place, len(peers) + 1)}, {_missing(missing)}; at most {timeout:g} s")
                 for peer in peers.values():
                     peer.connection.send(here=len(peers) + 1)
     for peer in peers.values():
         peer.connection.send(go=True)
     return peers
+
+
+def _check_name(place: Place, deadline: float) -> None:
+    """Waits for the first process's host name, which the others look up too."""
+    until = min(time.monotonic() + _UNKNOWN_NAME, deadline)
+    while True:
+        try:
+            socket.getaddrinfo(place.host, place.port)
+            return
+        except (socket.gaierror, UnicodeError) as error:
+            if time.monotonic() > until:
+                raise _unknown_name(place, error) from error
+            time.sleep(_RETRY)
+
+
+def _unknown_name(place: Place, error: Exception) -> DistributedError:
+    reason = getattr(error, "strerror", None) or error
+    return DistributedError(f"{place.source}: host name {place.host!r}: {reason}; give a name that all hosts know")
 
 
 def _join(place: Place, timeout: float, say: Callable[[str], None]) -> dict[int, Peer]:
@@ -186,7 +205,7 @@ def _join(place: Place, timeout: float, say: Callable[[str], None]) -> dict[int,
         except (socket.gaierror, UnicodeError) as error:  # labels of more than 63 characters are the latter
             problem = f"the host name is not known: {getattr(error, 'strerror', None) or error}"
             if time.monotonic() - began > min(_UNKNOWN_NAME, timeout):
-                raise DistributedError(f"{place.source}: {problem}; give a name that all hosts know") from error
+                raise _unknown_name(place, error) from error
         except OSError as error:
             problem = f"{error.strerror or 'nothing answers'}"
         else:
