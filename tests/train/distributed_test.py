@@ -219,14 +219,15 @@ def test_which_process_is_lost_is_for_the_watch_to_say(monkeypatch):
     distributed.raise_if_lost(OSError(28, "No space left on device"))
 
 
-def _start(workdir: Path, devices: int, *arguments: str) -> subprocess.Popen:
+def _start(workdir: Path, devices: int, *arguments: str, program: tuple[str, ...] = ()) -> subprocess.Popen:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
     return subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(workdir), *arguments],
+        [sys.executable, *(program or (str(PROGRAM), str(workdir))), *arguments],
+        cwd=PROGRAM.parents[1],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -234,11 +235,15 @@ def _start(workdir: Path, devices: int, *arguments: str) -> subprocess.Popen:
     )
 
 
-def _start_two(workdir: Path, *arguments: str) -> list[subprocess.Popen]:
+def _together() -> list[str]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    together = [f"--coordinator_address=localhost:{port}", "--num_processes=2"]
+    return [f"--coordinator_address=localhost:{port}", "--num_processes=2"]
+
+
+def _start_two(workdir: Path, *arguments: str) -> list[subprocess.Popen]:
+    together = _together()
     return [_start(workdir, 4, *together, f"--process_id={i}", *arguments) for i in (0, 1)]
 
 
@@ -284,3 +289,29 @@ def test_two_processes_train_what_one_does(tmp_path, monkeypatch):
         assert together["step"] == single["step"]
         if "loss" in single:
             assert together["loss"] == pytest.approx(single["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_with_other_settings_do_not_train(tmp_path):
+    """As the launcher is called; before anything is made, and however many steps each of them thinks there are."""
+    together = ["--config=configs/digits.py", f"--workdir={tmp_path / 'run'}", *_together()]
+    settings = [("0.001", "60"), ("0.1", "90")]
+    processes = [
+        _start(
+            tmp_path,
+            1,
+            *together,
+            f"--process_id={i}",
+            f"--config.optimizer.learning_rate={rate}",
+            f"--config.train.num_steps={steps}",
+            program=("-m", "care_jax.main"),
+        )
+        for i, (rate, steps) in enumerate(settings)
+    ]
+    lines = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2]
+    host = socket.gethostname()
+    told = f"config.optimizer.learning_rate: 0.001 in process 0 on {host}, 0.1 in process 1 on {host}; "
+    assert lines[0] == lines[1] and lines[0].count("\n") == 1
+    assert lines[0].startswith(f"care_jax: the processes of this run differ in {told}config.train.num_steps: 60 in")
+    assert not (tmp_path / "run").exists()
