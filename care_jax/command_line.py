@@ -58,7 +58,9 @@ def user_errors() -> Iterator[None]:
 
     try:
         yield
+        distributed.finish()
     except UserError as error:
+        distributed.leave(str(error))
         fail(str(error), at_once=distributed.is_active())
     except Exception as error:
         if not distributed.is_active():
@@ -66,7 +68,9 @@ def user_errors() -> Iterator[None]:
         lost = distributed.lost_process(error)
         if lost is None:
             traceback.print_exc()
-        fail(lost or f"this process failed, and the others end with it: {error}", at_once=True)
+        line = lost or f"this process failed, and the others end with it: {error}"
+        distributed.leave(line)
+        fail(line, at_once=True)
 
 
 def parse_flags(

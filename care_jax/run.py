@@ -10,12 +10,13 @@ import chex
 import jax
 import ml_collections
 
-from care_jax import build, stops
+from care_jax import build, data, stops
 from care_jax.build import Experiment
 from care_jax.command_line import say
+from care_jax.config import leaves
 from care_jax.evaluate import results
 from care_jax.evaluate.evaluation import make_embedder, make_monitor
-from care_jax.train import loop, sharding
+from care_jax.train import agreement, loop, sharding
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.distributed import is_first
 from care_jax.train.metric_writer import MetricWriter
@@ -38,15 +39,20 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
       False where a signal stopped training (it is saved, and said).
 
     Raises:
-      ConfigError, DataError, CheckpointError, NonFiniteLossError, WorkdirError: one line for the user.
+      ConfigError, DataError, CheckpointError, NonFiniteLossError, WorkdirError, DistributedError: one line for the
+        user.
     """
+    agreement.check_settings(_settings(config), workdir)
+    mesh = sharding.make_mesh()
+    agreement.check_devices()
     stop = loop.agreed_stop()
-    build.check(config, sharding.make_mesh())
+    build.check(config, mesh)
     with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
         experiment = build.build(config)
         if is_first():
             check_data(workdir, experiment.dataset)
+        agreement.check_data(lambda: data.describe(experiment.dataset), workdir)
         outcome = train(experiment, workdir, check=check, stop=stop)
         _tell_skipped(experiment)
         if outcome.stopped_by:
@@ -131,6 +137,14 @@ def train(
             )
     finally:
         checkpoints.close()
+
+
+def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """By name; none where one of them has no value, which is what `build.check` says."""
+    try:
+        return leaves(config)
+    except ml_collections.config_dict.RequiredValueError:
+        return {}
 
 
 def _tell(text: str) -> None:

@@ -12,6 +12,7 @@ import functools
 import os
 from collections.abc import Callable
 
+from care_jax.data.description import describe
 from care_jax.data.device import put_resident, take
 from care_jax.data.digits import load_digits
 from care_jax.data.errors import DataError
@@ -32,6 +33,7 @@ __all__ = [
     "SkippedFiles",
     "batch_indices",
     "check_unchanged",
+    "describe",
     "evaluation_batches",
     "host_batches",
     "load",

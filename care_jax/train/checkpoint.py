@@ -17,7 +17,7 @@ from orbax.checkpoint import checkpoint_managers
 from care_jax import storage
 from care_jax.train import checkpoint_files
 from care_jax.train.checkpoint_files import CheckpointError, DamageError
-from care_jax.train.distributed import is_active, is_first, lost_process
+from care_jax.train.distributed import is_first, raise_if_lost
 from care_jax.train.library_warnings import LibraryWarnings
 from care_jax.train.plain_path import PlainPath
 from care_jax.train.state import TrainState, params_sha256
@@ -245,11 +245,7 @@ class Checkpoints:
         except CheckpointError:
             raise
         except Exception as error:
-            cause: BaseException | None = error
-            while is_active() and cause is not None:  # the disk is not to blame for a process that is gone
-                if isinstance(cause, Exception) and lost_process(cause):
-                    raise cause from None
-                cause = cause.__cause__
+            raise_if_lost(error)  # the disk is not to blame for a process that is gone
             reason = checkpoint_files.refusal(error).replace(str(self._plain.path), str(self.directory))
             raise CheckpointError(
                 f"{which} can't be written to {self.directory}: {reason}, then start again to go on from the last"

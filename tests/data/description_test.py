@@ -1,0 +1,70 @@
+"""What processes compare of their data: the same set has the same text, whatever differs shows where it is."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from care_jax import data
+from care_jax.data import DataSet, Examples
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "images"
+    for name in ("ant", "bee"):
+        (root / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (8 + i, 8), (i, 0, 0)).save(root / name / f"{i}.png")
+    return root
+
+
+def describe(root):
+    return data.describe(data.load("image_folder", root=root, image_size=4, resident=False))
+
+
+def different(one, other):
+    return [name for name in {**one, **other} if one.get(name) != other.get(name)]
+
+
+def test_where_the_folder_lies_does_not_matter(folder, tmp_path):
+    before = describe(folder)
+    assert before == describe(shutil.copytree(folder, tmp_path / "elsewhere"))
+    assert all(text.isprintable() for text in (*before, *before.values()))
+
+
+def test_one_image_more_leads_to_its_folder(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "elsewhere")
+    shutil.copy(other / "bee" / "3.png", other / "bee" / "4b.png")
+    names = different(describe(folder), describe(other))
+    assert " files in bee" in names[0]
+
+
+def test_a_file_of_another_size_shows(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "elsewhere")
+    (other / "ant" / "0.png").write_bytes((other / "ant" / "0.png").read_bytes() + b"\0")
+    names = different(describe(folder), describe(other))
+    assert names and all("ant" in name or "in their order" in name for name in names)
+
+
+def test_pixels_and_labels_of_sets_without_files():
+    images = np.random.default_rng(0).integers(0, 255, (6, 4, 4, 3), np.uint8)
+    examples = Examples(images, {"label": np.arange(6, dtype=np.int32) % 2, "hue": np.arange(6, dtype=np.int32)})
+    digits = DataSet("digits", examples, examples, examples, {"label": 2, "hue": 6})
+    images = digits.train.images.copy()
+    images[0, 0, 0, 0] += 1
+    labels = {name: np.roll(values, 1) for name, values in digits.train.labels.items()}
+    before = data.describe(digits)
+    other = dataclasses.replace(digits, train=Examples(images, digits.train.labels))
+    assert different(before, data.describe(other)) == ["pixels of the train part"]
+    other = dataclasses.replace(digits, train=Examples(digits.train.images, labels))
+    assert different(before, data.describe(other)) == [f"labels {name!r} of the train part" for name in sorted(labels)]
+
+
+def test_folders_beyond_count_are_described_together(folder, monkeypatch):
+    from care_jax.data import description
+
+    monkeypatch.setattr(description, "_MOST_FOLDERS", 1)
+    assert not any(" files in " in name and "order" not in name for name in describe(folder))
