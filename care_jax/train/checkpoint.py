@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from care_jax import storage
-from care_jax.train import checkpoint_files
+from care_jax.train import checkpoint_files, together
 from care_jax.train.checkpoint_files import CheckpointError, DamageError
 from care_jax.train.distributed import is_first, raise_if_lost
 from care_jax.train.library_warnings import LibraryWarnings
@@ -56,7 +54,7 @@ class Checkpoints:
         self._warnings = LibraryWarnings()
         if is_first():
             checkpoint_files.tidy(self.directory, best_metric, warn)
-        _meet("the folder of checkpoints is tidy")
+        together.meet("the folder of checkpoints is tidy")
         self._plain = PlainPath(self.directory)
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
@@ -69,9 +67,10 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
             best_fn=lambda metrics: metrics[best_metric],  # without it, orbax does not write the metrics
-            # Called by the first process before the folder gets its name, and so before an older one is removed.
             async_options=ocp.AsyncOptions(
+                # By the first process, before the folder gets its name, and so before an older one is removed.
                 post_finalization_callback=self._read_back,
+                barrier_sync_fn=together.make_barrier(),
                 create_directories_asynchronously=False,  # a save that failed would go on in threads
             ),
         )
@@ -84,15 +83,14 @@ class Checkpoints:
 
     def _check_same_steps(self) -> None:
         """Otherwise some processes would go on from one step, the others from another."""
-        if jax.process_count() > 1:
-            mine = [len(self.steps()), max(self.steps(), default=0)]
-            firsts = multihost_utils.broadcast_one_to_all(np.asarray(mine, np.int32)).tolist()
-            if mine != firsts:
-                raise CheckpointError(
-                    f"process {jax.process_index()} finds {mine[0]} checkpoints up to step {mine[1]} in "
-                    f"{self.directory}, the first process {firsts[0]} up to step {firsts[1]}: give all processes one "
-                    "folder that they share"
-                )
+        steps = self.steps()
+        mine = [len(steps), max(steps, default=0)]
+        firsts = together.of_the_first(mine)
+        if mine != firsts:
+            raise CheckpointError(
+                f"process {jax.process_index()} finds {mine[0]} checkpoints up to step {mine[1]} in {self.directory}, "
+                f"the first process {firsts[0]} up to step {firsts[1]}: give all processes one folder that they share"
+            )
 
     def save(self, state: TrainState, *, info: dict[str, Any], metrics: dict[str, float] | None = None) -> str:
         """Starts to write the state and returns once it has been copied from the device.
@@ -186,7 +184,7 @@ class Checkpoints:
             problem = str(damage)
         except Exception as other:  # the others are waiting to hear of it
             error = other
-        worst = _lowest(0 if error else 1 if read is None else 2)
+        worst = together.lowest(0 if error else 1 if read is None else 2)
         if worst == 0:
             if error is not None and not isinstance(error, CheckpointError):
                 raise error
@@ -204,7 +202,7 @@ class Checkpoints:
                 shutil.rmtree(aside, ignore_errors=True)
                 folder.replace(aside)
         if damaged:
-            _meet("damaged checkpoints are set aside")
+            together.meet("damaged checkpoints are set aside")
             self._manager.reload()
 
     def _read_back(self) -> None:
@@ -279,13 +277,3 @@ class Checkpoints:
             self._plain.remove()
             with self._writing("the last checkpoint"):
                 self._manager.close()
-
-
-def _lowest(value: int) -> int:
-    """Of what all processes give."""
-    return value if jax.process_count() == 1 else int(np.min(multihost_utils.process_allgather(np.int32(value))))
-
-
-def _meet(when: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(when)

@@ -341,6 +341,31 @@ def test_what_cannot_be_read_now_is_neither_passed_over_nor_renamed(tmp_path, mo
     assert checkpoints.steps() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("UNKNOWN: Error reading local file \"d/0\" [os_error_code='116']", "Stale file handle"),
+        (
+            "UNAVAILABLE: Error reading local file \"d/0\" [os_error_code='5'] [spec]",
+            "Input/output error",
+        ),
+        ("RESOURCE_EXHAUSTED: Error allocating", "memory is short"),
+    ],
+)
+def test_an_array_that_cannot_be_read_now_is_no_damage(tmp_path, monkeypatch, answer, told):
+    class Refused:
+        def result(self):
+            raise ValueError(answer)
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(_state(1), info={})
+    checkpoints.wait()
+    monkeypatch.setattr(checkpoint_files.tensorstore, "open", lambda *_, **__: Refused())
+    with pytest.raises(CheckpointError, match=f"/1 can't be used: the array step can't be read: {told}"):
+        checkpoints.restore(_state(0))
+    assert (tmp_path / "1").is_dir()
+
+
 def test_the_step_of_a_damaged_checkpoint_can_be_saved_again(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2):

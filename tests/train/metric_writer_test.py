@@ -71,12 +71,14 @@ def test_a_full_disk_ends_tensorboard_alone(tmp_path):
     threads, said = threading.active_count(), []
     with MetricWriter(tmp_path, warn=said.append) as writer:
         assert threading.active_count() == threads
-        size = next((tmp_path / "tensorboard").iterdir()).stat().st_size
+        (file,) = (tmp_path / "tensorboard").iterdir()
+        size = file.stat().st_size
         with _no_file_beyond(size + 10):
             writer.write(1, {"loss": 0.5})
             assert len(said) == 1 and "tensorboard can't be written (File too large): TensorBoard gets no" in said[0]
         for step in range(2, 50):
             writer.write(step, {"loss": 0.5})
+        assert file.stat().st_size <= size + 10
     assert [row["step"] for row in _rows(tmp_path)] == list(range(1, 50))
     assert len(said) == 1
 
