@@ -5,6 +5,7 @@ that is too long, a checksum of a comment or a resolution that is no number. Wha
 of the rest only the orientation is read, by a few lines that take damage for absence.
 """
 
+import contextlib
 import re
 import struct
 import zlib
@@ -13,6 +14,7 @@ from typing import NamedTuple
 _ORIENTATION_FIELD, _XMP_FIELD = 0x0112, 0x02BC
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B"}  # of a TIFF field: integers, and what may hold a text
 _MAX_FIELDS = 2**16  # which a TIFF directory has, at most; BigTIFF's count is larger
+_DAMAGE = (struct.error, KeyError, OverflowError)  # of a directory; as good as none
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 _MAX_TEXT = 2**20  # bytes of a compressed text that are looked at
 
@@ -32,6 +34,9 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PNG_XMP, _PNG_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"
 _GRAY, _RGB, _PALETTE = 0, 2, 3
+# Sizes, layout, compression and its tables, colours; of the three kinds of pages the first.
+_TIFF_PIXELS = {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325}
+_TIFF_PIXELS |= {332, 338, 339, 347, *range(512, 522), 529, 530, 531, 532, 50674}
 _WEBP_PIXELS = (b"VP8X", b"ANIM", b"ALPH", b"VP8 ", b"VP8L")
 _WEBP_PROFILE_EXIF_XMP = 0x2C  # flags of VP8X
 
@@ -51,7 +56,7 @@ class Encoded(NamedTuple):
 
 
 def strip(data: bytes) -> Encoded:
-    """Takes the metadata out of a JPEG, PNG or WebP file, and finds its or a TIFF file's orientation.
+    """Takes the metadata out of a JPEG, PNG, WebP or TIFF file, and finds its orientation.
 
     Never raises: whatever is not understood is left to the decoder.
     """
@@ -62,7 +67,7 @@ def strip(data: bytes) -> Encoded:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _strip_webp(data)
     if data.startswith((b"II", b"MM")):
-        return Encoded(data, _orientation(data, _field(data, _XMP_FIELD)[1]))
+        return _strip_tiff(data)
     return Encoded(data)
 
 
@@ -201,6 +206,19 @@ def _strip_webp(data: bytes) -> Encoded:
     return Encoded(b"RIFF" + struct.pack("<I", len(body)) + body, _orientation(exif, xmp))
 
 
+def _strip_tiff(data: bytes) -> Encoded:
+    stripped = data
+    with contextlib.suppress(*_DAMAGE):
+        order, entry, offset, places = _directory(data)
+        entries = bytearray(data[places.start : places.stop])
+        for place in range(0, len(entries), places.step):
+            (tag,) = struct.unpack_from(order + "H", entries, place)
+            if tag not in _TIFF_PIXELS:  # Pillow gives up at the first that lies beyond the file
+                struct.pack_into(order + entry + offset, entries, place, tag, 1, 1, 0)
+        stripped = data[: places.start] + entries + data[places.stop :]
+    return Encoded(stripped, _orientation(data, _field(data, _XMP_FIELD)[1]))
+
+
 def _orientation(exif: bytes, xmp: bytes) -> int:
     """What Exif says, or else XMP; 1 if neither says anything that can be understood."""
     layout, content = _field(exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0"), _ORIENTATION_FIELD)
@@ -214,24 +232,27 @@ def _orientation(exif: bytes, xmp: bytes) -> int:
 
 def _field(tiff: bytes, tag: int) -> tuple[str, bytes]:
     """Of the first directory of a TIFF file, which Exif data is too: layout of one value, all values; else empty."""
-    try:
-        order = {b"II": "<", b"MM": ">"}[tiff[:2]]
-        (version,) = struct.unpack_from(order + "H", tiff, 2)
-        offset, count, entry = ("Q", "Q", "HHQ") if version == 43 else ("I", "H", "HHI")
-        offset_size = struct.calcsize(offset)
-        (directory,) = struct.unpack_from(order + offset, tiff, 8 if version == 43 else 4)
-        (length,) = struct.unpack_from(order + count, tiff, directory)
-        position = directory + struct.calcsize(count)
-        for _ in range(min(length, _MAX_FIELDS)):
-            found, kind, number = struct.unpack_from(order + entry, tiff, position)
-            position += struct.calcsize(order + entry)
+    with contextlib.suppress(*_DAMAGE):
+        order, entry, offset, places = _directory(tiff)
+        for place in places:
+            found, kind, number = struct.unpack_from(order + entry, tiff, place)
             if found == tag:
                 layout = order + _TYPES[kind]
                 size = number * struct.calcsize(layout)
-                if size > offset_size:
-                    (position,) = struct.unpack_from(order + offset, tiff, position)
-                return layout, tiff[position : position + size]
-            position += offset_size
-    except (struct.error, KeyError, OverflowError):
-        pass  # damaged, which is as good as absent
+                start = place + struct.calcsize(order + entry)
+                if size > struct.calcsize(order + offset):
+                    (start,) = struct.unpack_from(order + offset, tiff, start)
+                return layout, tiff[start : start + size]
     return "", b""
+
+
+def _directory(tiff: bytes) -> tuple[str, str, str, range]:
+    """Byte order, layout of an entry up to its value and of an offset, and where the entries of the first one lie."""
+    order = {b"II": "<", b"MM": ">"}[tiff[:2]]
+    (version,) = struct.unpack_from(order + "H", tiff, 2)
+    entry, offset, count = ("HHQ", "Q", "Q") if version == 43 else ("HHI", "I", "H")
+    (start,) = struct.unpack_from(order + offset, tiff, 8 if version == 43 else 4)
+    (number,) = struct.unpack_from(order + count, tiff, start)
+    start += struct.calcsize(order + count)
+    step = struct.calcsize(order + entry + offset)
+    return order, entry, offset, range(start, start + step * min(number, _MAX_FIELDS), step)

@@ -1,4 +1,4 @@
-"""TIFF files by Pillow, held to what makes the pixels of their first page."""
+"""TIFF files by Pillow, within bounds; their metadata is taken out before (`care_jax.data.metadata`)."""
 
 import math
 from typing import Any
@@ -8,10 +8,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, STRIP
 
 from care_jax.data.pixel_budget import MAX_PIXELS
 
-_ORIENTATION, _XMP = 274, 700
 _TILE_SIZE = (322, 323)
-# Resolution and its unit, settings of an image editor, IPTC, Photoshop's, colour profile, Exif, GPS.
-_METADATA = (_ORIENTATION, 282, 283, 296, _XMP, 33723, 34377, 34675, 34665, 34853)
 # Pillow makes an object of each part of an uncompressed file: 50 MB of them.
 _MAX_PARTS = 2**17
 
@@ -26,8 +23,6 @@ class TiffImage(TiffImagePlugin.TiffImageFile):
     part_pixels = 0
 
     def _setup(self) -> None:
-        for tag in _METADATA:
-            del self.tag_v2[tag]
         tile = [self._integer(tag) for tag in _TILE_SIZE]
         self.part_pixels = math.prod(tile)
         if self.part_pixels > MAX_PIXELS:
@@ -42,7 +37,7 @@ class TiffImage(TiffImagePlugin.TiffImageFile):
             self.info["black and white"] = (white, 0) if is_inverted else (0, white)
 
     def load_end(self) -> None:
-        """Nothing: Pillow turns the image here, after it has read metadata that may be damaged."""
+        """Nothing: Pillow turns the image here, by what may be left of its metadata."""
 
     def _integer(self, tag: int, default: int = 0) -> int:
         value: Any = self.tag_v2.get(tag, default)
