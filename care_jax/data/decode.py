@@ -36,6 +36,8 @@ _FORMATS: dict[bytes, type[ImageFile.ImageFile]] = {
 EXTENSIONS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # These hold memory as soon as they are opened: a decoder's canvases, an object for each part.
 _OPENED_AGAIN = ("WEBP", "TIFF")
+# Which Pillow decodes one by one, at 0.25 us a pixel.
+_MAX_PIXELS_IN_PYTHON = 2**24
 _REDUCTIONS = (8, 4, 2, 1)  # of libjpeg, that Pillow asks for
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels of the upright image
@@ -67,13 +69,17 @@ class SourceImage:
         """Reads the header of a JPEG, PNG, WebP, GIF, BMP or TIFF file, whatever its name; of several images the first.
 
         Raises:
-          UnreadableImageError: empty, not an image, larger than `MAX_PIXELS`, in more scans than `MAX_SCANS` (of large
-            images fewer), or of levels whose black and white nobody knows: floating point, 32 bits, or with a sign.
+          UnreadableImageError: empty; no image; too many pixels (`MAX_PIXELS`, of a compressed BMP 2**24), parts, or
+            scans (`MAX_SCANS`, of large images fewer); or levels of which nobody knows what is white: floating point,
+            32 bits, or with a sign.
         """
         if not data:
             raise UnreadableImageError("empty file")
         try:
             encoded = strip(data)
+        except ValueError as error:
+            raise UnreadableImageError(str(error)) from None
+        try:
             opened = _open(encoded)
         except Image.DecompressionBombError:
             raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from None
@@ -84,6 +90,8 @@ class SourceImage:
             raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels")
         if encoded.scans > min(MAX_SCANS, MAX_SCANS_OF_THE_LARGEST * MAX_PIXELS // pixels):
             raise UnreadableImageError("too many scans")
+        if opened.tile and opened.tile[0][0] == "bmp_rle" and pixels > _MAX_PIXELS_IN_PYTHON:
+            raise UnreadableImageError(f"compressed BMP of more than {_MAX_PIXELS_IN_PYTHON:,} pixels")
         if opened.mode in rgb.MODES_OF_UNKNOWN_RANGE:
             raise UnreadableImageError("32-bit, signed or floating-point levels")
         size = opened.size[::-1] if encoded.orientation in rgb.ROTATED_BY_A_QUARTER else opened.size

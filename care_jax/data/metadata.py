@@ -9,13 +9,12 @@ import contextlib
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
-_ORIENTATION_FIELD, _XMP_FIELD = 0x0112, 0x02BC
-_TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B"}  # of a TIFF field: integers, and what may hold a text
-_MAX_FIELDS = 2**16  # which a TIFF directory has, at most; BigTIFF's count is larger
-_DAMAGE = (struct.error, KeyError, OverflowError)  # of a directory; as good as none
-_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
+from care_jax.data.exif import DAMAGE, XMP_FIELD, directory, field, orientation
+
+_MAX_PARTS = 2**18  # of a file
 _MAX_TEXT = 2**20  # bytes of a compressed text that are looked at
 
 # What may follow inside a JPEG file's pixels (a stuffed zero, restarts) or stands alone is no marker of a segment.
@@ -56,9 +55,12 @@ class Encoded(NamedTuple):
 
 
 def strip(data: bytes) -> Encoded:
-    """Takes the metadata out of a JPEG, PNG, WebP or TIFF file, and finds its orientation.
+    """Takes the metadata out of a JPEG, PNG, WebP, TIFF or GIF file, and finds its orientation.
 
-    Never raises: whatever is not understood is left to the decoder.
+    Whatever is not understood is left to the decoder.
+
+    Raises:
+      ValueError: more than 2**18 parts, each of which takes time.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return _strip_jpeg(data)
@@ -68,14 +70,26 @@ def strip(data: bytes) -> Encoded:
         return _strip_webp(data)
     if data.startswith((b"II", b"MM")):
         return _strip_tiff(data)
+    if data.startswith(b"GIF8"):
+        return _strip_gif(data)
     return Encoded(data)
+
+
+def _bounded() -> Iterator[None]:
+    """For loops over the parts of a file: as many steps as an honest one takes."""
+    for _ in range(_MAX_PARTS):
+        yield
+    raise ValueError("too many parts")
 
 
 def _strip_jpeg(data: bytes) -> Encoded:
     kept, exif, xmp = [data[:2]], b"", b""
     components = 0  # of the frame; 0: it comes in several scans, whatever the first holds
     position = 2
-    while found := _JPEG_MARKER.search(data, position):
+    for _ in _bounded():
+        found = _JPEG_MARKER.search(data, position)
+        if found is None:
+            break
         marker, start = found[1][0], found.end() - 2
         stop = start + 2 + int.from_bytes(data[start + 2 : start + 4])
         if marker in (_SOI, _EOI, _SOS) or not start + 4 <= stop <= len(data):
@@ -94,7 +108,7 @@ def _strip_jpeg(data: bytes) -> Encoded:
     kept.append(data[position:])
     # Of a frame that lies in one scan, decoders read no other.
     scans = 1 if components and data[position + 4 : position + 5] == bytes([components]) else _scans(data, position)
-    return Encoded(b"".join(kept), _orientation(exif, xmp), scans)
+    return Encoded(b"".join(kept), orientation(exif, xmp), scans)
 
 
 def _scans(data: bytes, start: int) -> int:
@@ -114,7 +128,9 @@ def _strip_png(data: bytes) -> Encoded:
     kept, exif, xmp, profile = [], b"", b"", b""
     start = position = 0  # start: of what is kept next
     stop = len(_PNG_SIGNATURE)
-    while stop + 8 <= len(data):
+    for _ in _bounded():
+        if stop + 8 > len(data):
+            break
         position = stop
         length, kind = struct.unpack_from(">I4s", data, position)
         stop = min(position + 12 + length, len(data))
@@ -140,7 +156,7 @@ def _strip_png(data: bytes) -> Encoded:
             exif = bytes.fromhex("".join(profile.decode("latin-1").split("\n")[3:]))
         except ValueError:
             exif = b""
-    return Encoded(b"".join([*kept, data[start:]]) if kept else data, _orientation(exif, xmp))
+    return Encoded(b"".join([*kept, data[start:]]) if kept else data, orientation(exif, xmp))
 
 
 def _content(data: bytes, position: int, length: int) -> bytes:
@@ -187,7 +203,9 @@ def _strip_webp(data: bytes) -> Encoded:
     position = 12
     end = 8 + int.from_bytes(data[4:8], "little")
     data = data[:end] + bytes(end == len(data) + 1)  # some writers leave out the last byte, which only fills up
-    while position + 8 <= len(data):
+    for _ in _bounded():
+        if position + 8 > len(data):
+            break
         kind, length = struct.unpack_from("<4sI", data, position)
         stop = position + 8 + length + length % 2
         content = data[position + 8 : position + 8 + length] if kind in (b"EXIF", b"XMP ", b"VP8X") else b""
@@ -203,56 +221,37 @@ def _strip_webp(data: bytes) -> Encoded:
             xmp = xmp or content
         position = stop
     body = b"WEBP" + b"".join(kept)
-    return Encoded(b"RIFF" + struct.pack("<I", len(body)) + body, _orientation(exif, xmp))
+    return Encoded(b"RIFF" + struct.pack("<I", len(body)) + body, orientation(exif, xmp))
+
+
+def _strip_gif(data: bytes) -> Encoded:
+    parts = _bounded()
+    position = 13 + (6 << (data[10] & 7) if data[10:11] >= b"\x80" else 0)  # behind the palette of all images
+    kept, is_all = [data[:position]], True
+    while data[position : position + 1] == b"!":  # an extension; if it is none, the first image
+        start = position
+        position += 2
+        while length := int.from_bytes(data[position : position + 1]):
+            position += 1 + length
+            next(parts)
+        position += 1
+        next(parts)
+        if data[start + 1 : start + 2] == b"\xf9" and data[start + 2] >= 4:  # which says what is transparent
+            kept.append(data[start:position])
+        else:
+            is_all = False
+    return Encoded(data if is_all else b"".join([*kept, data[position:]]))
 
 
 def _strip_tiff(data: bytes) -> Encoded:
     stripped = data
-    with contextlib.suppress(*_DAMAGE):
-        order, entry, offset, places = _directory(data)
+    with contextlib.suppress(*DAMAGE):
+        order, entry, offset, places = directory(data)
         entries = bytearray(data[places.start : places.stop])
         for place in range(0, len(entries), places.step):
             (tag,) = struct.unpack_from(order + "H", entries, place)
             if tag not in _TIFF_PIXELS:  # Pillow gives up at the first that lies beyond the file
                 struct.pack_into(order + entry + offset, entries, place, tag, 1, 1, 0)
-        stripped = data[: places.start] + entries + data[places.stop :]
-    return Encoded(stripped, _orientation(data, _field(data, _XMP_FIELD)[1]))
-
-
-def _orientation(exif: bytes, xmp: bytes) -> int:
-    """What Exif says, or else XMP; 1 if neither says anything that can be understood."""
-    layout, content = _field(exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0"), _ORIENTATION_FIELD)
-    match = _XMP_ORIENTATION.search(xmp)
-    if layout and struct.calcsize(layout) == len(content):
-        (found,) = struct.unpack(layout, content)
-    else:
-        found = int(match[1]) if match else 1
-    return found if 1 <= found <= 8 else 1
-
-
-def _field(tiff: bytes, tag: int) -> tuple[str, bytes]:
-    """Of the first directory of a TIFF file, which Exif data is too: layout of one value, all values; else empty."""
-    with contextlib.suppress(*_DAMAGE):
-        order, entry, offset, places = _directory(tiff)
-        for place in places:
-            found, kind, number = struct.unpack_from(order + entry, tiff, place)
-            if found == tag:
-                layout = order + _TYPES[kind]
-                size = number * struct.calcsize(layout)
-                start = place + struct.calcsize(order + entry)
-                if size > struct.calcsize(order + offset):
-                    (start,) = struct.unpack_from(order + offset, tiff, start)
-                return layout, tiff[start : start + size]
-    return "", b""
-
-
-def _directory(tiff: bytes) -> tuple[str, str, str, range]:
-    """Byte order, layout of an entry up to its value and of an offset, and where the entries of the first one lie."""
-    order = {b"II": "<", b"MM": ">"}[tiff[:2]]
-    (version,) = struct.unpack_from(order + "H", tiff, 2)
-    entry, offset, count = ("HHQ", "Q", "Q") if version == 43 else ("HHI", "I", "H")
-    (start,) = struct.unpack_from(order + offset, tiff, 8 if version == 43 else 4)
-    (number,) = struct.unpack_from(order + count, tiff, start)
-    start += struct.calcsize(order + count)
-    step = struct.calcsize(order + entry + offset)
-    return order, entry, offset, range(start, start + step * min(number, _MAX_FIELDS), step)
+        whole = memoryview(data)  # which is not copied once more to be cut
+        stripped = b"".join([whole[: places.start], entries, whole[places.stop :]])
+    return Encoded(stripped, orientation(data, field(data, XMP_FIELD)[1]))
