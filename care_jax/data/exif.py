@@ -47,4 +47,5 @@ def directory(tiff: bytes) -> tuple[str, str, str, range]:
     (number,) = struct.unpack_from(order + count, tiff, start)
     start += struct.calcsize(order + count)
     step = struct.calcsize(order + entry + offset)
-    return order, entry, offset, range(start, start + step * min(number, _MAX_FIELDS), step)
+    number = min(number, _MAX_FIELDS, max(0, len(tiff) - start) // step)
+    return order, entry, offset, range(start, start + step * number, step)

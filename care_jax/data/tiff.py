@@ -8,6 +8,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, STRIP
 
 from care_jax.data.pixel_budget import MAX_PIXELS
 
+_ORIENTATION = 274
 _TILE_SIZE = (322, 323)
 # Pillow makes an object of each part of an uncompressed file: 50 MB of them.
 _MAX_PARTS = 2**17
@@ -23,6 +24,7 @@ class TiffImage(TiffImagePlugin.TiffImageFile):
     part_pixels = 0
 
     def _setup(self) -> None:
+        del self.tag_v2[_ORIENTATION]  # which Pillow reads where others don't, in what is no directory
         tile = [self._integer(tag) for tag in _TILE_SIZE]
         self.part_pixels = math.prod(tile)
         if self.part_pixels > MAX_PIXELS:
