@@ -252,7 +252,9 @@ def test_a_tiff_directory_that_is_longer_than_its_file():
     levels = np.random.default_rng(0).integers(0, 256, (6, 8), dtype=np.uint8)
     data = bytearray(gray_tiff(levels, 8, tag_274=(3, [6])))
     data[int.from_bytes(data[4:8], "little")] += 200  # of the number of its entries
-    np.testing.assert_array_equal(pixels(bytes(data))[..., 0], np.rot90(levels, -1))
+    source = SourceImage.from_bytes(bytes(data))
+    np.testing.assert_array_equal(source.pixels()[..., 0], np.rot90(levels, -1))
+    assert (source.height, source.width) == (8, 6)
 
 
 def test_nothing_is_copied_of_a_png_without_metadata():
