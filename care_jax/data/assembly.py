@@ -120,7 +120,7 @@ class Assembly:
             return np.int64(step)
         sizes = [(image.height, image.width) for _, image in opened]
         drawn = boxes(making.uniforms[jobs.start : jobs.stop], self._plan.invariance, sizes)
-        # Popped, so that no more than one image a thread lies decoded.
+        # Popped: what is done with need not lie in memory, encoded.
         for job, wanted in zip(reversed(jobs), reversed(drawn), strict=True):
             index, image = opened.pop()
             while True:
@@ -159,14 +159,17 @@ class Assembly:
         # Decided by what all processes make of the image, so that the pixels don't depend on their number.
         reduction = reduction_for(wanted, sizes)
         arrays, own = making.arrays, row - plan.rows.start
-        if row in plan.rows and plan.crops:
-            arrays["crops"][:, own] = image.crops(wanted[:2], sizes[:2], reduction=reduction)
-        elif row in plan.rows:
-            arrays["boxes"][:, own] = image.paste(arrays["canvases"][own], wanted[:2], sizes[0], reduction=reduction)
-        if row in plan.shared_rows:
-            (center,) = (
-                [images[index]]
-                if isinstance(images, np.ndarray)
-                else image.crops(wanted[2:], sizes[2:], reduction=reduction)
-            )
-            arrays["centers"][row - plan.shared_rows.start] = center
+        with image.held(reduction):
+            if row in plan.rows and plan.crops:
+                arrays["crops"][:, own] = image.crops(wanted[:2], sizes[:2], reduction=reduction)
+            elif row in plan.rows:
+                arrays["boxes"][:, own] = image.paste(
+                    arrays["canvases"][own], wanted[:2], sizes[0], reduction=reduction
+                )
+            if row in plan.shared_rows:
+                (center,) = (
+                    [images[index]]
+                    if isinstance(images, np.ndarray)
+                    else image.crops(wanted[2:], sizes[2:], reduction=reduction)
+                )
+                arrays["centers"][row - plan.shared_rows.start] = center

@@ -10,22 +10,35 @@ import contextlib
 import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-# Pillow's own threshold for a decompression bomb: a quarter of a GiB of RGB, about 9,459 x 9,459.
-MAX_PIXELS = 2**30 // 4 // 3
+from care_jax.data import rgb
+from care_jax.data.metadata import MAX_SCANS, MAX_SCANS_OF_THE_LARGEST, Encoded, strip
+from care_jax.data.pixel_budget import DECODING, MAX_PIXELS
+from care_jax.data.tiff import TiffImage
 
-# Not every format Pillow knows (some start other programs), but those that pass as .png or .jpg in the wild.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# Not every format Pillow knows (some start other programs), but those that pass as .png or .jpg in the wild. By name,
+# not by `Image.open`: that warns of large images, which are refused here, and looks for pictures beside the first.
+_FORMATS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"RIFF": WebPImagePlugin.WebPImageFile,
+    b"GIF8": GifImagePlugin.GifImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+    b"II": TiffImage,
+    b"MM": TiffImage,
+}
 # Of files that are taken for images, in any case.
 EXTENSIONS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_ORIENTATION = 0x0112
-_ROTATED_BY_A_QUARTER = (5, 6, 7, 8)
-_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+# These hold memory as soon as they are opened: a decoder's canvases, an object for each part.
+_OPENED_AGAIN = ("WEBP", "TIFF")
+# Which Pillow decodes one by one, at 0.25 us a pixel.
+_MAX_PIXELS_IN_PYTHON = 2**24
+_REDUCTIONS = (8, 4, 2, 1)  # of libjpeg, that Pillow asks for
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels of the upright image
 
@@ -42,45 +55,89 @@ class SourceImage:
       width: w.
     """
 
-    def __init__(self, image: Image.Image, orientation: int = 1, jpeg: bytes | None = None):
-        self._image = image
-        self._jpeg = jpeg  # what simplejpeg may decode
-        self._pixels: np.ndarray | None = None  # as it decoded them, uint8 [h, w, 3]
-        self._orientation = orientation
-        turned = orientation in _ROTATED_BY_A_QUARTER
-        self.width, self.height = image.size[::-1] if turned else image.size
+    def __init__(self, size: tuple[int, int], encoded: Encoded | None = None, opened: Image.Image | None = None):
+        self.width, self.height = size
+        self._encoded = encoded
+        self._opened = opened  # whose pixels are not yet decoded
+        self._pixels: np.ndarray | Image.Image | None = None  # while they are held
+        # What decoding it takes at once.
+        self._cost = self.width * self.height
+        self._reducible = False
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "SourceImage":
-        """Reads the header of a JPEG or PNG file (WebP, GIF and BMP under such a name are taken too).
+        """Reads the header of a JPEG, PNG, WebP, GIF, BMP or TIFF file, whatever its name; of several images the first.
 
         Raises:
-          UnreadableImageError: empty, not an image, or larger than `MAX_PIXELS`.
+          UnreadableImageError: empty; no image; too many pixels (`MAX_PIXELS`, of a compressed BMP 2**24), parts, or
+            scans (`MAX_SCANS`, of large images fewer); or levels of which nobody knows what is white: floating point,
+            32 bits, or with a sign.
         """
         if not data:
             raise UnreadableImageError("empty file")
         try:
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            # Cameras write JPEG; of a PNG, Pillow would decode the pixels to look for an orientation.
-            is_jpeg = image.format in ("JPEG", "MPO")
-            orientation = image.getexif().get(_ORIENTATION, 1) if is_jpeg else 1
-            is_plain = image.format == "JPEG" and image.mode == "RGB" and orientation == 1
-            return cls(image, orientation, data if is_plain else None)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            encoded = strip(data)
+        except ValueError as error:
+            raise UnreadableImageError(str(error)) from None
+        try:
+            opened = _open(encoded)
+        except Image.DecompressionBombError:
             raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from None
         except Exception as error:  # Pillow's parsers raise whatever the bytes lead them to
             raise UnreadableImageError("not an image") from error
+        pixels = opened.width * opened.height
+        if pixels > MAX_PIXELS:
+            raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels")
+        if encoded.scans > min(MAX_SCANS, MAX_SCANS_OF_THE_LARGEST * MAX_PIXELS // pixels):
+            raise UnreadableImageError("too many scans")
+        if opened.tile and opened.tile[0][0] == "bmp_rle" and pixels > _MAX_PIXELS_IN_PYTHON:
+            raise UnreadableImageError(f"compressed BMP of more than {_MAX_PIXELS_IN_PYTHON:,} pixels")
+        if opened.mode in rgb.MODES_OF_UNKNOWN_RANGE:
+            raise UnreadableImageError("32-bit, signed or floating-point levels")
+        size = opened.size[::-1] if encoded.orientation in rgb.ROTATED_BY_A_QUARTER else opened.size
+        image = cls(size, encoded, None if opened.format in _OPENED_AGAIN else opened)
+        image._cost = max(pixels, getattr(opened, "part_pixels", 0))
+        image._reducible = opened.format == "JPEG" and encoded.scans == 1  # several lie in memory in full
+        return image
 
     @classmethod
     def from_pixels(cls, pixels: np.ndarray) -> "SourceImage":
         """Wraps uint8 [h, w, 3]."""
-        return cls(Image.fromarray(pixels))
+        image = cls(pixels.shape[1::-1])
+        image._pixels = pixels
+        return image
+
+    @contextlib.contextmanager
+    def held(self, reduction: int = 1) -> Iterator[np.ndarray | Image.Image]:
+        """Keeps the pixels, so that all that is made of them inside takes one decode; they are forgotten at the end.
+
+        Waits until there is room for them beside what other threads have decoded (`pixel_budget.DECODING`). A thread
+        holds one image at a time: with two it may wait for itself.
+
+        Args:
+          reduction: as in `crops`; the same for all inside.
+
+        Returns:
+          The upright image, uint8 [h, w, 3] or RGB, for this class's own use.
+
+        Raises:
+          UnreadableImageError: the pixels are truncated or damaged.
+        """
+        if self._pixels is not None:
+            yield self._pixels
+            return
+        step = next(step for step in _REDUCTIONS if step <= reduction) if self._reducible else 1
+        with DECODING.taken(math.ceil(self._cost / step**2)):
+            self._pixels = self._decoded(reduction)
+            try:
+                yield self._pixels
+            finally:
+                self._pixels = None
 
     def pixels(self) -> np.ndarray:
         """The whole image, upright: uint8 [h, w, 3]."""
-        return np.asarray(self._decoded())
+        with self.held() as pixels:
+            return np.asarray(pixels)
 
     def crops(self, boxes: Sequence[Box], sizes: Sequence[int], *, reduction: int = 1) -> list[np.ndarray]:
         """Cuts boxes out of one decode and resizes each, bilinear and antialiased.
@@ -96,7 +153,11 @@ class SourceImage:
         Raises:
           UnreadableImageError: the pixels are truncated or damaged.
         """
-        image = self._decoded(reduction)
+        with self.held(reduction) as pixels:
+            image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+            return self._cut(image, boxes, sizes)
+
+    def _cut(self, image: Image.Image, boxes: Sequence[Box], sizes: Sequence[int]) -> list[np.ndarray]:
         scale_y, scale_x = image.height / self.height, image.width / self.width
         crops = []
         for (top, left, height, width), size in zip(boxes, sizes, strict=True):
@@ -144,38 +205,57 @@ class SourceImage:
     def _part(self, box: Box) -> np.ndarray:
         """The pixels of a box: uint8 [height, width, 3]."""
         top, left, height, width = box
-        pixels = self._by_simplejpeg()
-        if pixels is not None:
-            return pixels[top : top + height, left : left + width]
-        image = self._decoded()
-        if image.size != (width, height):
-            image = image.crop((left, top, left + width, top + height))
-        # Not np.asarray: it copies once more.
-        return np.frombuffer(image.tobytes(), np.uint8).reshape(height, width, 3)
+        with self.held() as pixels:
+            if isinstance(pixels, np.ndarray):
+                return pixels[top : top + height, left : left + width]
+            if pixels.size != (width, height):
+                pixels = pixels.crop((left, top, left + width, top + height))
+            # Not np.asarray: it copies once more.
+            return np.frombuffer(pixels.tobytes(), np.uint8).reshape(height, width, 3)
 
-    def _by_simplejpeg(self) -> np.ndarray | None:
-        """All pixels, where that can decode them: the same as Pillow's (both are libjpeg-turbo), in 3/4 of the time."""
-        library = _simplejpeg()
-        if self._jpeg is not None and library is not None:
-            # Damaged in its eyes: Pillow says how, or reads it all the same.
-            with contextlib.suppress(ValueError):
-                self._pixels = library.decode_jpeg(self._jpeg)
-            self._jpeg = None
-        return self._pixels
-
-    def _decoded(self, reduction: int = 1) -> Image.Image:
-        image = self._image
-        pixels = self._by_simplejpeg() if reduction == 1 else None
-        if pixels is not None:
-            return Image.fromarray(pixels)
+    def _decoded(self, reduction: int) -> np.ndarray | Image.Image:
+        assert self._encoded is not None
+        opened, self._opened = self._opened, None
+        orientation = self._encoded.orientation
         try:
-            if reduction > 1:
-                # Pillow picks the largest step that keeps both sides at least this long.
-                image.draft("RGB", (image.width // reduction, image.height // reduction))
-            image.load()
-            return _to_rgb(image if self._orientation == 1 else ImageOps.exif_transpose(image))
+            image = opened or _open(self._encoded)
+            if reduction == 1 and orientation == 1 and image.format == "JPEG" and image.mode == "RGB":
+                pixels = _by_simplejpeg(self._encoded.data)
+                if pixels is not None:
+                    return pixels
+            return rgb.upright(_load(image, self._encoded, reduction), orientation)
         except Exception as error:
             raise UnreadableImageError("truncated or damaged") from error
+
+
+def _open(encoded: Encoded) -> ImageFile.ImageFile:
+    kind = next(kind for start, kind in _FORMATS.items() if encoded.data.startswith(start))
+    return kind(io.BytesIO(encoded.data))
+
+
+def _load(image: ImageFile.ImageFile, encoded: Encoded, reduction: int) -> Image.Image:
+    """RGB, as it lies in the file."""
+    if reduction > 1:
+        # Pillow picks the largest step that keeps both sides at least this long.
+        image.draft("RGB", (image.width // reduction, image.height // reduction))
+    tiles = image.tile
+    image.load()
+    transparent = image.info.get("transparency")
+    if transparent is not None and tiles and tiles[0][3] == "RGB;16B":  # of a PNG; the transparent colour has 16 bits
+        low = _open(encoded)
+        low.tile = [(*tiles[0][:3], "RGB;16L")]  # the other byte of each channel for the high one
+        low.load()
+        return rgb.over_white(image, low, transparent)
+    return rgb.to_rgb(image)
+
+
+def _by_simplejpeg(jpeg: bytes) -> np.ndarray | None:
+    """All pixels, where that can decode them: the same as Pillow's (both are libjpeg-turbo), in 3/4 of the time."""
+    library = _simplejpeg()
+    # Damaged in its eyes: Pillow says how, or reads it all the same.
+    with contextlib.suppress(ValueError):
+        return library.decode_jpeg(jpeg) if library is not None else None
+    return None
 
 
 @functools.cache
@@ -206,16 +286,3 @@ def central_square(height: int, width: int) -> Box:
     """The largest central square of an image, as a box."""
     side = min(height, width)
     return (height - side) // 2, (width - side) // 2, side, side
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of any mode: transparent pixels over white, 16-bit gray scaled to 8 bits."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.float32) / 257.0
-        return Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in _WITH_ALPHA or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")

@@ -135,3 +135,11 @@ def test_threads_and_chunks_make_no_difference(encoded, placement, images_a_call
     for batch, same in zip(batches(encoded, placement, num_threads=num_threads), expected, strict=True):
         for name in same:
             np.testing.assert_array_equal(batch[name], same[name])
+
+
+@pytest.mark.parametrize("placement", ["split", "decode"])
+def test_pixels_decoded_at_once_are_bounded_and_no_thread_waits_for_itself(encoded, placement, most_at_once):
+    """Each call opens up to 16 images; `most_at_once` has room for one, or two, of them."""
+    assert len(list(batches(encoded, placement, num_threads=16))) == 2
+    assert len(list(data.evaluation_batches(encoded, CENTER, batch_size=16, num_threads=16))) == 5
+    assert 0 < most_at_once[0] <= 29**2

@@ -1,0 +1,37 @@
+"""Lets the tests of this folder import what they share, whichever way pytest is started."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from care_jax.data import decode
+from care_jax.data.pixel_budget import PixelBudget
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def most_at_once(monkeypatch) -> Iterator[list[int]]:
+    """Room for two images of 20 x 20, and the most pixels that were decoded at once."""
+    budget = PixelBudget(800)
+    monkeypatch.setattr(decode, "DECODING", budget)
+    original, lock, running, most = decode.SourceImage._decoded, threading.Lock(), [0], [0]
+
+    def decoded(image, reduction):
+        with lock:
+            running[0] += image.width * image.height
+            most[0] = max(most[0], running[0])
+        time.sleep(0.002)  # lets others in
+        try:
+            return original(image, reduction)
+        finally:
+            with lock:
+                running[0] -= image.width * image.height
+
+    monkeypatch.setattr(decode.SourceImage, "_decoded", decoded)
+    yield most
+    assert budget.used == 0
