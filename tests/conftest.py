@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
-pytest_plugins = ["tests.costs"]
+pytest_plugins = ["pytester", "tests.costs"]
 
 GOLDEN = Path(__file__).parent / "golden"
 
