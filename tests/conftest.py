@@ -1,6 +1,7 @@
 """Shared by all tests: eight CPU devices, and the numbers of the official implementation."""
 
 import ctypes
+import functools
 import gc
 import os
 import tempfile
@@ -25,7 +26,7 @@ import numpy as np
 import pytest
 from flax import linen
 
-from care_jax import models
+from care_jax import data, models
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,6 +61,15 @@ def compile_fast_and_forget(request: pytest.FixtureRequest) -> Iterator[None]:
         libc.malloc_trim(0)  # glibc gives back to the system what was freed
 
 
+@pytest.fixture(scope="session", autouse=True)
+def make_the_digits_once() -> Iterator[None]:
+    """Of each size; nobody writes to them."""
+    before = data.DATA_SETS["digits"]
+    data.DATA_SETS["digits"] = functools.cache(before[0]), before[1]
+    yield
+    data.DATA_SETS["digits"] = before
+
+
 class SmallBackbone(linen.Module):
     """A backbone that compiles fast, takes images of any multiple of 8 pixels, and has batch norm (or not)."""
 
@@ -84,7 +94,13 @@ def make_tiny_config(**overrides: object) -> ml_collections.ConfigDict:
     from configs import digits
 
     config = digits.get_config()
-    small = {
+    # Crops and gray: jitter and blur, drawn and compiled by every step, are tested where they are what is tested.
+    small: dict[str, object] = {
+        f"augment.{branch}.{probability}_probability": 0.0
+        for branch in ("invariance", "equivariance")
+        for probability in ("jitter", "blur")
+    }
+    small |= {
         "data.image_size": 16,
         "model.backbone": "resnet10",
         "model.stem": "imagenet",

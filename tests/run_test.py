@@ -13,6 +13,7 @@ from care_jax.data import DataError
 from care_jax.train.state import params_sha256
 
 pytestmark = pytest.mark.slow
+OPTIMIZED = True
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,8 @@ from care_jax import build, losses
 from care_jax.train import sharding
 from care_jax.train.views import VIEWS
 
+OPTIMIZED = True
+
 
 def _experiment(config, num_devices=1):
     return build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
@@ -60,6 +62,7 @@ def trained(tiny_config):
     return get
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one(trained):
     (one, rows_one), (eight, rows_eight) = (trained(devices) for devices in (1, 8))
     chex.assert_trees_all_close(rows_one[0], rows_eight[0], rtol=1e-5, atol=1e-6)
@@ -68,6 +71,7 @@ def test_eight_devices_give_the_numbers_of_one(trained):
     chex.assert_trees_all_close(one.params, eight.params, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_views_embedded_one_by_one(tiny_config, trained, make_views):
     experiment = _experiment(tiny_config())
     state = jax.device_get(build.make_state(experiment))
@@ -113,6 +117,7 @@ def test_images_of_a_group_share_their_draw(tiny_config, make_views):
     assert np.abs(shared[0] - shared[1]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_metrics_report_the_gradient_and_the_rate(trained):
     state, rows = trained(1)
     assert int(state.step) == 3
@@ -120,11 +125,13 @@ def test_metrics_report_the_gradient_and_the_rate(trained):
     assert all(np.isfinite(row["gradient_norm"]) and row["gradient_norm"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_split_makes_the_views_of_device(tiny_config, make_views):
     """Crops made on the host, the rest here: the same draws, so the same pixels but for the rounding to bytes."""
+    jitter = {"augment__invariance__jitter_probability": 0.8, "augment__equivariance__jitter_probability": 0.8}
     views = {}
     for placement in ("device", "split", "decode"):
-        experiment = _experiment(tiny_config(augment__placement=placement))
+        experiment = _experiment(tiny_config(augment__placement=placement, **jitter))
         batch = next(build.make_batches(experiment, 0))
         views[placement] = make_views(experiment, batch)[:2]
     for device, split in zip(views["device"], views["split"], strict=True):
