@@ -15,8 +15,9 @@ from care_jax.train.views import VIEWS
 OPTIMIZED = True
 
 
-def _experiment(config, num_devices=1):
-    return build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
+def _experiment(config, num_devices=1, encoder=None):
+    experiment = build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
+    return experiment._replace(encoder=encoder or experiment.encoder)
 
 
 def _train(experiment, steps):
@@ -46,8 +47,8 @@ def make_views():
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_config):
-    """The tiny run on one device and on eight: made once, asked by several tests.
+def trained(tiny_config, small_encoder):
+    """The tiny run on one device and on eight: made once, asked by several; a ResNet on devices is encoder_test's.
 
     With plain SGD the parameters after a step are its gradients; Adam would divide rounding by a root of rounding.
     """
@@ -56,7 +57,7 @@ def trained(tiny_config):
     def get(num_devices):
         if num_devices not in cache:
             sgd = tiny_config(optimizer__name="sgd", optimizer__momentum=0.0, optimizer__learning_rate=0.01)
-            cache[num_devices] = _train(_experiment(sgd, num_devices), 3)
+            cache[num_devices] = _train(_experiment(sgd, num_devices, small_encoder()), 3)
         return cache[num_devices]
 
     return get
@@ -72,8 +73,8 @@ def test_eight_devices_give_the_numbers_of_one(trained):
 
 
 @pytest.mark.slow
-def test_the_loss_is_that_of_the_views_embedded_one_by_one(tiny_config, trained, make_views):
-    experiment = _experiment(tiny_config())
+def test_the_loss_is_that_of_the_views_embedded_one_by_one(tiny_config, small_encoder, trained, make_views):
+    experiment = _experiment(tiny_config(), encoder=small_encoder())
     state = jax.device_get(build.make_state(experiment))
     batch = next(build.make_batches(experiment, 0))
     views, shared, *_ = make_views(experiment, batch)
