@@ -1,17 +1,24 @@
-# `make run` trains, evaluates and reports on a laptop; `make test` runs every test. Both install what they need first.
+# `make run` trains, evaluates and reports on a laptop; `make test` runs every test, `make test-fast` those of the first
+# two minutes. They install what they need first.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/digits
 
-.PHONY: run test check format install clean
+PYTEST := $(BIN)/python -m pytest -x -q -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: run test test-fast check format install clean
 
 run: $(VENV)/run.done
 	$(BIN)/python -m care_jax.main --config=configs/digits.py --workdir=$(WORKDIR)
 
 test: $(VENV)/test.done
-	$(BIN)/python -m pytest -x -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+	$(PYTEST) --durations=15
+
+# Without what is marked slow; a test that outgrew its mark fails either target (tests/costs.py).
+test-fast: $(VENV)/test.done
+	$(PYTEST) -m 'not slow'
 
 check: $(VENV)/test.done
 	$(BIN)/ruff check .

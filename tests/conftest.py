@@ -1,8 +1,11 @@
 """Shared by all tests: eight CPU devices, and the numbers of the official implementation."""
 
+import ctypes
+import functools
+import gc
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Read once, when JAX starts: it must be set before anything imports jax.
@@ -14,15 +17,16 @@ if "device_count" not in os.environ.get("XLA_FLAGS", ""):
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="care_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
+import jax
 import ml_collections
 import numpy as np
 import pytest
 from flax import linen
 
-from care_jax import models
+from care_jax import data, models
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+pytest_plugins = ["pytester", "tests.costs"]
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -38,6 +44,30 @@ GOLDEN = Path(__file__).parent / "golden"
 def golden() -> Callable[[str], dict[str, np.ndarray]]:
     """`golden("losses")`: the arrays of tests/golden/losses.npz by key."""
     return lambda name: dict(np.load(GOLDEN / f"{name}.npz"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_fast_and_forget(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a file compiled is let go at its end: a process that kept it all grew to 4 GB.
+
+    XLA leaves its last optimisations out: they cost more time than they win. A file where they win (it runs more than
+    it compiles) says `OPTIMIZED = True`; the programs that tests start are optimised as everyone's.
+    """
+    jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
+    yield
+    jax.clear_caches()
+    gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # glibc gives back to the system what was freed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def make_the_digits_once() -> Iterator[None]:
+    """Of each size; nobody writes to them."""
+    before = data.DATA_SETS["digits"]
+    data.DATA_SETS["digits"] = functools.cache(before[0]), before[1]
+    yield
+    data.DATA_SETS["digits"] = before
 
 
 class SmallBackbone(linen.Module):
@@ -64,7 +94,13 @@ def make_tiny_config(**overrides: object) -> ml_collections.ConfigDict:
     from care_jax.configs import digits
 
     config = digits.get_config()
-    small = {
+    # Crops and gray: jitter and blur, drawn and compiled by every step, are tested where they are what is tested.
+    small: dict[str, object] = {
+        f"augment.{branch}.{probability}_probability": 0.0
+        for branch in ("invariance", "equivariance")
+        for probability in ("jitter", "blur")
+    }
+    small |= {
         "data.image_size": 16,
         "model.backbone": "resnet10",
         "model.stem": "imagenet",

@@ -79,6 +79,7 @@ def test_files_stay_under_300_lines(path):
     assert len(path.read_text().splitlines()) < 300
 
 
+@pytest.mark.slow
 def test_training_on_digits_imports_no_tensorflow():
     code = (
         "import sys; from care_jax import run, main, data; from care_jax.evaluate import results;"

@@ -19,6 +19,7 @@ from care_jax.workdir import WorkdirError
 from experiments import runs
 
 pytestmark = pytest.mark.slow
+OPTIMIZED = True
 
 
 @pytest.fixture(autouse=True)
@@ -88,13 +89,13 @@ def test_a_missing_folder_is_said_before_anything_is_made(tiny_config, tmp_path)
 
 def test_host_and_device_train_the_same(tiny_config, tmp_path):
     """The placements draw the same numbers: the first losses agree."""
-    losses = {}
+    root, losses = _folder(tmp_path / "images", classes=False), {}
     for placement in ("device", "host"):
-        config = tiny_config(augment__placement=placement, train__num_steps=2, train__log_every=1)
         (tmp_path / placement).mkdir()
-        assert run.train(build.build(config), tmp_path / placement).finished
+        assert run.train(build.build(_config(tiny_config, root, placement)), tmp_path / placement).finished
         rows = [json.loads(line) for line in (tmp_path / placement / "metrics.jsonl").read_text().splitlines()]
         losses[placement] = [(row["info_nce"], row["equivariance"]) for row in rows if "loss" in row]
+    assert len(losses["device"]) == 3
     np.testing.assert_allclose(losses["device"], losses["host"], rtol=2e-4)
 
 
@@ -114,7 +115,7 @@ def test_what_a_signal_costs_is_said_at_every_stage(tiny_config, tmp_path, monke
     happened, state = [], Mock(step=3, variables={})
     outcomes = iter([Outcome(state, "SIGHUP", 1.0), Outcome(state, "", 1.0)])
     monkeypatch.setattr(run.stops, "at_once", lambda *said: happened.append("".join(said)))
-    monkeypatch.setattr(run, "train", lambda *given: happened.append("train") or next(outcomes))
+    monkeypatch.setattr(run, "train", lambda *given, **more: happened.append("train") or next(outcomes))
     monkeypatch.setattr(run.results, "write", lambda *given, **more: happened.append("write") or defaultdict(int))
     assert not run.run(tiny_config(), tmp_path)
     assert happened == ["", "train"]
@@ -136,13 +137,15 @@ def test_an_experiment_ends_with_the_run_that_was_stopped(tiny_config, tmp_path,
 
 
 def test_a_finished_run_is_not_trained_again(tiny_config, tmp_path):
-    config = tiny_config(train__num_steps=2)
-    state = run.train(build.build(config), tmp_path).state
-    assert run.run(config, tmp_path)
-    assert _summary(tmp_path)["params_sha256"] == params_sha256(state.params)
-    assert _summary(tmp_path)["steps"] == 2
+    config = _config(tiny_config, _folder(tmp_path / "images", classes=False), "device")
+    (tmp_path / "run").mkdir()
+    state = run.train(build.build(config), tmp_path / "run").state
+    assert run.run(config, tmp_path / "run")
+    assert _summary(tmp_path / "run")["params_sha256"] == params_sha256(state.params)
+    assert _summary(tmp_path / "run")["steps"] == 3
+    config.seed = 1
     with pytest.raises(ConfigError, match=r"config\.seed: 0 -> 1"):
-        run.run(tiny_config(train__num_steps=2, seed=1), tmp_path)
+        run.run(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize("when", ["training", "evaluation"])

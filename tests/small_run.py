@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # a few steps are faster run than optimised
 sys.path.insert(0, str(Path(__file__).parents[1]))  # beside an installed package: the one that is tested
 
 from absl import app, flags, logging

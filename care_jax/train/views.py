@@ -1,6 +1,7 @@
 """From a batch to the views of a step: the draws are a function of (seed, step), whatever the placement."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -61,10 +62,18 @@ class ViewPlan(NamedTuple):
 
 def example(plan: ViewPlan) -> Views:
     """Views of two images, all zeros: their shapes are what the networks' parameters depend on."""
-    images = jnp.zeros((2, plan.invariance.size, plan.invariance.size, 3))
+    size = plan.invariance.size
+    views = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), _example_shapes(plan))
+    return views._replace(image_size=(size, size))
+
+
+@functools.lru_cache(maxsize=8)
+def _example_shapes(plan: ViewPlan) -> Views:
+    # Traced, not computed: XLA would compile the whole augmentation, only to find that no parameter depends on it.
+    images = jax.ShapeDtypeStruct((2, plan.invariance.size, plan.invariance.size, 3), jnp.float32)
     few = 2 if plan.equivariance_batch_size else 0
-    uniforms = plan._replace(batch_size=2, equivariance_batch_size=few, num_groups=1).uniforms(jnp.zeros((), jnp.int32))
-    return from_images(plan, images, uniforms)
+    of_two = plan._replace(batch_size=2, equivariance_batch_size=few, num_groups=1)
+    return jax.eval_shape(lambda images, step: from_images(plan, images, of_two.uniforms(step)), images, jnp.int32(0))
 
 
 # Of each array of a batch, the axis of its images; the resident images belong to no step.

@@ -26,15 +26,19 @@ def test_one_tensorflow_tensor_is_enough_for_tensorflow():
     assert seen == [tnp]
 
 
+@pytest.mark.slow
 def test_augmenting_in_jax_imports_no_tensorflow():
     program = """
 import sys
+import jax
 import numpy as np
 from care_jax import augment
 spec = augment.AugmentSpec(size=4, flip_probability=0.5, jitter_probability=0.8, brightness=0.4, hue=0.1,
                            blur_probability=0.5, rotation_degrees=10.0, mean=(0.5,) * 3, std=(0.2,) * 3)
-drawn = augment.sample(np.full((2, augment.NUM_UNIFORMS), 0.3), spec, height=6, width=6)
-assert augment.apply(drawn, np.full((2, 6, 6, 3), 0.5), spec).shape == (2, 4, 4, 3)
+def augmented(uniforms, images):
+    return augment.apply(augment.sample(uniforms, spec, height=6, width=6), images, spec)
+made = jax.eval_shape(augmented, np.full((2, augment.NUM_UNIFORMS), 0.3), np.full((2, 6, 6, 3), 0.5))
+assert made.shape == (2, 4, 4, 3)
 assert "tensorflow" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

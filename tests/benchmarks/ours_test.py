@@ -4,12 +4,14 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from benchmarks import ours
 from benchmarks.settings import Case
 from care_jax import models
 
 
+@pytest.mark.slow
 def test_its_step_is_one_of_four_views(monkeypatch):
     monkeypatch.setitem(ours.BACKBONES, "resnet18", functools.partial(models.ResNet, (1,)))
     side = ours.Ours(Case("ours", "resnet18", batch_size=16, width=2, num_images=32))

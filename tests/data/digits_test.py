@@ -1,8 +1,5 @@
 """Tinted digits: the tint can be read off, and gray copies say nothing of it."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -94,8 +91,3 @@ def test_other_sizes(digits):
 def test_unknown_names_are_told_the_known_ones():
     with pytest.raises(ValueError, match=r"'mnist'.*digits.*image_folder.*cifar10.*imagenet2012"):
         data.load("mnist")
-
-
-def test_tensorflow_is_not_imported():
-    code = "import sys; from care_jax import data; data.load('digits'); sys.exit('tensorflow' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)

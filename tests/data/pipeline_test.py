@@ -247,6 +247,7 @@ def test_nothing_but_broken_images(encoded):
         next(batches(broken(encoded, range(70)), "split"))
 
 
+@pytest.mark.slow
 def test_a_process_may_end_while_batches_are_being_made():
     code = """if True:
         import numpy as np

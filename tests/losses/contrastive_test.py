@@ -51,9 +51,14 @@ def loops(z1, z2, temperature):
 def test_official_values_and_gradients(golden, case, x64, rtol):
     numbers = golden("losses")
     z1, z2, temperature = (numbers[f"{case}/{key}"] for key in ("z1", "z2", "temperature"))
+    static = float(temperature)
     with jax.enable_x64(x64):
-        info_nce, gradients = jax.jit(jax.value_and_grad(losses.info_nce, (0, 1)))(z1, z2, temperature=temperature)
-        alignment, uniformity = jax.jit(lambda *z: [f(*z, temperature=float(temperature)) for f in TERMS])(z1, z2)
+        (info_nce, gradients), alignment, uniformity = jax.jit(
+            lambda *z, temperature: (
+                jax.value_and_grad(losses.info_nce, (0, 1))(*z, temperature=temperature),
+                *(f(*z, temperature=static) for f in TERMS),
+            )
+        )(z1, z2, temperature=temperature)
     for name, value in (("info_nce", info_nce), ("alignment", alignment), ("uniformity", uniformity)):
         assert value.dtype == (jnp.float64 if x64 else jnp.float32)
         np.testing.assert_allclose(value, numbers[f"{case}/{name}"], rtol=rtol)
@@ -205,15 +210,16 @@ def small_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize("n", [16, 13, 27, 2])  # blocks that fit, with padding, and a single one
-@pytest.mark.parametrize("temperature", [0.05, 0.5])
-def test_blocks_of_columns_give_the_undivided_numbers(monkeypatch, small_blocks, n, temperature):
-    views = unit_rows(20, n, 6), unit_rows(21, n, 6)
+def test_blocks_of_columns_give_the_undivided_numbers(monkeypatch, small_blocks, n):
+    views, temperatures = (unit_rows(20, n, 6), unit_rows(21, n, 6)), (0.05, 0.5)
     with jax.enable_x64(True):
-        streamed = all_losses(*views, temperature)
+        streamed = [all_losses(*views, temperature) for temperature in temperatures]
         monkeypatch.undo()
         all_losses.clear_cache()
-        jax.tree.map(partial(assert_close, rtol=1e-12), streamed, all_losses(*views, temperature))
-    np.testing.assert_allclose(streamed["info_nce"][0], loops(*views, temperature)["info_nce"], rtol=1e-12)
+        undivided = [all_losses(*views, temperature) for temperature in temperatures]
+    jax.tree.map(partial(assert_close, rtol=1e-12), streamed, undivided)
+    for temperature, found in zip(temperatures, streamed, strict=True):
+        np.testing.assert_allclose(found["info_nce"][0], loops(*views, temperature)["info_nce"], rtol=1e-12)
 
 
 def test_blocks_are_finite_at_low_temperature(small_blocks):

@@ -17,9 +17,9 @@ METHOD = moco(temperature=0.2, momentum=0.9, queue_size=QUEUE_SIZE)
 def setup(small_encoder):
     """An encoder that has seen a batch, views of 8 images, and a method's state."""
     encoder = small_encoder()
-    views = Views(own=jax.random.normal(jax.random.key(0), (2, 8, 16, 16, 3)))
+    views = Views(own=jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 16, 16, 3), np.float32)))
     variables = jax.jit(encoder.init)(jax.random.key(1), views.own[0])
-    return encoder, views, variables, METHOD.init(jax.random.key(2), variables, 8)
+    return encoder, views, variables, jax.jit(METHOD.init, static_argnums=2)(jax.random.key(2), variables, 8)
 
 
 def _networks(encoder, variables):
@@ -85,9 +85,10 @@ def test_keys_see_no_gradient(setup):
 
 def test_loss_is_that_of_the_first_views_against_the_queue(setup):
     *_, state = setup
-    rows = models.normalize(jax.random.normal(jax.random.key(3), (2, 8, 8)))
-    found = METHOD.loss({"embeddings": rows[:1], "keys": rows[1:]}, state)
-    expected = losses.queue_info_nce(rows[0], rows[1], state["queue"], temperature=0.2)
+    rows = np.random.default_rng(3).standard_normal((2, 8, 8), np.float32)
+    rows /= np.linalg.norm(rows, axis=-1, keepdims=True)
+    found = jax.jit(METHOD.loss)({"embeddings": rows[:1], "keys": rows[1:]}, state)
+    expected = jax.jit(losses.queue_info_nce)(rows[0], rows[1], state["queue"], temperature=0.2)
     assert set(found) == {"info_nce"}
     np.testing.assert_allclose(found["info_nce"], expected, rtol=1e-6)
 
@@ -99,7 +100,7 @@ def test_after_an_update(setup):
     moved = jax.tree.map(lambda x: x + rng.normal(size=x.shape).astype(np.float32), dict(variables))
     keys = jnp.ones((1, 4, 8))
     others = {**moved, "params": {**moved["params"], "predictor": {"kernel": jnp.ones(3)}}}
-    after = METHOD.after_update(state, Update(jnp.int32(0), others, {"keys": keys}))
+    after = jax.jit(METHOD.after_update)(state, Update(jnp.int32(0), others, {"keys": keys}))
     expected = jax.tree.map(lambda old, new: 0.9 * np.float64(old) + 0.1 * np.float64(new), state["target"], moved)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), after["target"], expected)
     np.testing.assert_array_equal(after["queue"][:4], keys[0])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from care_jax import build, methods
 from care_jax.train import sharding
@@ -13,6 +14,7 @@ from care_jax.train import sharding
 README = Path(__file__).parents[2] / "README.md"
 
 
+@pytest.mark.slow
 def test_the_readmes_method_trains(tiny_config, small_encoder, monkeypatch):
     (code,) = re.findall(r"```python\n(\"\"\"Centered.*?)```", README.read_text(), re.DOTALL)
     assert len(code.splitlines()) + 1 < 40

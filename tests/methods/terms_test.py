@@ -1,9 +1,9 @@
 """CARE's term where it may act, and its rivals' losses against direct sums, each with its gradient."""
 
 import math
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -26,6 +26,13 @@ B, D = 6, 8
 
 
 HEAD = models.ProjectionHead((8,), D)
+# Compiled whole: one operation at a time takes ten times as long.
+normalize = jax.jit(models.normalize)
+equivariance_loss = jax.jit(losses.equivariance_loss, static_argnames="num_groups")
+
+
+def _loss(term, made):
+    return jax.jit(term.loss)(made)
 
 
 class FakeNetworks:
@@ -45,45 +52,50 @@ class FakeNetworks:
         return sum(x[..., :4] for x in inputs) / len(inputs)
 
 
+def _normal(seed, shape):
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
 def _draws(seed=0) -> Augmentation:
-    uniforms = jax.random.uniform(jax.random.key(seed), (2, B, augment.NUM_UNIFORMS))
-    return augment.sample(uniforms, SPEC, height=20, width=20)
+    uniforms = np.random.default_rng(seed).random((2, B, augment.NUM_UNIFORMS), np.float32)
+    return jax.jit(partial(augment.sample, spec=SPEC, height=20, width=20))(uniforms)
 
 
 def _views(**others) -> Views:
-    own = jax.random.normal(jax.random.key(1), (2, B, 16, 16, 3))
+    own = _normal(1, (2, B, 16, 16, 3))
     return Views(own=own, drawn=_draws(), plain=own[:1] * 0.5, image_size=(20, 20))._replace(**others)
 
 
 @pytest.mark.parametrize("on", ["projection", "features", "head"])
 def test_care_acts_where_it_is_told(on):
     networks, term = FakeNetworks(), care(num_groups=2, on=on, equivariance_head=HEAD)
-    features = jax.random.normal(jax.random.key(0), (2, B, 5))
+    features = _normal(0, (2, B, 5))
     made = term.embed(networks, _views(), {"shared_features": features})
     vectors = {"projection": 2 * features[..., :4], "features": features, "head": features[..., :4]}[on]
     assert set(networks.calls) == set(term.heads) == ({"equivariance_head"} if on == "head" else set())
-    expected = losses.equivariance_loss(*models.normalize(vectors), num_groups=2)
-    np.testing.assert_allclose(term.loss(made)["equivariance"], expected, rtol=1e-6)
+    expected = equivariance_loss(*normalize(vectors), num_groups=2)
+    np.testing.assert_allclose(_loss(term, made)["equivariance"], expected, rtol=1e-6)
 
 
 def test_care_with_other_groups():
-    x = jax.random.normal(jax.random.key(0), (2, B, 4))
-    z = models.normalize(x)
-    found = care(num_groups=2, group="symplectic").loss({"shared": x})["equivariance"]
-    expected = losses.equivariance_loss(*z, num_groups=2, form=losses.symplectic_form(4))
+    x = _normal(0, (2, B, 4))
+    z = np.asarray(normalize(x))
+    found = _loss(care(num_groups=2, group="symplectic"), {"shared": x})["equivariance"]
+    expected = equivariance_loss(*z, num_groups=2, form=losses.symplectic_form(4))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    space = np.asarray(z) * np.sqrt(1 + np.square(x).sum(-1, keepdims=True))
+    space = z * np.sqrt(1 + np.square(x).sum(-1, keepdims=True))
     lifted = np.concatenate([np.sqrt(1 + np.square(space).sum(-1, keepdims=True)), space], axis=-1)
-    expected = losses.equivariance_loss(*jnp.asarray(lifted), num_groups=2, form=losses.lorentz_form(5))
-    found = care(num_groups=2, group="lorentz").loss({"shared": x})["equivariance"]
+    expected = equivariance_loss(*lifted, num_groups=2, form=losses.lorentz_form(5))
+    found = _loss(care(num_groups=2, group="lorentz"), {"shared": x})["equivariance"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_lorentz_embeddings_cannot_escape_by_shrinking():
     """Halving the projections again and again makes the term of a pair of unrelated views no smaller than a bound."""
-    x = jax.random.normal(jax.random.key(0), (2, 12, 4))
+    x = _normal(0, (2, 12, 4))
     term = care(num_groups=1, group="lorentz")
-    values = [float(term.loss({"shared": x * scale})["equivariance"]) for scale in (1e-1, 1e-3, 1e-6)]
+    loss = jax.jit(term.loss)
+    values = [float(loss({"shared": x * np.float32(scale)})["equivariance"]) for scale in (1e-1, 1e-3, 1e-6)]
     assert min(values) > 0.5 and values[1] == pytest.approx(values[2], rel=1e-3)
 
 
@@ -132,7 +144,8 @@ def test_equimod_predicts_each_view_from_the_plain_image_and_its_draw():
     for view in range(2):
         np.testing.assert_array_equal(plain[view], networks.features(views.plain)[0, :, :4])
     mean, std = augment.equimod_standardisation(SPEC)
-    expected = (augment.equimod_parameters(views.drawn, height=20, width=20) - mean) / std
+    parameters_of = jax.jit(partial(augment.equimod_parameters, height=20, width=20))
+    expected = (np.asarray(parameters_of(views.drawn)) - mean) / std
     np.testing.assert_allclose(parameters, expected, rtol=1e-6)
     # A method that encodes the first view alone has its draws alone.
     term.embed(networks, views, {"features": features[:1]})
@@ -154,12 +167,12 @@ def test_essl_tells_the_turns_apart():
     # Row 4i + k of the view is image i turned by k quarters: logits that say so, and for image 2 a wrong answer.
     logits = 5.0 * np.tile(np.eye(4), (B, 1))
     logits[8] = [0.0, 5.0, 0.0, 0.0]
-    made = term.embed(Turns(), _views(rotated=jnp.asarray(logits)[None]), {})
+    made = term.embed(Turns(), _views(rotated=logits[None].astype(np.float32)), {})
     assert made["rotation_logits"].shape == (4, B, 4)
     sum_of_exponentials = math.exp(5) + 3
     right, wrong = math.log(sum_of_exponentials) - 5, math.log(sum_of_exponentials)
     expected = ((4 * B - 1) * right + wrong) / (4 * B)
-    assert float(term.loss(made)["rotation"]) == pytest.approx(expected, rel=1e-5)
+    assert float(_loss(term, made)["rotation"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_augself_tells_the_differences():
@@ -192,7 +205,7 @@ def test_augself_tells_the_differences():
             ]
             np.testing.assert_allclose(made["color_differences"][order, i], color, atol=1e-6)
     assert drawn.flip.any() and not drawn.flip.all()
-    found = term.loss(made)
+    found = _loss(term, made)
     for kind in ("crop", "color"):
         predictions = np.tanh(np.asarray(networks.calls[f"{kind}_predictor"][0])[..., :4])
         expected = np.mean((predictions - np.asarray(made[f"{kind}_differences"])) ** 2)

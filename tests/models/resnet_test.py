@@ -40,7 +40,7 @@ def _relative_error(actual, expected) -> float:
     return float(np.linalg.norm(np.asarray(actual) - expected) / np.linalg.norm(expected))
 
 
-@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("stem", ["cifar", pytest.param("imagenet", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name",
     ["resnet18", pytest.param("resnet34", marks=pytest.mark.slow), pytest.param("resnet50", marks=pytest.mark.slow)],
@@ -79,27 +79,27 @@ def test_width_scales_every_layer():
 
 def test_initialised_as_torchvision():
     model = ResNet((1,), bottleneck=True, width=64)
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    params = jax.device_get(jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"])
     block = params["layer1_0"]
     for module in (params["conv1"], block["conv1"], block["conv2"], block["downsample_conv"]):
         kernel = module["kernel"]
         deviation = (2 / (kernel.shape[0] * kernel.shape[1] * kernel.shape[3])) ** 0.5
         np.testing.assert_allclose(float(kernel.std()), deviation, rtol=0.05)
-        assert float(jnp.abs(kernel).max()) > 2.5 * deviation  # not truncated at two standard deviations
+        assert np.abs(kernel).max() > 2.5 * deviation  # not truncated at two standard deviations
     np.testing.assert_array_equal(block["bn3"]["scale"], np.ones(256))
     np.testing.assert_array_equal(block["bn3"]["bias"], np.zeros(256))
 
 
 def test_zero_init_residual_zeroes_the_last_scale_of_each_block_only():
     model = ResNet((1,), bottleneck=True, width=4, zero_init_residual=True)
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    params = jax.device_get(jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"])
     block = params["layer1_0"]
     assert {name for name, module in block.items() if not any(x.any() for x in module.values())} == {"bn3"}
     assert params["bn1"]["scale"].all()
 
 
 def test_bfloat16_keeps_float32_parameters_statistics_and_features():
-    images = jax.random.normal(jax.random.key(1), (8, 16, 16, 3))
+    images = np.random.default_rng(1).standard_normal((8, 16, 16, 3), np.float32)
     model = ResNet((1,), width=8, stem="imagenet", dtype=jnp.bfloat16)
     variables = jax.jit(model.init)(jax.random.key(0), images)
 
@@ -143,19 +143,18 @@ def test_gradients_of_the_convolution_equal_xlas(size, stride, shape, out_featur
 
 
 def test_gradients_of_the_convolution_under_vmap_and_twice():
-    x, kernel = (
-        jax.random.normal(jax.random.key(0), (2, 4, 6, 6, 3)),
-        jax.random.normal(jax.random.key(1), (3, 3, 3, 5)),
-    )
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((2, 4, 6, 6, 3), np.float32), rng.standard_normal((3, 3, 3, 5), np.float32)
     gradient = jax.grad(lambda kernel, x: jnp.sum(jnp.sin(convolve(x, kernel, 2))))
     one_by_one = jax.jit(lambda: jnp.stack([gradient(kernel, y) for y in x]))()
     together = jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(kernel, x)
     np.testing.assert_allclose(together, one_by_one, rtol=1e-4, atol=1e-4)
 
     directional = jax.jit(lambda kernel: jnp.vdot(gradient(kernel, x[0]), one_by_one[1]))
-    step = 1e-2 * one_by_one[0] / jnp.linalg.norm(one_by_one[0])
+    one_by_one = np.asarray(one_by_one)
+    step = 1e-2 * one_by_one[0] / np.linalg.norm(one_by_one[0])
     difference = directional(kernel + step) - directional(kernel - step)
-    np.testing.assert_allclose(jnp.vdot(jax.jit(jax.grad(directional))(kernel), 2 * step), difference, rtol=1e-2)
+    np.testing.assert_allclose(np.vdot(jax.jit(jax.grad(directional))(kernel), 2 * step), difference, rtol=1e-2)
 
 
 def test_errors_name_the_value():
@@ -172,7 +171,7 @@ def test_doctests():
 
 
 def test_bfloat16_computes_in_halves_and_keeps_the_rest_in_float32():
-    images = jax.random.normal(jax.random.key(0), (16, 8, 8, 3))
+    images = np.random.default_rng(0).standard_normal((16, 8, 8, 3), np.float32)
     results = {}
     for dtype in (jnp.float32, jnp.bfloat16):
         model = ResNet((1,), width=8, dtype=dtype)
@@ -190,6 +189,7 @@ def test_bfloat16_computes_in_halves_and_keeps_the_rest_in_float32():
     for leaf in jax.tree.leaves(results[jnp.bfloat16]):
         assert leaf.dtype == jnp.float32
     (_, (halves, half_stats)), (_, (floats, float_stats)) = results[jnp.bfloat16], results[jnp.float32]
-    difference = float(jnp.abs(halves - floats).max() / jnp.abs(floats).max())
+    halves, floats = np.asarray(halves), np.asarray(floats)
+    difference = np.abs(halves - floats).max() / np.abs(floats).max()
     assert 1e-5 < difference < 0.03  # rounded to 8 bits, and no more than that
     chex.assert_trees_all_close(half_stats, float_stats, rtol=0.03, atol=0.01)

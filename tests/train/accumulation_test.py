@@ -67,6 +67,7 @@ def _undivided_gradients(experiment, state, batch, micro_batches):
     return gradients(state.params, state.batch_stats, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -91,6 +92,7 @@ def test_micro_batches_give_the_gradients_of_the_undivided_batch(tiny_config, ex
     assert metrics["loss"] == pytest.approx(float(terms["loss"]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_micro_batches_on_eight_devices_are_those_of_one(tiny_config, experiment_of):
     config = tiny_config(train__micro_batches=2, optimizer__name="sgd", optimizer__learning_rate=0.1)
     params = []
@@ -103,6 +105,7 @@ def test_micro_batches_on_eight_devices_are_those_of_one(tiny_config, experiment
     chex.assert_trees_all_close(*params, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_micro_batches_hold_a_part_of_the_activations(tiny_config, experiment_of):
     temporary = []
     for micro_batches in (1, 8):
@@ -113,6 +116,7 @@ def test_micro_batches_hold_a_part_of_the_activations(tiny_config, experiment_of
     assert temporary[1] < temporary[0] / 3
 
 
+@pytest.mark.slow
 def test_steps_in_one_call_are_single_steps(tiny_config, experiment_of):
     experiment = experiment_of(tiny_config(optimizer__name="sgd"))
     batches = [_batch(experiment, step) for step in range(4)]

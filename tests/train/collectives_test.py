@@ -60,6 +60,7 @@ def num_bytes(request):
     return measure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group_size", ["a part of the batch", "eight images"])
 def test_bytes_grow_with_the_embeddings_never_with_their_pairs(tiny_config, small_encoder, num_bytes, group_size):
     """Twice the images add as many bytes as the images before; their pairs would add four times as many."""
@@ -75,6 +76,7 @@ def test_bytes_grow_with_the_embeddings_never_with_their_pairs(tiny_config, smal
     assert first <= (sizes[1] - sizes[0]) * 4 * 8 * 4 * 8
 
 
+@pytest.mark.slow
 def test_bytes_grow_with_the_parameters(tiny_config, small_encoder, num_bytes):
     narrow, wide = (num_bytes(tiny_config(train__batch_size=64), small_encoder, width) for width in (32, 64))
     added = 32 * (8 * 8 * 3 + 1 + 2 + 8)  # of the backbone's dense layer, its batch norm, the head's first layer

@@ -12,9 +12,12 @@ from care_jax import build, losses
 from care_jax.train import sharding
 from care_jax.train.views import VIEWS
 
+OPTIMIZED = True
 
-def _experiment(config, num_devices=1):
-    return build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
+
+def _experiment(config, num_devices=1, encoder=None):
+    experiment = build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
+    return experiment._replace(encoder=encoder or experiment.encoder)
 
 
 def _train(experiment, steps):
@@ -30,8 +33,22 @@ def _train(experiment, steps):
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_config):
-    """The tiny run on one device and on eight: made once, asked by several tests.
+def make_views():
+    """`make_views(experiment, batch)` of step 0: compiled once a placement."""
+    compiled = {}
+
+    def make(experiment, batch):
+        plan, placement = experiment.plan, experiment.config.augment.placement
+        if (placement, plan) not in compiled:
+            compiled[placement, plan] = jax.jit(lambda batch: VIEWS[placement](plan, batch, plan.uniforms(0)))
+        return compiled[placement, plan](batch)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_config, small_encoder):
+    """The tiny run on one device and on eight: made once, asked by several; a ResNet on devices is encoder_test's.
 
     With plain SGD the parameters after a step are its gradients; Adam would divide rounding by a root of rounding.
     """
@@ -40,12 +57,13 @@ def trained(tiny_config):
     def get(num_devices):
         if num_devices not in cache:
             sgd = tiny_config(optimizer__name="sgd", optimizer__momentum=0.0, optimizer__learning_rate=0.01)
-            cache[num_devices] = _train(_experiment(sgd, num_devices), 4)
+            cache[num_devices] = _train(_experiment(sgd, num_devices, small_encoder()), 3)
         return cache[num_devices]
 
     return get
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one(trained):
     (one, rows_one), (eight, rows_eight) = (trained(devices) for devices in (1, 8))
     chex.assert_trees_all_close(rows_one[0], rows_eight[0], rtol=1e-5, atol=1e-6)
@@ -54,44 +72,45 @@ def test_eight_devices_give_the_numbers_of_one(trained):
     chex.assert_trees_all_close(one.params, eight.params, rtol=1e-5, atol=1e-5)
 
 
-def test_the_loss_is_that_of_the_views_embedded_one_by_one(tiny_config, trained):
-    experiment = _experiment(tiny_config())
+@pytest.mark.slow
+def test_the_loss_is_that_of_the_views_embedded_one_by_one(tiny_config, small_encoder, trained, make_views):
+    experiment = _experiment(tiny_config(), encoder=small_encoder())
     state = jax.device_get(build.make_state(experiment))
     batch = next(build.make_batches(experiment, 0))
-    views, shared, *_ = VIEWS["device"](experiment.plan, batch, experiment.plan.uniforms(0))
+    views, shared, *_ = make_views(experiment, batch)
     encode = jax.jit(lambda x: experiment.encoder.apply(state.variables, x, train=True, mutable=["batch_stats"])[0][1])
     z1, z2, e1, e2 = (encode(view) for view in (*views, *shared))
-    contrast = losses.info_nce(z1, z2, temperature=0.5)
-    rotation = losses.equivariance_loss(e1, e2, num_groups=4)
+    contrast = jax.jit(losses.info_nce)(z1, z2, temperature=0.5)
+    rotation = jax.jit(losses.equivariance_loss, static_argnames="num_groups")(e1, e2, num_groups=4)
     _, rows = trained(1)
     np.testing.assert_allclose(rows[0]["info_nce"], contrast, rtol=1e-5)
     np.testing.assert_allclose(rows[0]["equivariance"], rotation, rtol=1e-4)
     np.testing.assert_allclose(rows[0]["loss"], contrast + 0.1 * rotation, rtol=1e-5)
 
 
-def test_lambda_zero_makes_no_shared_views(tiny_config):
+def test_lambda_zero_makes_no_shared_views(tiny_config, make_views):
     experiment = _experiment(tiny_config(equivariance__weight=0.0))
-    views = VIEWS["device"](experiment.plan, next(build.make_batches(experiment, 0)), experiment.plan.uniforms(0))
-    assert views.shared is None
+    views = jax.eval_shape(functools.partial(make_views, experiment), next(build.make_batches(experiment, 0)))
+    assert views.own is not None and views.shared is None
 
 
-def test_equivariance_on_the_first_images_alone(tiny_config):
+def test_equivariance_on_the_first_images_alone(tiny_config, make_views):
     """Traced only: accumulation_test trains such a step with a smaller encoder."""
     experiment = _experiment(tiny_config(equivariance__batch_size=16, equivariance__num_groups=2))
     batch = next(build.make_batches(experiment, 0))
-    views = jax.eval_shape(lambda batch: VIEWS["device"](experiment.plan, batch, experiment.plan.uniforms(0)), batch)
+    views = jax.eval_shape(functools.partial(make_views, experiment), batch)
     assert views.own.shape == (2, 32, 16, 16, 3)
     assert views.shared.shape == (2, 16, 16, 16, 3)
     _, metrics = jax.eval_shape(build.make_step(experiment), build.abstract_state(experiment), batch)
     assert {"info_nce", "equivariance"} <= metrics.keys()
 
 
-def test_images_of_a_group_share_their_draw(tiny_config):
+def test_images_of_a_group_share_their_draw(tiny_config, make_views):
     """The same image all over the batch: equal views inside a group, other views in the next."""
     experiment = _experiment(tiny_config())
     batch = next(build.make_batches(experiment, 0))
     same = {**batch, "indices": jnp.zeros_like(batch["indices"])}
-    views, shared, *_ = VIEWS["device"](experiment.plan, same, experiment.plan.uniforms(0))
+    views, shared, *_ = make_views(experiment, same)
     groups = np.asarray(shared[0]).reshape(4, 8, -1)
     assert np.ptp(groups, axis=1).max() < 1e-6
     assert all(np.abs(groups[i, 0] - groups[j, 0]).max() > 0.01 for i in range(4) for j in range(i))
@@ -99,22 +118,23 @@ def test_images_of_a_group_share_their_draw(tiny_config):
     assert np.abs(shared[0] - shared[1]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_metrics_report_the_gradient_and_the_rate(trained):
     state, rows = trained(1)
-    assert int(state.step) == 4
+    assert int(state.step) == 3
     assert all(row["learning_rate"] == np.float32(0.01) for row in rows)
     assert all(np.isfinite(row["gradient_norm"]) and row["gradient_norm"] > 0 for row in rows)
 
 
-def test_split_makes_the_views_of_device(tiny_config):
+@pytest.mark.slow
+def test_split_makes_the_views_of_device(tiny_config, make_views):
     """Crops made on the host, the rest here: the same draws, so the same pixels but for the rounding to bytes."""
+    jitter = {"augment__invariance__jitter_probability": 0.8, "augment__equivariance__jitter_probability": 0.8}
     views = {}
     for placement in ("device", "split", "decode"):
-        experiment = _experiment(tiny_config(augment__placement=placement))
+        experiment = _experiment(tiny_config(augment__placement=placement, **jitter))
         batch = next(build.make_batches(experiment, 0))
-        views[placement] = jax.jit(functools.partial(VIEWS[placement], experiment.plan))(
-            batch, experiment.plan.uniforms(0)
-        )[:2]
+        views[placement] = make_views(experiment, batch)[:2]
     for device, split in zip(views["device"], views["split"], strict=True):
         assert device.shape == split.shape
         assert np.mean(np.abs(device - split)) < 0.02
