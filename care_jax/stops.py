@@ -50,15 +50,15 @@ def install(consequence: str = NOTHING_TO_SAVE) -> None:
     """
     global _consequence
     _consequence = consequence
+    if sys.stderr is None:  # closed by `2>&-`: print would take standard output for it, and the next file its number
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = _Stream(sys.stderr)  # type: ignore[assignment]
     _taken.extend(number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)
     received, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(received,), name="stops", daemon=True).start()
     _take()
-    if sys.stderr is None:  # closed by `2>&-`: print would take standard output for it
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    sys.stderr = _Stream(sys.stderr)  # type: ignore[assignment]
 
 
 def at_once(consequence: str = NOTHING_TO_SAVE) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ NOTED = (
 )
 
 
-def _start(program: str, *, before: str = "", **streams: int) -> subprocess.Popen:
+def _start(program: str, *, before: str = "", **streams: Any) -> subprocess.Popen:
     code = (
         f"import os, signal, sys, time; signal.alarm(20)\n{before}\nfrom care_jax import stops\nstops.install()\n"
         f"def ready(): print('ready', flush=True)\n{program}"
@@ -50,6 +51,13 @@ def test_where_nothing_is_to_save_the_program_ends_at_once(name):
         f"care_jax: stopped by {name}: no step has been made since it started, so there is nothing to save; "
         "the same command goes on"
     ]
+
+
+def test_no_file_takes_the_place_of_a_closed_stderr():
+    """It would get what the libraries say there."""
+    program = "ready(); print(sys.stderr.fileno(), file=sys.stderr); assert sys.stderr.fileno() == 2"
+    process = _start(program, preexec_fn=lambda: os.close(2))
+    assert process.wait(timeout=15) == 0 and process.stdout is not None and not process.stdout.read()
 
 
 def test_what_takes_long_is_left_off():

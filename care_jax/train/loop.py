@@ -174,7 +174,8 @@ class _Progress:
 def agreed_stop() -> Callable[[], str]:
     """What tells the loop to stop: a function to ask before each call of the step, which signal asks for it.
 
-    With several processes they all answer at the same call, whichever of them was told, from now until training ends.
+    Alone, a process that has made no step yet ends at once. Several all answer at the same call, whichever of them was
+    told, from now until training ends.
     """
     if jax.process_count() == 1:
         stops.at_once()
