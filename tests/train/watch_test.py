@@ -63,7 +63,7 @@ def test_a_connection_that_breaks_is_a_loss(ended):
     far.close()
     lines, statuses = ended()
     assert statuses == [2]
-    assert lines == [f"process 0 of 2, on alpha, is lost (its connection broke); {watch._GO_ON}"]
+    assert lines == [f"process 0 of 2, on alpha, is lost (its connection broke); {watch.GO_ON}"]
 
 
 def test_the_first_tells_the_others_who_was_lost(ended):
