@@ -244,8 +244,8 @@ def lost_process(error: BaseException) -> str | None:
         _watch.wait_for_loss()
     reason = next(line for line in text.splitlines() if line.strip())
     return (
-        f"process {jax.process_index()} of {jax.process_count()} lost another one ({reason}); the last checkpoint is "
-        "kept: start the same command on every host to go on from it"
+        f"process {jax.process_index()} of {jax.process_count()} lost another one, or waited too long for it "
+        f"({reason}); {watch.GO_ON}"
     )
 
 

@@ -81,11 +81,15 @@ def listen(place: Place) -> socket.socket:
     try:
         if host not in ("", "::", "0.0.0.0"):
             return socket.create_server((host, int(port)), family=_family(host), backlog=place.count)
+        number = int(port or place.port)
         if socket.has_dualstack_ipv6():
-            number = int(port or place.port)
-            family = socket.AF_INET6
-            return socket.create_server(("::", number), family=family, backlog=place.count, dualstack_ipv6=True)
-        return socket.create_server(("", int(port or place.port)), backlog=place.count)
+            try:
+                family = socket.AF_INET6
+                return socket.create_server(("::", number), family=family, backlog=place.count, dualstack_ipv6=True)
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is known to the system, but switched off
+                    raise
+        return socket.create_server(("", number), backlog=place.count)
     except (OSError, ValueError, OverflowError) as error:
         where = f"JAX_COORDINATOR_BIND_ADDRESS={bind}" if bind else place.source
         if getattr(error, "errno", None) == errno.EADDRINUSE:

@@ -24,7 +24,7 @@ _SIGN = 10.0  # seconds between two signs of life
 _GRACE = 0.5
 # Seconds that the first process stays for the others to end: JAX would end them otherwise, in its own words.
 _LAST = 5.0
-_GO_ON = "what was saved before is kept: start the same command on every host to go on from there"
+GO_ON = "what was saved before is kept: start the same command on every host to go on from there"
 
 
 def say(text: str) -> None:
@@ -126,7 +126,7 @@ class Watch:
 
     def _lost(self, index: int, why: str) -> None:
         if not self.finished.is_set():
-            self._end(f"{self._named(index)}, is lost ({why}); {_GO_ON}")
+            self._end(f"{self._named(index)}, is lost ({why}); {GO_ON}")
 
     def _end(self, text: str) -> None:
         """Ends this process, unless its main thread is doing so already."""

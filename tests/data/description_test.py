@@ -49,6 +49,16 @@ def test_a_file_of_another_size_shows(folder, tmp_path):
     assert names and all("ant" in name or "in their order" in name for name in names)
 
 
+def test_two_files_that_changed_places_show(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "elsewhere")
+    one, two = (other / "ant" / f"{i}.png" for i in (0, 9))
+    first, second = one.read_bytes(), two.read_bytes() + b"\0"  # of sizes that differ
+    (folder / "ant" / "9.png").write_bytes(second)
+    one.write_bytes(second)
+    two.write_bytes(first)
+    assert different(describe(folder), describe(other))
+
+
 def test_pixels_and_labels_of_sets_without_files():
     images = np.random.default_rng(0).integers(0, 255, (6, 4, 4, 3), np.uint8)
     examples = Examples(images, {"label": np.arange(6, dtype=np.int32) % 2, "hue": np.arange(6, dtype=np.int32)})

@@ -16,6 +16,8 @@ import jax
 import pytest
 from jax._src.clusters import ClusterEnv
 
+from care_jax.command_line import user_errors
+from care_jax.data import DataError
 from care_jax.train import distributed, relay, rendezvous, watch
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.rendezvous import Place
@@ -217,6 +219,31 @@ def test_which_process_is_lost_is_for_the_watch_to_say(monkeypatch):
     with pytest.raises(distributed.DistributedError, match="lost another one"):
         distributed.raise_if_lost(LOSS)
     distributed.raise_if_lost(OSError(28, "No space left on device"))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DataError("no folder images"), "no folder images"),
+        (KeyError("shape"), "this process failed, and the others end with it: 'shape'"),
+        (LOSS, "lost another one"),
+    ],
+)
+def test_whatever_ends_a_process_is_told_to_the_others_first(monkeypatch, capsys, error, told):
+    calls = []
+    stand_in = SimpleNamespace(leave=calls.append, finish=lambda: calls.append("finish"), wait_for_loss=lambda: None)
+    monkeypatch.setattr(distributed, "_watch", stand_in)
+    monkeypatch.setattr(distributed, "is_active", lambda: True)
+    monkeypatch.setattr(os, "_exit", lambda status: calls.append(status))
+    with pytest.raises(SystemExit), user_errors():
+        raise error
+    (line, status) = calls
+    assert told in line and status == 2
+    assert capsys.readouterr().err.endswith(f"care_jax: {line}\n")
+    calls.clear()
+    with user_errors():
+        pass
+    assert calls == ["finish"]
 
 
 def _start(workdir: Path, devices: int, *arguments: str, program: tuple[str, ...] = ()) -> subprocess.Popen:

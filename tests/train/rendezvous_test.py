@@ -1,5 +1,6 @@
 """Processes that meet, and all that keeps them from it: threads stand for processes, and every one of them is told."""
 
+import errno
 import socket
 import threading
 import time
@@ -132,6 +133,19 @@ def test_an_address_to_listen_on_that_is_not_this_machines(port, monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", f"192.0.2.1:{port}")
     with pytest.raises(DistributedError, match=r"JAX_COORDINATOR_BIND_ADDRESS=192.0.2.1:\d+: process 0 can't listen"):
         rendezvous.listen(place(port, 2, 0))
+
+
+def test_ipv6_may_be_switched_off(port, monkeypatch):
+    create = socket.create_server
+
+    def without_ipv6(address, **settings):
+        if settings.get("dualstack_ipv6"):
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        return create(address, **settings)
+
+    monkeypatch.setattr(socket, "create_server", without_ipv6)
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: True)
+    assert list(start(place(port, 2, 0), place(port, 2, 1))()[0]) == [1]
 
 
 @pytest.mark.parametrize("index", [0, 1])

@@ -63,7 +63,7 @@ def test_a_connection_that_breaks_is_a_loss(ended):
     far.close()
     lines, statuses = ended()
     assert statuses == [2]
-    assert lines == [f"process 0 of 2, on alpha, is lost (its connection broke); {watch._GO_ON}"]
+    assert lines == [f"process 0 of 2, on alpha, is lost (its connection broke); {watch.GO_ON}"]
 
 
 def test_the_first_tells_the_others_who_was_lost(ended):
@@ -101,12 +101,15 @@ def test_a_failure_is_told_to_the_others(ended):
     assert set(statuses) == {2}
 
 
-def test_the_first_one_stays_until_the_others_know(ended):
+def test_the_first_one_stays_until_the_others_know(ended, monkeypatch):
+    monkeypatch.setattr(watch, "_LAST", 60.0)
     near, far = pair()
     first = start(0, 2, {1: Peer(near, "beta")})
     leaving = threading.Thread(target=first.leave, args=("the disk is full",))
     leaving.start()
     assert far.receive() == [{"lost": f"process 0 of 2, on {socket.gethostname()}, ended: the disk is full"}]
+    leaving.join(timeout=0.1)
+    assert leaving.is_alive()
     far.close()
     leaving.join(timeout=20)
     assert not leaving.is_alive()
