@@ -1,5 +1,6 @@
 """Time and memory of decoding are bounded, whatever a file says and however many threads decode."""
 
+import doctest
 import struct
 import threading
 import time
@@ -11,13 +12,17 @@ from image_bytes import chunk, encode, random_png, smooth
 from PIL import Image
 
 from care_jax import data
-from care_jax.data import decode, metadata
+from care_jax.data import decode, metadata, pixel_budget
 from care_jax.data.decode import DECODING, MAX_PIXELS, SourceImage, UnreadableImageError
 from care_jax.data.pixel_budget import PixelBudget
 
 
 def pixels(encoded: bytes) -> np.ndarray:
     return SourceImage.from_bytes(encoded).pixels()
+
+
+def test_doctests():
+    assert doctest.testmod(pixel_budget).failed == 0
 
 
 def test_a_limit_to_the_sum():
