@@ -75,11 +75,10 @@ def load(
       test_fraction: for image_folder without a test folder: the share held out.
 
     Raises:
-      ValueError: an unknown name, or an argument out of range.
-      DataError: data missing or unusable; a ValueError too, of one line.
+      DataError: data missing or unusable, an unknown name, or an argument out of range; a ValueError too, of one line.
     """
     if name not in DATA_SETS:
-        raise ValueError(f"unknown data set {name!r}; there are {', '.join(DATA_SETS)}")
+        raise DataError(f"unknown data set {name!r}; there are {', '.join(DATA_SETS)}")
     arguments = {
         "root": root,
         "image_size": image_size,

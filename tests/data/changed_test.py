@@ -1,5 +1,6 @@
 """Files that change while a run reads them stop it; those that were broken when it began are skipped."""
 
+import errno
 import shutil
 import struct
 
@@ -10,7 +11,7 @@ from PIL import Image
 from care_jax import data
 from care_jax.augment import AugmentSpec
 from care_jax.data import DataError, Examples, SkippedFiles, records
-from care_jax.data.files import list_files
+from care_jax.data.files import list_files, look_up
 from care_jax.data.image_folder import FolderImages
 
 SPEC = AugmentSpec(size=4, mean=(0.5,) * 3, std=(0.2,) * 3)
@@ -130,6 +131,17 @@ def test_each_kind_of_change_is_noticed(paths, change):
         images.read(3)
 
 
+def test_a_file_gone_from_a_server_is_gone(paths, monkeypatch):
+    images = folder(paths).images
+
+    def stale(*arguments, **named):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("builtins.open", stale)
+    with pytest.raises(DataError, match=r"3\.png is gone"):
+        images.read(3)
+
+
 def test_a_parent_that_became_a_file(tmp_path):
     (tmp_path / "a").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "a" / "0.png")
@@ -149,14 +161,14 @@ def test_a_file_too_large_for_an_image_is_not_read(tmp_path):
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_file_may_change_while_the_folder_is_loaded(paths, resident, monkeypatch):
-    from care_jax.data import image_folder
+    from care_jax.data import folder_layout
 
-    def list_then_vanish(root, names):
-        listing = list_files(root, names)
+    def look_then_vanish(root, names):
+        found = look_up(root, names)
         paths[6].unlink()
-        return listing
+        return found
 
-    monkeypatch.setattr(image_folder, "list_files", list_then_vanish)
+    monkeypatch.setattr(folder_layout, "look_up", look_then_vanish)
     with pytest.raises(DataError, match=r"6\.png is gone"):
         data.load("image_folder", root=paths[0].parent, image_size=4, resident=resident)
 

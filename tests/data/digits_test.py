@@ -30,6 +30,8 @@ def _hue(rgb):
 
 def test_sizes_and_labels(digits):
     assert digits.num_classes == {"label": 10, "hue": HUE_CLASSES}
+    told = "1438 training and 359 test images in 10 classes (0, 1, 2, 3, 4 and 5 more), 8 classes of hue"
+    assert digits.description() == told
     assert (len(digits.train), len(digits.test)) == (1438, 359)
     assert digits.pretrain is digits.train
     for examples in (digits.train, digits.test):

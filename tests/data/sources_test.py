@@ -27,6 +27,7 @@ def test_small_sets(name, size, classes, pretrain):
         as_stored = data.load(name)
         small = data.load(name, image_size=16)
     assert as_stored.num_classes == {"label": classes}
+    assert f"in {classes} classes (a" in as_stored.description()
     for part, count in (("pretrain", pretrain), ("train", 5), ("test", 5)):
         stored, resized = getattr(as_stored, part).images, getattr(small, part).images
         assert stored.dtype == resized.dtype == np.uint8
@@ -163,6 +164,7 @@ def test_class_file(root, tmp_path):
     (tmp_path / "classes.txt").write_text(f"{ids[4]}\n\n  {ids[1]}  \r\n{ids[0]}\n")
     imagenet = data.load("imagenet2012", root=root, class_file=tmp_path / "classes.txt")
     assert imagenet.num_classes == {"label": 3}
+    assert f"in 3 classes ({ids[4]}, {ids[1]}, {ids[0]})" in imagenet.description()
     for examples, count in ((imagenet.train, 7), (imagenet.test, 3)):
         assert len(examples) == count
         numbers = [number(examples.images, i) for i in range(len(examples))]
