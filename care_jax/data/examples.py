@@ -21,7 +21,7 @@ class EncodedImages(Protocol):
         """Number of images n."""
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes (JPEG, PNG) of image `index` in [0, n)."""
+        """The encoded bytes (JPEG, PNG, ...) of image `index` in [0, n)."""
 
     def name(self, index: int) -> str:
         """Where image `index` lies, for messages to people."""

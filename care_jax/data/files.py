@@ -18,6 +18,8 @@ _FILES_A_TASK = 4096
 UNKNOWN_SIZE = -1
 # What a file that was there answers when it is not any more; ESTALE on NFS.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESTALE)
+# What is no fault of the file: another image in its place would be another batch than the same step had elsewhere.
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
 # What a link to nowhere, or to itself, answers.
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -85,7 +87,8 @@ def open_unchanged(path: str, size: int) -> Iterator[BinaryIO]:
     """Opens a file, unbuffered, that had `size` bytes when the run began.
 
     Raises:
-      DataError: it is gone, or has another size: batches would no longer be a function of the seed and the step.
+      DataError: it is gone, has another size, or can't be read for want of means (open files, memory, an answer in
+        time): batches would no longer be a function of the seed and the step.
       OSError: it can't be opened for a reason of its own.
     """
     try:
@@ -97,6 +100,8 @@ def open_unchanged(path: str, size: int) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.errno in _GONE:
             raise DataError(_changed(path, "is gone")) from error
+        if error.errno in _PASSING:
+            raise DataError(f"{path} can't be read now ({error.strerror}): start the same command again") from error
         raise
 
 

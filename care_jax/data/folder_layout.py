@@ -95,12 +95,12 @@ class _Notes:
             total = sum(counts.total() for counts in self._ignored.values())
             told.append(f"ignored {total} file{'s' if total > 1 else ''} ({_extensions(self._ignored)})")
         repeated = [*repeated_folders, *self.repeated_files]
-        for names, what in (
-            (repeated, "further names of files and folders that are there already"),
-            (self.empty, "empty folders"),
+        for names, one, more in (
+            (repeated, "name of a file or folder that has another", "names of files and folders that have others"),
+            (self.empty, "empty folder", "empty folders"),
         ):
             if names:
-                told.append(f"passed over {len(names)} {what} ({some(names)})")
+                told.append(f"passed over {len(names)} {one if len(names) == 1 else more} ({some(names)})")
         return told
 
 

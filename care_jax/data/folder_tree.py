@@ -4,7 +4,7 @@ import collections
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from care_jax.data.decode import EXTENSIONS
@@ -129,8 +129,10 @@ class Tree:
                 # A link to nowhere counts as an unusable image, except at the top: runs begun before know it so.
                 elif is_image and (in_depth or _leads_to(entry, os.DirEntry.is_file)):
                     images.append(os.path.join(folder, name))
+                elif entry.is_symlink() and not _leads_to(entry, os.DirEntry.is_file):
+                    ignored["links to nowhere"] += 1
                 else:
-                    ignored["links to nowhere" if is_image else extension(name)] += 1
+                    ignored[extension(name)] += 1
         return Contents(sorted(images), ignored, sorted(folders))
 
     def _check_no_root(self, folder: str, names: Iterable[str]) -> None:
@@ -165,7 +167,7 @@ def extension(name: str) -> str:
     return os.path.splitext(name)[1].lower() or "no extension"
 
 
-def _leads_to(entry: os.DirEntry[str], test) -> bool:
+def _leads_to(entry: os.DirEntry[str], test: Callable[[os.DirEntry[str]], bool]) -> bool:
     """Whether `test` holds for an entry; a link to itself is neither a folder nor a file."""
     try:
         return test(entry)

@@ -1,6 +1,7 @@
 """Files that change while a run reads them stop it; those that were broken when it began are skipped."""
 
 import errno
+import os
 import shutil
 import struct
 
@@ -131,14 +132,22 @@ def test_each_kind_of_change_is_noticed(paths, change):
         images.read(3)
 
 
-def test_a_file_gone_from_a_server_is_gone(paths, monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (errno.ESTALE, r"3\.png is gone"),
+        (errno.EMFILE, r"3\.png can't be read now \(Too many open files\): start the same command again"),
+        (errno.ETIMEDOUT, r"3\.png can't be read now \(Connection timed out\)"),
+    ],
+)
+def test_what_is_no_fault_of_the_file_skips_no_image(paths, monkeypatch, code, told):
     images = folder(paths).images
 
-    def stale(*arguments, **named):
-        raise OSError(errno.ESTALE, "Stale file handle")
+    def failing(*arguments, **named):
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("builtins.open", stale)
-    with pytest.raises(DataError, match=r"3\.png is gone"):
+    monkeypatch.setattr("builtins.open", failing)
+    with pytest.raises(DataError, match=told):
         images.read(3)
 
 
@@ -174,8 +183,6 @@ def test_a_file_may_change_while_the_folder_is_loaded(paths, resident, monkeypat
 
 
 def test_a_folder_that_cannot_be_listed_is_not_passed_over(paths, monkeypatch):
-    import os
-
     (paths[0].parent / "class").mkdir()
     listed = os.scandir
 

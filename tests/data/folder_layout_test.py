@@ -57,8 +57,12 @@ def test_a_folder_of_loops_is_what_it_is_without_them(tmp_path, links):
     layout = find(tmp_path)
     assert everything(layout) == IMAGES
     assert layout.classes == ["a", "b"]
-    told = f"passed over {len(links)} further names of files and folders that are there already ({', '.join(links)})"
-    assert layout.notes == [told]
+    what = (
+        "name of a file or folder that has another"
+        if len(links) == 1
+        else "names of files and folders that have others"
+    )
+    assert layout.notes == [f"passed over {len(links)} {what} ({', '.join(links)})"]
 
 
 def test_a_flat_folder_that_links_to_itself(tmp_path):
@@ -66,7 +70,7 @@ def test_a_flat_folder_that_links_to_itself(tmp_path):
     link(tmp_path, "loop", ".")
     layout = find(tmp_path)
     assert everything(layout) == ["0.png", "1.png"]
-    assert layout.notes == ["passed over 1 further names of files and folders that are there already (loop)"]
+    assert layout.notes == ["passed over 1 name of a file or folder that has another (loop)"]
 
 
 @pytest.mark.parametrize("make", [os.symlink, os.link])
@@ -79,7 +83,7 @@ def test_each_real_file_once(tmp_path, make, place):
     layout = find(tmp_path)
     assert [os.path.basename(name) for name in everything(layout)] == ["0.png", "4.png", *(["7.png"] if place else [])]
     assert len(layout.train.labels.get("label", [])) == (len(layout.train.listing) if place else 0)
-    assert "passed over 3 further names" in layout.notes[0]
+    assert "passed over 3 names of files" in layout.notes[0]
 
 
 @pytest.mark.parametrize("make", [os.symlink, os.link])
@@ -238,6 +242,12 @@ def test_the_rest_is_counted_by_extension_and_class(tmp_path):
     assert find(tmp_path).notes == ["ignored 5 files (.txt 3 (a 2, b 1), .heic 1 in b, .md 1)"]
     (tmp_path / "c.txt").write_text("")
     assert find(tmp_path).notes == ["ignored 6 files (.txt 4 (a 2, outside 1, b 1), .heic 1 in b, .md 1)"]
+
+
+def test_a_class_that_links_to_nowhere_is_told(tmp_path):
+    touch(tmp_path, *IMAGES)
+    link(tmp_path, "c", "nowhere")
+    assert find(tmp_path).notes == ["ignored 1 file (links to nowhere 1)"]
 
 
 def test_a_line_stays_a_line(tmp_path):
