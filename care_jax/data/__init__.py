@@ -88,4 +88,7 @@ def load(
         "test_fraction": test_fraction,
     }
     loader, accepted = DATA_SETS[name]
-    return loader(**{argument: arguments[argument] for argument in accepted})
+    try:
+        return loader(**{argument: arguments[argument] for argument in accepted})
+    except MemoryError as error:
+        raise DataError(f"{name} at image_size {image_size} does not fit into memory: choose a smaller one") from error

@@ -123,8 +123,8 @@ def read_class_file(path: str | os.PathLike[str], classes: list[str]) -> list[in
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+    except (OSError, ValueError) as error:  # a ValueError: of a null byte in the path, for instance
+        reason = "not a text file" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise DataError(f"can't read the class file {path}: {reason}") from error
     known = {name: index for index, name in enumerate(classes)}
     kept: dict[str, int] = {}
@@ -150,8 +150,13 @@ def _builder(name: str, root: str | os.PathLike[str] | None, download: bool) -> 
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise DataError(f"{name} needs TensorFlow Datasets: pip install tensorflow-datasets") from error
-    with _quiet():
-        builder = tfds.builder(name, data_dir=None if root is None else os.fspath(root))
+    try:
+        with contextlib.suppress(OSError):  # what is missing is told below, with what to do about it
+            os.stat(root or ".")
+        with _quiet():
+            builder = tfds.builder(name, data_dir=None if root is None else os.fspath(root))
+    except Exception as error:  # the path is no path, or what was prepared there is damaged
+        raise DataError(f"{name} can't be looked for in {root or 'its default folder'} ({_line(error)})") from error
     if download:
         try:
             builder.download_and_prepare()

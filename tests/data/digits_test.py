@@ -101,3 +101,12 @@ def test_unknown_names_are_told_the_known_ones():
 def test_tensorflow_is_not_imported():
     code = "import sys; from care_jax import data; data.load('digits'); sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_more_pixels_than_memory_are_one_line(monkeypatch):
+    def full(images, size):
+        raise MemoryError
+
+    monkeypatch.setattr("care_jax.data.digits._enlarge", full)
+    with pytest.raises(data.DataError, match="digits at image_size 100000 does not fit into memory"):
+        data.load("digits", image_size=100_000)

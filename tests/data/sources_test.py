@@ -66,6 +66,20 @@ def test_mocked_imagenet_stays_encoded():
     assert imagenet.train.images.read(2)[:3] == b"\xff\xd8\xff"
 
 
+@pytest.mark.parametrize("name", ["cifar10", "imagenet2012"])
+@pytest.mark.parametrize("root", ["a\0b", "\ud800"])
+def test_a_root_that_no_folder_has(name, root):
+    with pytest.raises(DataError, match=rf"{name} can't be looked for in ") as caught:
+        data.load(name, root=root)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+def test_a_class_file_that_no_file_has(path):
+    with pytest.raises(DataError, match="can't read the class file"):
+        sources.read_class_file(path, ["n01440764"])
+
+
 def jpeg(value):
     buffer = io.BytesIO()
     Image.new("RGB", (30, 20), (value, 0, 0)).save(buffer, "JPEG")
