@@ -160,7 +160,7 @@ def _steps(experiment: Experiment, epochs: float) -> int:
 def _describe(experiment: Experiment) -> None:
     dataset, mesh = experiment.dataset, experiment.mesh
     _tell(
-        f"{dataset.name}: {len(dataset.pretrain)} training and {len(dataset.test)} test images; "
+        f"{dataset.name}: {dataset.description()}; "
         f"{experiment.num_steps} steps of {experiment.config.train.batch_size} on {mesh.size} {jax.default_backend()} "
         f"device{'s' if mesh.size > 1 else ''}"
     )

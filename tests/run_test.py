@@ -63,7 +63,7 @@ def test_a_flat_folder_switches_the_probes_off(tiny_config, tmp_path, capsys):
     root = _folder(tmp_path / "images", classes=False)
     assert run.run(_config(tiny_config, root, "device"), tmp_path / "run")
     said = capsys.readouterr().err
-    assert "no labels" in said
+    assert "training and 5 test images, unlabelled; 3 steps" in said and "no labels" in said
     assert "skipped 2 image files" in said
     summary = _summary(tmp_path / "run")
     assert summary["linear_probe_top1"] is None and summary["knn_top1"] is None
@@ -78,7 +78,9 @@ def test_classes_on_the_host(tiny_config, tmp_path, capsys, placement):
     summary = _summary(tmp_path / "run")
     assert 0 <= summary["knn_top1"] <= 100 and 0 <= summary["linear_probe_top1"] <= 100
     assert summary["hue_probe_top1"] is None
-    assert "skipped 2 image files" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "skipped 2 image files" in said
+    assert "image_folder: 45 training and 5 test images in 2 classes (digit_0, digit_1); 3 steps of 16" in said
 
 
 def test_a_missing_folder_is_said_before_anything_is_made(tiny_config, tmp_path):

@@ -81,11 +81,10 @@ def load(
       test_fraction: for image_folder without a test folder: the share held out.
 
     Raises:
-      ValueError: an unknown name, or an argument out of range.
-      DataError: data missing or unusable; a ValueError too, of one line.
+      DataError: data missing or unusable, an unknown name, or an argument out of range; a ValueError too, of one line.
     """
     if name not in DATA_SETS:
-        raise ValueError(f"unknown data set {name!r}; there are {', '.join(DATA_SETS)}")
+        raise DataError(f"unknown data set {name!r}; there are {', '.join(DATA_SETS)}")
     arguments = {
         "root": root,
         "image_size": image_size,
@@ -95,4 +94,7 @@ def load(
         "test_fraction": test_fraction,
     }
     loader, accepted = DATA_SETS[name]
-    return loader(**{argument: arguments[argument] for argument in accepted})
+    try:
+        return loader(**{argument: arguments[argument] for argument in accepted})
+    except MemoryError as error:
+        raise DataError(f"{name} at image_size {image_size} does not fit into memory: choose a smaller one") from error

@@ -55,7 +55,9 @@ class SourceImage:
       width: w.
     """
 
-    def __init__(self, size: tuple[int, int], encoded: Encoded | None = None, opened: Image.Image | None = None):
+    def __init__(
+        self, size: tuple[int, int], encoded: Encoded | None = None, opened: ImageFile.ImageFile | None = None
+    ):
         self.width, self.height = size
         self._encoded = encoded
         self._opened = opened  # whose pixels are not yet decoded
@@ -243,7 +245,7 @@ def _load(image: ImageFile.ImageFile, encoded: Encoded, reduction: int) -> Image
     transparent = image.info.get("transparency")
     if transparent is not None and tiles and tiles[0][3] == "RGB;16B":  # of a PNG; the transparent colour has 16 bits
         low = _open(encoded)
-        low.tile = [(*tiles[0][:3], "RGB;16L")]  # the other byte of each channel for the high one
+        low.tile = [tiles[0]._replace(args="RGB;16L")]  # the other byte of each channel for the high one
         low.load()
         return rgb.over_white(image, low, transparent)
     return rgb.to_rgb(image)

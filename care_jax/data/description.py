@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from care_jax.data.examples import DataSet
-from care_jax.data.files import Listing, shown
+from care_jax.data.files import Listing
+from care_jax.errors import printable
 
 _PARTS = ("pretrain", "train", "test")
 _MOST_FOLDERS = 4096  # that are described one by one
@@ -43,7 +44,7 @@ def _describe_files(what: str, listing: Listing) -> dict[str, str]:
     described = {}
     if len(folders) <= _MOST_FOLDERS:
         for folder, rows in sorted(folders.items()):
-            described[f"{what} in {shown(folder) or 'the data folder'}"] = _told(listing.names, sizes, rows)
+            described[f"{what} in {printable(folder) or 'the data folder'}"] = _told(listing.names, sizes, rows)
     described[f"{what} in their order"] = _told(listing.names, sizes, range(len(listing)))
     return described
 

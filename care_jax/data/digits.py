@@ -44,11 +44,11 @@ def load_digits(image_size: int | None = None) -> DataSet:
       bin 0 starts at red, and green (1/3) and blue (2/3) lie in bins 2 and 5.
 
     Raises:
-      DataError: scikit-learn, which brings the images, is not installed.
+      DataError: scikit-learn, which brings the images, is not installed; or an image_size below 1.
     """
     image_size = 32 if image_size is None else image_size
     if image_size < 1:
-        raise ValueError(f"image_size must be >= 1, got {image_size}")
+        raise DataError(f"image_size must be >= 1, got {image_size}")
     try:
         from sklearn import datasets
     except ImportError as error:
@@ -73,7 +73,8 @@ def load_digits(image_size: int | None = None) -> DataSet:
         Examples(images[rows], {name: values[rows] for name, values in labels.items()})
         for rows in (~held_out, held_out)
     )
-    return DataSet("digits", train, train, test, {"label": 10, "hue": HUE_CLASSES})
+    names = {"label": [str(digit) for digit in range(10)]}
+    return DataSet("digits", train, train, test, {"label": 10, "hue": HUE_CLASSES}, class_names=names)
 
 
 def _enlarge(images: np.ndarray, size: int) -> np.ndarray:

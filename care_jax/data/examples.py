@@ -4,11 +4,12 @@ import collections
 import dataclasses
 import functools
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from care_jax.data.errors import DataError
+from care_jax.data.errors import DataError, some
 from care_jax.data.files import Listing
 
 
@@ -20,7 +21,7 @@ class EncodedImages(Protocol):
         """Number of images n."""
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes (JPEG, PNG) of image `index` in [0, n)."""
+        """The encoded bytes (JPEG, PNG, ...) of image `index` in [0, n)."""
 
     def name(self, index: int) -> str:
         """Where image `index` lies, for messages to people."""
@@ -112,9 +113,12 @@ class DataSet:
       num_classes: name of a labelling -> number of its classes; empty turns the probes off.
       skipped: files found unusable so far; the pipeline adds to it as it meets more.
       files: the files it is made of, in order, by the part or split they make; empty where they are not known.
+      class_names: name of a labelling -> names of its classes, in the order of the labels, where they are known.
+      notes: what was chosen or left out when it was loaded, each in words.
 
     Raises:
-      DataError: a part is empty, or its labels don't fit `num_classes`; the message names the part and the value.
+      DataError: a part is empty, or its labels or names don't fit `num_classes`; the message names the part and the
+        value.
     """
 
     name: str
@@ -124,8 +128,15 @@ class DataSet:
     num_classes: dict[str, int]
     skipped: SkippedFiles = dataclasses.field(default_factory=SkippedFiles)
     files: dict[str, Listing] = dataclasses.field(default_factory=dict)
+    class_names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        for name, names in self.class_names.items():
+            if len(names) != self.num_classes.get(name):
+                raise DataError(
+                    f"{self.name} has {self.num_classes.get(name)} classes {name!r}, but {len(names)} names"
+                )
         for part in ("pretrain", "train", "test"):
             examples: Examples = getattr(self, part)
             if not len(examples):
@@ -142,6 +153,23 @@ class DataSet:
             lacking = self.num_classes.keys() - examples.labels.keys()
             if lacking and part != "pretrain":  # which no probe is fitted on
                 raise DataError(f"the {part} part of {self.name} has no labels {min(lacking)!r}")
+
+    def description(self) -> str:
+        """What it holds and what was left out, for the line at the start of a run: a wrong guess should show.
+
+        >>> images = Examples(np.zeros((3, 8, 8, 3), np.uint8), {"label": np.array([0, 1, 1], np.int32)})
+        >>> names = {"label": ["cat", "dog"]}
+        >>> DataSet("pets", images, images, images, {"label": 2}, class_names=names, notes=["1 folder"]).description()
+        '3 training and 3 test images in 2 classes (cat, dog); 1 folder'
+        """
+        classes = [self._classes(name) for name in self.num_classes]
+        held = f"{len(self.pretrain)} training and {len(self.test)} test images"
+        return "; ".join([f"{held} in {', '.join(classes)}" if classes else f"{held}, unlabelled", *self.notes])
+
+    def _classes(self, name: str) -> str:
+        names = self.class_names.get(name, ())
+        which = f" ({some(names)})" if names else ""
+        return f"{self.num_classes[name]} classes{'' if name == 'label' else ' of ' + name}{which}"
 
 
 def _check_labels(name: str, values: np.ndarray, count: int) -> None:

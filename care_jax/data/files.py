@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,12 @@ from care_jax.data.errors import DataError
 _THREADS = 16  # they wait for the disk, or for the network behind it
 _FILES_A_TASK = 4096
 UNKNOWN_SIZE = -1
+# What a file that was there answers when it is not any more; ESTALE on NFS.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESTALE)
+# What is no fault of the file: another image in its place would be another batch than the same step had elsewhere.
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
+# What a link to nowhere, or to itself, answers.
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +51,35 @@ class Listing:
 
 
 def list_files(root: str | os.PathLike[str], names: Sequence[str]) -> Listing:
-    """Looks up the sizes of files, given by their paths below `root`."""
+    """Looks up the sizes of files, given by their paths below `root`; raises what `look_up` does."""
+    return Listing(os.fspath(root), names, look_up(root, names)[0])
+
+
+def look_up(root: str | os.PathLike[str], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Looks at each of n files once, given by their paths below `root`.
+
+    Returns:
+      sizes: int64 [n], bytes; `UNKNOWN_SIZE` for what is no file (a link to nowhere).
+      identities: uint64 [n, 2], device and inode: equal for the names of one file; zeros where they are not known.
+
+    Raises:
+      OSError: one can't be looked at, for another reason than that there is none.
+    """
     root = os.fspath(root)
     sizes = np.empty(len(names), np.int64)
+    identities = np.empty((len(names), 2), np.uint64)
 
-    def look_up(rows: range) -> None:
-        sizes[rows.start : rows.stop] = [_size(os.path.join(root, names[row])) for row in rows]
+    def look(rows: range) -> None:
+        found = [_file(os.path.join(root, names[row])) for row in rows]
+        part = slice(rows.start, rows.stop)
+        sizes[part] = [UNKNOWN_SIZE if file is None else file.st_size for file in found]
+        identities[part] = np.array([(0, 0) if f is None else (f.st_dev, f.st_ino) for f in found], np.uint64)
 
     parts = [range(row, min(row + _FILES_A_TASK, len(names))) for row in range(0, len(names), _FILES_A_TASK)]
     with ThreadPoolExecutor(_THREADS) as threads:
-        for _ in threads.map(look_up, parts):
+        for _ in threads.map(look, parts):
             pass
-    return Listing(root, names, sizes)
+    return sizes, identities
 
 
 @contextlib.contextmanager
@@ -63,7 +87,8 @@ def open_unchanged(path: str, size: int) -> Iterator[BinaryIO]:
     """Opens a file, unbuffered, that had `size` bytes when the run began.
 
     Raises:
-      DataError: it is gone, or has another size: batches would no longer be a function of the seed and the step.
+      DataError: it is gone, has another size, or can't be read for want of means (open files, memory, an answer in
+        time): batches would no longer be a function of the seed and the step.
       OSError: it can't be opened for a reason of its own.
     """
     try:
@@ -72,25 +97,27 @@ def open_unchanged(path: str, size: int) -> Iterator[BinaryIO]:
             if found != size:
                 raise DataError(_changed(path, f"has {found} bytes, not {size}"))
             yield file  # type: ignore[misc]  # unbuffered, its stub is another class
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise DataError(_changed(path, "is gone")) from error
-
-
-def shown(name: str) -> str:
-    """A file's name as one line of a message takes it."""
-    return name if name.isprintable() else ascii(name)
+    except OSError as error:
+        if error.errno in _GONE:
+            raise DataError(_changed(path, "is gone")) from error
+        if error.errno in _PASSING:
+            raise DataError(f"{path} can't be read now ({error.strerror}): start the same command again") from error
+        raise
 
 
 def _changed(path: str, how: str) -> str:
     return (
-        f"{shown(path)} {how}: the image set changed under the run; "
+        f"{path} {how}: the image set changed under the run; "
         "put it back as it was and start the same command again, or begin anew with another workdir"
     )
 
 
-def _size(path: str) -> int:
+def _file(path: str) -> os.stat_result | None:
+    """What a path leads to; None if that is no file."""
     try:
         found = os.stat(path)
-    except OSError:
-        return UNKNOWN_SIZE
-    return found.st_size if stat.S_ISREG(found.st_mode) else UNKNOWN_SIZE
+    except OSError as error:
+        if error.errno not in _NOWHERE:
+            raise
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None

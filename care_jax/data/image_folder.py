@@ -1,20 +1,19 @@
-"""A folder of PNG and JPEG files as a data set: labelled by its folders, or not at all."""
+"""A folder of image files as a data set: labelled by its folders, or not at all."""
 
-import dataclasses
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+import stat
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from care_jax.data.decode import SourceImage, UnreadableImageError, central_square, reduction_for
 from care_jax.data.errors import DataError
 from care_jax.data.examples import DataSet, Examples, SkippedFiles
-from care_jax.data.files import UNKNOWN_SIZE, Listing, list_files, open_unchanged
+from care_jax.data.files import UNKNOWN_SIZE, Listing, open_unchanged
+from care_jax.data.folder_layout import LabelledFiles, evenly_spaced, find_layout
 
-EXTENSIONS = (".jpeg", ".jpg", ".png")
 # How many files are decoded in full before training on a folder that stays encoded.
 _CHECKED_FILES = 256
 _FILES_A_TASK = 8
@@ -66,11 +65,14 @@ def load_image_folder(
     * images directly inside: unlabelled, so there are no probes;
     * one folder a class, searched in depth: labels {"label"}, numbered in the order of the sorted names (a single
       folder says nothing about classes and counts as unlabelled);
-    * `train` and `test` (or `val`), each in one of the two layouts above, with the same classes.
+    * `train` and `test`, each in one of the two layouts above, with the same classes. Their usual other names
+      (`Training`, `val`, `valid`, `validation`, `eval`, `testing`, ...; see `split_kind`) are taken in any case; of a
+      test and a validation folder the former is tested on and the latter not used.
 
     Without a test folder, a share of each class is held out: evenly spaced through its sorted names, so the same for
-    every run. Pre-training sees what is not held out. Files are taken by extension (.png, .jpg, .jpeg in any case) in
-    sorted order; names that start with a dot, and any other file, are ignored.
+    every run. Pre-training sees what is not held out. Files are taken by extension (`decode.EXTENSIONS` in any case) in
+    sorted order; other files are counted in `DataSet.notes`, but for names that start with a dot and the litter of
+    desktops and servers. Links are followed; a file or folder that several names lead to is taken once, by the first.
 
     Args:
       root: the folder.
@@ -81,22 +83,32 @@ def load_image_folder(
       test_fraction: share of the images held out where there is no test folder; at least one image is.
 
     Raises:
-      DataError: the folder is missing or holds no usable data set; the message says what was found.
-      ValueError: an argument is out of range.
+      DataError: the folder is missing, holds no usable data set or leaves open which one (a class folder without
+        images, folders named like a split beside others, a file in two classes); or an argument is out of range. The
+        message says what was found.
     """
-    if root is None:
-        raise ValueError("image_folder needs root, the folder that holds the images")
+    if root is None or not os.fspath(root):
+        raise DataError("image_folder needs root, the folder that holds the images: --config.data.root=FOLDER")
     if resident and (image_size is None or image_size < 1):
-        raise ValueError(f"image_folder needs image_size >= 1 pixels to hold its images in memory, got {image_size}")
+        raise DataError(f"image_folder needs image_size >= 1 pixels to hold its images in memory, got {image_size}")
     if not 0.0 < test_fraction < 1.0:
-        raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
-    root = Path(root)
+        raise DataError(f"test_fraction must be between 0 and 1, got {test_fraction}")
+    root = os.fspath(root)
     try:
-        if not root.is_dir():
-            raise DataError(f"no folder {root}" if not root.exists() else f"{root} is a file, not a folder of images")
-        train, test, classes = _find(root, test_fraction)
+        if not stat.S_ISDIR(os.stat(root).st_mode):
+            raise DataError(f"{root} is a file, not a folder of images")
+        layout = find_layout(root, test_fraction)
+    except FileNotFoundError as error:
+        if error.filename != root:
+            raise DataError(f"{error.filename} vanished while it was looked into: start again") from error
+        raise DataError(f"no folder {root}") from error
     except OSError as error:
-        raise DataError(f"can't look into {error.filename or root}: {error.strerror}") from error
+        raise DataError(f"can't look into {error.filename or root}: {error.strerror or error}") from error
+    except DataError:
+        raise
+    except ValueError as error:  # a null byte, or text that is no file name
+        raise DataError(f"{root} can't be the name of a folder: {error}") from error
+    train, test, classes = layout.train, layout.test, layout.classes
     skipped = SkippedFiles()
     if resident:
         assert image_size is not None
@@ -108,112 +120,28 @@ def load_image_folder(
     else:
         _check_enough_read(root, *_check_sample((train, test), skipped))
         train_examples, test_examples = (Examples(FolderImages(files.listing), files.labels) for files in (train, test))
-    num_classes = {"label": len(classes)} if classes else {}
-    listings = {"train": train.listing, "test": test.listing}
-    return DataSet("image_folder", train_examples, train_examples, test_examples, num_classes, skipped, listings)
+    return DataSet(
+        "image_folder",
+        train_examples,
+        train_examples,
+        test_examples,
+        {"label": len(classes)} if classes else {},
+        skipped,
+        files={"train": train.listing, "test": test.listing},
+        class_names={"label": classes} if classes else {},
+        notes=layout.notes,
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Files:
-    """Files in order, with the labels (or none) that go with them."""
-
-    listing: Listing
-    labels: dict[str, np.ndarray]
-
-    def select(self, rows: np.ndarray) -> "_Files":
-        return _Files(self.listing.select(rows), {name: values[rows] for name, values in self.labels.items()})
-
-
-def _find(root: Path, test_fraction: float) -> tuple[_Files, _Files, list[str]]:
-    """Training files, test files and class names ([] where unlabelled)."""
-    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    test_folder = next((name for name in ("test", "val") if name in folders), None)
-    # A lone `train` is a split; among other names it may well be a class, of vehicles.
-    is_split = "train" in folders and (test_folder is not None or len(folders) == 1)
-    train_root = root / "train" if is_split else root
-    by_class = _images_by_class(root, "train" if is_split else "")
-    classes = sorted(by_class) if len(by_class) > 1 else []
-    train = _numbered(root, by_class, classes)
-    if not is_split or test_folder is None:
-        return *_hold_out(root, train, test_fraction), classes
-    test_by_class = _images_by_class(root, test_folder)
-    if ("" in test_by_class) if classes else (len(test_by_class) > 1):
-        labelled, unlabelled = ("train", test_folder) if classes else (test_folder, "train")
-        raise DataError(f"{root / labelled} has class folders, {root / unlabelled} has not: give both the same layout")
-    unknown = sorted(set(test_by_class) - set(classes)) if classes else []
-    if unknown:
-        raise DataError(f"{root / test_folder} has classes that {train_root} lacks: {', '.join(unknown[:5])}")
-    return train, _numbered(root, test_by_class, classes), classes
-
-
-def _images_by_class(root: Path, part: str) -> dict[str, list[str]]:
-    """Class name -> sorted paths of images below the root; {"": paths} where the folder `part` of it is unlabelled."""
-    folder = root / part
-    own = _images(part, sorted(entry.name for entry in folder.iterdir() if entry.is_file()))
-    by_class = {}
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.name.startswith("."):
-            images = list(_images_in_depth(root, entry))
-            if images:
-                by_class[entry.name] = images
-    if own and by_class:
-        raise DataError(
-            f"{folder} holds both images and folders of images ({sorted(by_class)[0]}): "
-            "use one folder a class, or no folders"
-        )
-    if not own and not by_class:
-        raise DataError(f"no images (.png, .jpg, .jpeg) in {folder}")
-    return by_class or {"": own}
-
-
-def _images_in_depth(root: Path, folder: Path) -> Iterable[str]:
-    def refuse(error: OSError) -> None:
-        raise error  # or os.walk passes over a folder that can't be read, and its images would be missing
-
-    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from _images(os.path.relpath(parent, root), sorted(names))
-
-
-def _images(folder: str, names: Sequence[str]) -> list[str]:
-    return [
-        os.path.join(folder, name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-    ]
-
-
-def _numbered(root: Path, by_class: dict[str, list[str]], classes: list[str]) -> _Files:
-    if not classes:
-        return _Files(list_files(root, [name for images in by_class.values() for name in images]), {})
-    names = [name for label in classes for name in by_class.get(label, [])]
-    labels = np.repeat(np.arange(len(classes)), [len(by_class.get(label, [])) for label in classes])
-    return _Files(list_files(root, names), {"label": labels.astype(np.int32)})
-
-
-def _hold_out(root: Path, files: _Files, fraction: float) -> tuple[_Files, _Files]:
-    """Takes the test set out of files sorted by class: every k-th, k = 1 / fraction."""
-    count = len(files.listing)
-    if count < 2:
-        raise DataError(f"{root} holds a single image; one to train on and one to test on are the least")
-    held_out = np.zeros(count, bool)
-    held_out[_evenly_spaced(count, min(max(1, round(count * fraction)), count - 1))] = True
-    labels = files.labels.get("label", np.zeros(count, np.int32))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if held_out[members].all():
-            held_out[members[0]] = False  # a class is learned before it is tested
-    if not held_out.any():
-        raise DataError(f"no class of {root} has two images, one of which could be held out: add a test folder")
-    return files.select(np.flatnonzero(~held_out)), files.select(np.flatnonzero(held_out))
-
-
-def _evenly_spaced(count: int, chosen: int) -> np.ndarray:
-    """`chosen` distinct integers of [0, count), the middles of equal parts."""
-    return ((2 * np.arange(chosen) + 1) * count) // (2 * chosen)
-
-
-def _decode(files: _Files, size: int, skipped: SkippedFiles) -> Examples:
+def _decode(files: LabelledFiles, size: int, skipped: SkippedFiles) -> Examples:
     encoded = FolderImages(files.listing)
-    images = np.empty((len(encoded), size, size, 3), np.uint8)
+    try:
+        images = np.empty((len(encoded), size, size, 3), np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise DataError(
+            f"{len(encoded)} images of {size} x {size} pixels do not fit into memory: choose a smaller image_size, or "
+            "leave them encoded (--config.augment.placement=decode)"
+        ) from error
     readable = np.zeros(len(encoded), bool)
 
     def fill(rows: range) -> None:
@@ -228,11 +156,11 @@ def _decode(files: _Files, size: int, skipped: SkippedFiles) -> Examples:
     return Examples(images[readable], {name: values[readable] for name, values in files.labels.items()})
 
 
-def _check_sample(parts: Sequence[_Files], skipped: SkippedFiles) -> tuple[int, int]:
+def _check_sample(parts: Sequence[LabelledFiles], skipped: SkippedFiles) -> tuple[int, int]:
     """Decodes some files in full: how many of them are broken, and their number."""
     train, test = (FolderImages(part.listing) for part in parts)
     count = len(train) + len(test)
-    chosen = _evenly_spaced(count, min(count, _CHECKED_FILES)).tolist()
+    chosen = evenly_spaced(count, min(count, _CHECKED_FILES)).tolist()
     sample = [(train, i) if i < len(train) else (test, i - len(train)) for i in chosen]
 
     def check(rows: range) -> None:
@@ -269,6 +197,6 @@ def _in_threads(function: Callable[[range], None], count: int) -> None:
             pass
 
 
-def _check_enough_read(root: Path, broken: int, checked: int) -> None:
+def _check_enough_read(root: str, broken: int, checked: int) -> None:
     if 2 * broken > checked:
         raise DataError(f"{broken} of {checked} image files in {root} cannot be decoded: is this the right folder?")

@@ -19,7 +19,6 @@ import numpy as np
 from care_jax import storage
 from care_jax.data.errors import DataError
 from care_jax.data.examples import DataSet, Examples
-from care_jax.data.files import shown
 
 _VERSION = 1
 _PARTS = ("pretrain", "train", "test")
@@ -54,7 +53,7 @@ def check_unchanged(dataset: DataSet, path: str | os.PathLike[str]) -> None:
     difference = _files_difference(files_before, files) or _parts_difference(parts_before, parts)
     if difference:
         roots = sorted({listing.root for listing in dataset.files.values()})
-        where = f"{dataset.name}{' in ' + shown(roots[0]) if roots else ''}"
+        where = f"{dataset.name}{' in ' + roots[0] if roots else ''}"
         raise DataError(
             f"{where} changed since {path} was written: {difference}; "
             "put it back as it was, or begin anew with another workdir"
@@ -137,7 +136,7 @@ def _some(names: Sequence[str], what: str) -> str:
         return ""
     more = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
     files = "file" if len(names) == 1 else "files"
-    return f"{len(names):,} {files} {what} ({', '.join(map(shown, names[:_NAMES_SHOWN]))}{more})"
+    return f"{len(names):,} {files} {what} ({', '.join(names[:_NAMES_SHOWN])}{more})"
 
 
 def _parts_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

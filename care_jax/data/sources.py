@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from care_jax.data.errors import DataError
-from care_jax.data.examples import DataSet, Examples, SkippedFiles
+from care_jax.data.examples import DataSet, Examples
 from care_jax.data.files import Listing, list_files
 from care_jax.data.records import RecordImages, RecordSource, cached, index_tfrecords, read_labels
 
@@ -60,14 +60,15 @@ def load_small(
       download: fetch and prepare it if it is missing.
 
     Raises:
-      DataError: it isn't there, or can't be downloaded or read; the message says how to prepare it.
+      DataError: it isn't there, or can't be downloaded or read; the message says how to prepare it. Or an image_size
+        below 1.
     """
     if image_size is not None and image_size < 1:
-        raise ValueError(f"image_size must be >= 1, got {image_size}")
+        raise DataError(f"image_size must be >= 1, got {image_size}")
     tf = import_tensorflow()
     builder = _builder(name, root, download)
     with _reading(name, builder):
-        num_classes = builder.info.features["label"].num_classes
+        classes = builder.info.features["label"].names
         train, test = (list(_chunks(tf, builder, split, image_size)) for split in ("train", "test"))
         extra = [chunk for split in _EXTRA_SPLITS.get(name, ()) for chunk in _chunks(tf, builder, split, image_size)]
     images = np.concatenate([chunk["image"] for chunk in train + extra])
@@ -78,7 +79,8 @@ def load_small(
         {"label": np.concatenate([chunk["label"] for chunk in test]).astype(np.int32)},
     )
     pretrain = Examples(images) if extra else train_examples
-    return DataSet(name, pretrain, train_examples, test_examples, {"label": num_classes})
+    counts, names = {"label": len(classes)}, {"label": classes}
+    return DataSet(name, pretrain, train_examples, test_examples, counts, class_names=names)
 
 
 def load_imagenet(
@@ -109,7 +111,8 @@ def load_imagenet(
         files = {split: _shards(builder, split) for split in ("train", "validation")}
     if not len(train) or not len(test):
         raise DataError(f"imagenet2012 in {builder.data_dir} has no example of the classes in {class_file}")
-    return DataSet("imagenet2012", train, train, test, {"label": len(kept)}, SkippedFiles(), files)
+    names = {"label": [classes[index] for index in kept]}
+    return DataSet("imagenet2012", train, train, test, {"label": len(kept)}, files=files, class_names=names)
 
 
 def read_class_file(path: str | os.PathLike[str], classes: list[str]) -> list[int]:
@@ -120,8 +123,8 @@ def read_class_file(path: str | os.PathLike[str], classes: list[str]) -> list[in
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+    except (OSError, ValueError) as error:  # a ValueError: of a null byte in the path, for instance
+        reason = "not a text file" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise DataError(f"can't read the class file {path}: {reason}") from error
     known = {name: index for index, name in enumerate(classes)}
     kept: dict[str, int] = {}
@@ -148,10 +151,12 @@ def _builder(name: str, root: str | os.PathLike[str] | None, download: bool) -> 
     except ImportError as error:
         raise DataError(f"{name} needs TensorFlow Datasets: pip install tensorflow-datasets") from error
     try:
+        with contextlib.suppress(OSError):  # what is missing is told below, with what to do about it
+            os.stat(root or ".")
         with _quiet():
             builder = tfds.builder(name, data_dir=None if root is None else os.fspath(root))
-    except Exception as error:  # of the disk, the network, or a damaged description of the data set
-        raise DataError(f"{name} can't be opened in {root or 'its default data directory'} ({_line(error)})") from error
+    except Exception as error:  # the path is no path, or what was prepared there is damaged
+        raise DataError(f"{name} can't be looked for in {root or 'its default folder'} ({_line(error)})") from error
     if download:
         try:
             builder.download_and_prepare()

@@ -1,5 +1,7 @@
 """Files that change while a run reads them stop it; those that were broken when it began are skipped."""
 
+import errno
+import os
 import shutil
 import struct
 
@@ -10,7 +12,7 @@ from PIL import Image
 from care_jax import data
 from care_jax.augment import AugmentSpec
 from care_jax.data import DataError, Examples, SkippedFiles, records
-from care_jax.data.files import list_files
+from care_jax.data.files import list_files, look_up
 from care_jax.data.image_folder import FolderImages
 
 SPEC = AugmentSpec(size=4, mean=(0.5,) * 3, std=(0.2,) * 3)
@@ -130,6 +132,25 @@ def test_each_kind_of_change_is_noticed(paths, change):
         images.read(3)
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (errno.ESTALE, r"3\.png is gone"),
+        (errno.EMFILE, r"3\.png can't be read now \(Too many open files\): start the same command again"),
+        (errno.ETIMEDOUT, r"3\.png can't be read now \(Connection timed out\)"),
+    ],
+)
+def test_what_is_no_fault_of_the_file_skips_no_image(paths, monkeypatch, code, told):
+    images = folder(paths).images
+
+    def failing(*arguments, **named):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("builtins.open", failing)
+    with pytest.raises(DataError, match=told):
+        images.read(3)
+
+
 def test_a_parent_that_became_a_file(tmp_path):
     (tmp_path / "a").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "a" / "0.png")
@@ -149,21 +170,19 @@ def test_a_file_too_large_for_an_image_is_not_read(tmp_path):
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_file_may_change_while_the_folder_is_loaded(paths, resident, monkeypatch):
-    from care_jax.data import image_folder
+    from care_jax.data import folder_layout
 
-    def list_then_vanish(root, names):
-        listing = list_files(root, names)
+    def look_then_vanish(root, names):
+        found = look_up(root, names)
         paths[6].unlink()
-        return listing
+        return found
 
-    monkeypatch.setattr(image_folder, "list_files", list_then_vanish)
+    monkeypatch.setattr(folder_layout, "look_up", look_then_vanish)
     with pytest.raises(DataError, match=r"6\.png is gone"):
         data.load("image_folder", root=paths[0].parent, image_size=4, resident=resident)
 
 
 def test_a_folder_that_cannot_be_listed_is_not_passed_over(paths, monkeypatch):
-    import os
-
     (paths[0].parent / "class").mkdir()
     listed = os.scandir
 

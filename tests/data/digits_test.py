@@ -27,6 +27,8 @@ def _hue(rgb):
 
 def test_sizes_and_labels(digits):
     assert digits.num_classes == {"label": 10, "hue": HUE_CLASSES}
+    told = "1438 training and 359 test images in 10 classes (0, 1, 2, 3, 4 and 5 more), 8 classes of hue"
+    assert digits.description() == told
     assert (len(digits.train), len(digits.test)) == (1438, 359)
     assert digits.pretrain is digits.train
     for examples in (digits.train, digits.test):
@@ -91,3 +93,12 @@ def test_other_sizes(digits):
 def test_unknown_names_are_told_the_known_ones():
     with pytest.raises(ValueError, match=r"'mnist'.*digits.*image_folder.*cifar10.*imagenet2012"):
         data.load("mnist")
+
+
+def test_more_pixels_than_memory_are_one_line(monkeypatch):
+    def full(images, size):
+        raise MemoryError
+
+    monkeypatch.setattr("care_jax.data.digits._enlarge", full)
+    with pytest.raises(data.DataError, match="digits at image_size 100000 does not fit into memory"):
+        data.load("digits", image_size=100_000)

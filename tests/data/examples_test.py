@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from care_jax.data import examples
-from care_jax.data.examples import DataError, EncodedImages, Examples, SkippedFiles, batch_indices
+from care_jax.data import errors, examples
+from care_jax.data.examples import DataError, DataSet, EncodedImages, Examples, SkippedFiles, batch_indices
 
 
 def test_doctests():
@@ -103,8 +103,24 @@ def test_encoded_examples_are_not_resident():
     assert len(encoded) == 3
 
 
-def test_a_data_error_is_a_value_error():
+def test_a_data_error_is_a_value_error_of_one_line():
     assert issubclass(DataError, ValueError)
+    assert str(DataError("a\x1b[2J\nb")) == r"a\x1b[2J b"
+    assert doctest.testmod(errors).failed == 0
+
+
+def test_a_data_set_describes_itself():
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    labels = {name: np.zeros(3, np.int32) for name in ("label", "hue")}
+    one = Examples(images, labels)
+    names = {"label": [f"c{i}" for i in range(8)]}
+    described = DataSet("x", one, one, one, {"label": 8, "hue": 4}, class_names=names, notes=["this", "that"])
+    told = "3 training and 3 test images in 8 classes (c0, c1, c2, c3, c4 and 3 more), 4 classes of hue; this; that"
+    assert described.description() == told
+    bare = Examples(images)
+    assert DataSet("x", bare, bare, bare, {}).description() == "3 training and 3 test images, unlabelled"
+    with pytest.raises(DataError, match="x has 7 classes 'label', but 8 names"):
+        DataSet("x", one, one, one, {"label": 7, "hue": 4}, class_names=names)
 
 
 def test_skipped_files_are_counted_once_by_many_threads():

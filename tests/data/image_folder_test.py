@@ -1,17 +1,24 @@
 """Folders as data sets: layouts, order, what is held out, and what goes wrong."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from care_jax import data
 from care_jax.data import DataError
+from care_jax.data.decode import EXTENSIONS
+
+FORMATS = {".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 
 
 def write(path, value=0, size=(12, 10)):
     """An image of one gray value, by which it is told apart."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (value,) * 3).save(path, "PNG" if path.suffix.lower() == ".png" else "JPEG")
+    kind = FORMATS.get(path.suffix.lower(), "JPEG")
+    Image.new("RGB", size, (value,) * 3).save(path, kind, **({"lossless": True} if kind == "WEBP" else {}))
 
 
 def load(root, **arguments):
@@ -109,11 +116,35 @@ def test_a_lone_train_folder_is_split(tmp_path):
     assert (values(folder.train), values(folder.test)) == ([0, 1, 3], [2])
 
 
-def test_a_class_may_be_called_train(tmp_path):
-    for name in ("train", "bus"):
-        for i in range(3):
-            write(tmp_path / name / f"{i}.png")
-    assert load(tmp_path).num_classes == {"label": 2}
+@pytest.mark.parametrize("resident", [True, False])
+def test_every_format_is_read(tmp_path, resident):
+    for i, end in enumerate(EXTENSIONS):
+        write(tmp_path / "a" / f"{i}{end}", 20 * i)
+        write(tmp_path / "b" / f"{i}{end.upper()}", 20 * i)
+    folder = load(tmp_path, resident=resident)
+    assert len(folder.train) + len(folder.test) == 2 * len(EXTENSIONS)
+    assert len(folder.skipped) == 0 and folder.notes == []
+    if resident:
+        assert sorted(values(folder.train) + values(folder.test)) == sorted(
+            [20 * i for i in range(len(EXTENSIONS))] * 2
+        )
+
+
+def test_what_was_loaded_and_what_was_not_is_told(classes):
+    (classes / "readme.txt").write_text("text")
+    (classes / "bee" / "x.heic").write_text("no image")
+    told = "27 training and 3 test images in 3 classes (ant, bee, cat); ignored 2 files (.heic 1 in bee, .txt 1)"
+    assert load(classes).description() == load(classes, resident=False).description() == told
+
+
+def test_a_flat_folder_is_told_as_such(flat):
+    assert load(flat).description() == "18 training and 2 test images, unlabelled"
+
+
+def test_a_class_may_be_called_train_inside_a_split(tmp_path):
+    for name in ("train/train/0.png", "train/bus/0.png", "test/train/0.png"):
+        write(tmp_path / name)
+    assert load(tmp_path).class_names == {"label": ["bus", "train"]}
 
 
 def test_a_single_class_is_no_label(tmp_path):
@@ -212,7 +243,7 @@ def test_unreadable_file(flat):
 ERRORS = {
     "missing": ([], "no folder .*nowhere"),
     "file": (["file"], "is a file"),
-    "empty": (["sub/"], r"no images \(.png, .jpg, .jpeg\) in"),
+    "empty": (["sub/"], r"no images \(.bmp, .*, .webp\) in"),
     "single": (["a.png"], "single image"),
     "mixed": (["a.png", "x/b.png"], "both images and folders of images"),
     "unknown class": (["train/a/0.png", "train/b/0.png", "test/c/0.png"], "train lacks: c"),
@@ -240,8 +271,62 @@ def test_errors_are_one_clear_line(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
-def test_missing_arguments():
-    with pytest.raises(ValueError, match="needs root"):
-        load(None)
-    with pytest.raises(ValueError, match="image_size"):
-        load("anywhere", image_size=None)
+@pytest.mark.parametrize(
+    ("root", "arguments", "told"),
+    [
+        (None, {}, "needs root, the folder that holds the images: --config.data.root=FOLDER"),
+        ("", {}, "needs root"),
+        ("anywhere", {"image_size": None}, "image_size >= 1"),
+        ("anywhere", {"test_fraction": float("nan")}, "test_fraction"),
+        ("a\0b", {}, r"a\\x00b can't be the name of a folder: embedded null byte"),
+        ("\ud800", {}, r"\\ud800 can't be the name of a folder"),
+        ("x" * 300, {}, "can't look into x*: File name too long"),
+        ("gs://bucket/images", {}, "no folder gs://bucket/images"),
+        (__file__ + "/x", {}, "can't look into .*: Not a directory"),
+    ],
+)
+def test_arguments_that_no_folder_has_are_one_line(root, arguments, told):
+    with pytest.raises(DataError, match=told) as caught:
+        load(root, **arguments)
+    assert str(caught.value).isprintable()
+
+
+def test_a_root_that_links_to_itself(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match=r"can't look into .*loop: Too many levels of symbolic links"):
+        load(tmp_path / "loop")
+
+
+def test_more_pixels_than_memory(classes):
+    with pytest.raises(DataError, match="27 images of 2000000000 x 2000000000 pixels do not fit"):
+        load(classes, image_size=2_000_000_000)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("call", ["stat", "scandir"])
+def test_what_cannot_be_looked_at_is_not_passed_over(classes, monkeypatch, code, call):
+    """A permission missing, or a server that does not answer: which images there are is not known."""
+    original = getattr(os, call)
+    blamed = str(classes / "bee" / "3.png" if call == "stat" else classes / "bee")
+
+    def failing(path, **named):
+        if os.fspath(path) == blamed:
+            raise OSError(code, os.strerror(code), blamed)
+        return original(path, **named)
+
+    monkeypatch.setattr(os, call, failing)
+    with pytest.raises(DataError, match=f"can't look into {blamed}: {os.strerror(code)}"):
+        load(classes)
+
+
+def test_a_folder_that_vanishes_meanwhile(classes, monkeypatch):
+    scandir = os.scandir
+
+    def vanishing(path):
+        if os.fspath(path).endswith("bee"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    with pytest.raises(DataError, match="bee vanished while it was looked into: start again"):
+        load(classes)

@@ -27,6 +27,7 @@ def test_small_sets(name, size, classes, pretrain):
         as_stored = data.load(name)
         small = data.load(name, image_size=16)
     assert as_stored.num_classes == {"label": classes}
+    assert f"in {classes} classes (0, 1, " in as_stored.description()
     for part, count in (("pretrain", pretrain), ("train", 5), ("test", 5)):
         stored, resized = getattr(as_stored, part).images, getattr(small, part).images
         assert stored.dtype == resized.dtype == np.uint8
@@ -63,6 +64,20 @@ def test_mocked_imagenet_stays_encoded():
     assert not imagenet.train.resident
     assert imagenet.num_classes == {"label": 1000}
     assert imagenet.train.images.read(2)[:3] == b"\xff\xd8\xff"
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet2012"])
+@pytest.mark.parametrize("root", ["a\0b", "\ud800"])
+def test_a_root_that_no_folder_has(name, root):
+    with pytest.raises(DataError, match=rf"{name} can't be looked for in ") as caught:
+        data.load(name, root=root)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+def test_a_class_file_that_no_file_has(path):
+    with pytest.raises(DataError, match="can't read the class file"):
+        sources.read_class_file(path, ["n01440764"])
 
 
 def jpeg(value):
@@ -163,6 +178,7 @@ def test_class_file(root, tmp_path):
     (tmp_path / "classes.txt").write_text(f"{ids[4]}\n\n  {ids[1]}  \r\n{ids[0]}\n")
     imagenet = data.load("imagenet2012", root=root, class_file=tmp_path / "classes.txt")
     assert imagenet.num_classes == {"label": 3}
+    assert f"in 3 classes ({ids[4]}, {ids[1]}, {ids[0]})" in imagenet.description()
     for examples, count in ((imagenet.train, 7), (imagenet.test, 3)):
         assert len(examples) == count
         numbers = [number(examples.images, i) for i in range(len(examples))]
