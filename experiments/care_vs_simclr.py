@@ -13,6 +13,7 @@ if __name__ == "__main__":
     stops.install()  # before what takes time
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 
 from absl import app, flags, logging
@@ -42,7 +43,7 @@ def verdicts(results: Mapping[float, Sequence[Summary]]) -> list[str]:
         ratio = mean(summaries, "relative_equivariance_median") / mean(plain, "relative_equivariance_median")
         wahba = mean(summaries, "wahba_mean") - mean(plain, "wahba_mean")
         probe = mean(summaries, "linear_probe_top1") - mean(plain, "linear_probe_top1")
-        knn = min(summary["knn_top1"] for summary in summaries)
+        knn = min(math.nan if summary["knn_top1"] is None else summary["knn_top1"] for summary in summaries)
         lines += [
             f"lambda {weight:g}: {'met' if met else 'NOT met'}: {text}"
             for met, text in (
