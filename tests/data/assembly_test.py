@@ -144,3 +144,4 @@ def test_pixels_decoded_at_once_are_bounded_and_no_thread_waits_for_itself(encod
     assert len(list(batches(encoded, placement, num_threads=16))) == 2
     assert len(list(data.evaluation_batches(encoded, CENTER, batch_size=16, num_threads=16))) == 5
     assert 0 < most_at_once[0] <= 29**2
+    assert most_at_once[1] == 2 * B + 70  # each image once, whatever is made of it

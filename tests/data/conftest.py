@@ -16,15 +16,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture
 def most_at_once(monkeypatch) -> Iterator[list[int]]:
-    """Room for two images of 20 x 20, and the most pixels that were decoded at once."""
+    """Room for two images of 20 x 20, and [the most pixels that were decoded at once, number of decodes]."""
     budget = PixelBudget(800)
     monkeypatch.setattr(decode, "DECODING", budget)
-    original, lock, running, most = decode.SourceImage._decoded, threading.Lock(), [0], [0]
+    original, lock, running, most = decode.SourceImage._decoded, threading.Lock(), [0], [0, 0]
 
     def decoded(image, reduction):
         with lock:
             running[0] += image.width * image.height
             most[0] = max(most[0], running[0])
+            most[1] += 1
         time.sleep(0.002)  # lets others in
         try:
             return original(image, reduction)

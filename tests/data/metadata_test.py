@@ -185,8 +185,15 @@ def test_bad_segments_of_a_jpeg(name, kind):
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])
 def test_colours_of_a_jpeg_are_not_lost_with_its_metadata(mode):
-    data = encode(IMAGE.convert(mode), "JPEG", quality=95, keep_rgb=mode == "RGB")
-    check_as_pillow(data)
+    data = bytearray(encode(IMAGE.convert(mode), "JPEG", quality=95, keep_rgb=mode == "RGB"))
+    assert b"Adobe" in data
+    check_as_pillow(bytes(data))
+    if mode == "RGB":  # under the names of other colours, so that only Adobe's segment tells
+        frame, scan = data.index(b"\xff\xc0"), data.index(b"\xff\xda")
+        for i in range(3):
+            data[frame + 10 + 3 * i] = data[scan + 5 + 2 * i] = i + 1
+        check_as_pillow(bytes(data))
+        assert np.abs(pixels(bytes(data)) - np.asarray(IMAGE).astype(float)).mean() < 4
 
 
 def test_a_webp_whose_last_metadata_is_cut_off():

@@ -161,7 +161,7 @@ def test_what_only_looks_like_scans():
         segment = b"\xff\xdd\0\4\0\0"  # no restarts
         table = jpeg.index(b"\xff\xdb")
         many = jpeg[:2] + b"\xff\xe5\x02\x02" + b"\xff\xda" * 256 + jpeg[2:table] + segment + jpeg[table:]
-        many += b"\xff\xda\0\2" * 300
+        many += b"\0\2" + b"\xff\xda\0\2" * 300
         assert metadata.strip(many).scans == (10 if options else 1)
         np.testing.assert_array_equal(pixels(many), pixels(jpeg))
 
