@@ -1,4 +1,4 @@
-"""Your own images: a folder of PNG and JPEG files, flat or with a subfolder a class.
+"""Your own images: a folder of JPEG, PNG, WebP, GIF, BMP or TIFF files, flat or with a subfolder a class.
 
     python -m care_jax.main --config=configs/image_folder.py --config.data.root=my_images --workdir=runs/mine
 
