@@ -2,7 +2,7 @@
 
 import hashlib
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from care_jax.data.files import Listing
 from care_jax.errors import printable
 
 _PARTS = ("pretrain", "train", "test")
+File = tuple[str, int]  # name and size, bytes
 _MOST_FOLDERS = 4096  # that are described one by one
 
 
@@ -23,8 +24,9 @@ def describe(dataset: DataSet) -> dict[str, str]:
       Text by name; two data sets with equal text give the same batches.
     """
     described = {"data set": dataset.name}
-    for part, listing in dataset.files.items():  # first: what differs among them explains the rest
-        described |= _describe_files(f"{part} files", listing)
+    described |= _folders(dataset.files.values())  # first: what differs among them explains the rest
+    for part, listing in dataset.files.items():
+        described[f"{part} files in their order"] = _told(zip(listing.names, listing.sizes.tolist(), strict=True))
     described["numbers of classes"] = str(dict(sorted(dataset.num_classes.items())))
     for part in _PARTS:
         examples = getattr(dataset, part)
@@ -36,25 +38,25 @@ def describe(dataset: DataSet) -> dict[str, str]:
     return described
 
 
-def _describe_files(what: str, listing: Listing) -> dict[str, str]:
-    sizes = listing.sizes.tolist()
-    folders: dict[str, list[int]] = {}
-    for row, name in enumerate(listing.names):
-        folders.setdefault(posixpath.dirname(name), []).append(row)
-    described = {}
-    if len(folders) <= _MOST_FOLDERS:
-        for folder, rows in sorted(folders.items()):
-            described[f"{what} in {printable(folder) or 'the data folder'}"] = _told(listing.names, sizes, rows)
-    described[f"{what} in their order"] = _told(listing.names, sizes, range(len(listing)))
-    return described
+def _folders(listings: Iterable[Listing]) -> dict[str, str]:
+    """Whichever part a file is of: one more moves others from part to part."""
+    files: dict[str, list[File]] = {}
+    for listing in listings:
+        for name, size in zip(listing.names, listing.sizes.tolist(), strict=True):
+            files.setdefault(posixpath.dirname(name), []).append((name, size))
+    if len(files) > _MOST_FOLDERS:
+        files = {"all folders": [file for folder in files.values() for file in folder]}
+    return {
+        f"files in {printable(folder) or 'the data folder'}": _told(sorted(files[folder])) for folder in sorted(files)
+    }
 
 
-def _told(names: Sequence[str], sizes: Sequence[int], rows: Sequence[int]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(f"{names[row]}\0{sizes[row]}\n".encode("utf-8", "surrogateescape"))
-    total = sum(sizes[row] for row in rows)
-    return f"{len(rows):,} files, {total:,} bytes, names and sizes {digest.hexdigest()[:12]}"
+def _told(files: Iterable[File]) -> str:
+    digest, count, total = hashlib.sha256(), 0, 0
+    for name, size in files:
+        digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
+        count, total = count + 1, total + size
+    return f"{count:,} files, {total:,} bytes, names and sizes {digest.hexdigest()[:12]}"
 
 
 def _sha256(values: np.ndarray) -> str:

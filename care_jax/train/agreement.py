@@ -105,11 +105,11 @@ def agree(what: str, facts: Mapping[str, str]) -> None:
     index, count = _place()
     own = {"host": socket.gethostname(), "facts": dict(facts)}
     if index:
-        _put(f"{what}/{index}", json.dumps(own))
+        _put(f"{what}/{index}", own)
         verdict = _get(f"{what}/verdict", f"process 0 to compare the {what}")
     else:
-        texts = [_get(f"{what}/{i}", f"process {i} to send its {what}") for i in range(1, count)]
-        verdict = difference([own, *map(json.loads, texts)])
+        others = [_get(f"{what}/{i}", f"process {i} to send its {what}") for i in range(1, count)]
+        verdict = difference([own, *others])
         _put(f"{what}/verdict", verdict)
     if verdict:
         raise DistributedError(verdict)
@@ -220,16 +220,17 @@ def _client() -> Any:
     return global_state.client
 
 
-def _put(key: str, value: str) -> None:
-    _client().key_value_set(f"care_jax/{key}", value)
+def _put(key: str, value: Any) -> None:
+    # JSON in ASCII: a path may hold bytes that are no text.
+    _client().key_value_set(f"care_jax/{key}", json.dumps(value))
 
 
-def _get(key: str, awaited: str) -> str:
+def _get(key: str, awaited: str) -> Any:
     """Waits as long as it takes, for reading data may take hours; a process that is lost ends this one."""
     began = reminded = time.monotonic()
     while True:
         try:
-            return _client().blocking_key_value_get(f"care_jax/{key}", _ASK)
+            return json.loads(_client().blocking_key_value_get(f"care_jax/{key}", _ASK))
         except RuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise

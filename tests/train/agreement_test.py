@@ -21,6 +21,7 @@ class Coordinator:
     def key_value_set(self, key, value):
         with self._changed:
             assert key not in self._values
+            assert value.isascii()
             self._values[key] = value
             self._changed.notify_all()
 
@@ -154,6 +155,12 @@ def test_what_a_killed_run_left_is_cleared_away(together, tmp_path):
     (tmp_path / ".token-0123").write_text("")
     assert together(2, lambda i: agreement.check_data(dict, tmp_path)) == ["", ""]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_is_no_text_is_compared_too(together, tmp_path):
+    folders = [tmp_path / "run", tmp_path / "run\udce4"]
+    lines = together(2, lambda i: agreement.check_settings({}, folders[i]))
+    assert len(set(lines)) == 1 and f"{tmp_path}/run\udce4 in process 1" in lines[0]
 
 
 def test_workdirs_are_compared_as_they_are_reached(together, tmp_path, monkeypatch):

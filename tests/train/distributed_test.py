@@ -19,7 +19,7 @@ from jax._src.clusters import ClusterEnv
 from care_jax.command_line import user_errors
 from care_jax.data import DataError
 from care_jax.train import distributed, relay, rendezvous, watch
-from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.checkpoint import CheckpointError, Checkpoints
 from care_jax.train.rendezvous import Place
 
 PROGRAM = Path(__file__).parents[1] / "small_run.py"
@@ -219,6 +219,27 @@ def test_which_process_is_lost_is_for_the_watch_to_say(monkeypatch):
     with pytest.raises(distributed.DistributedError, match="lost another one"):
         distributed.raise_if_lost(LOSS)
     distributed.raise_if_lost(OSError(28, "No space left on device"))
+
+
+@pytest.mark.parametrize("act", ["wait", "restore"])
+def test_a_process_lost_in_a_save_or_a_restore_is_told_as_lost(monkeypatch, tmp_path, act):
+    """Not as a disk without room, and not as a checkpoint that can't be used."""
+    error: list[Exception] = [LOSS]
+
+    def fail(*_, **__):
+        raise error[0]
+
+    checkpoints = object.__new__(Checkpoints)
+    checkpoints.directory = tmp_path
+    checkpoints._warn = lambda text: None
+    checkpoints._manager = SimpleNamespace(wait_until_finished=fail, restore=fail, all_steps=lambda: [4])
+    call = {"wait": checkpoints.wait, "restore": lambda: checkpoints.restore({})}[act]
+    monkeypatch.setattr(distributed, "is_active", lambda: True)
+    with pytest.raises(distributed.DistributedError, match=r"lost another one.*Connection reset by peer"):
+        call()
+    error[0] = OSError(28, "No space left on device")
+    with pytest.raises(CheckpointError):
+        call()
 
 
 @pytest.mark.parametrize(
