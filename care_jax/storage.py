@@ -1,5 +1,6 @@
 """What every file of a run has in common: it is written whole or not at all, and a power cut does not take it back."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -27,8 +28,11 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
             file.flush()
             flush(file.fileno())
         os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # the draft's name says nothing to who reads of it
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     flush_folder(path.parent)
 

@@ -38,6 +38,14 @@ def test_what_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_an_error_names_the_file_and_not_its_draft(tmp_path):
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        storage.replace_file(tmp_path / "summary.json", "text")
+    assert caught.value.filename == str(tmp_path / "summary.json")
+    assert os.listdir(tmp_path) == ["summary.json"]
+
+
 def test_a_tree_is_flushed_files_before_their_folders(tmp_path, monkeypatch):
     (tmp_path / "a" / "b").mkdir(parents=True)
     for name in ("c", "a/d", "a/b/e"):
