@@ -1,5 +1,6 @@
 """Paths as people give them, and files that are written whole or not at all and outlast a power cut."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -34,8 +35,11 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
             file.flush()
             flush(file.fileno())
         os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # the draft's name says nothing to who reads of it
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     flush_folder(path.parent)
 

@@ -188,7 +188,13 @@ def recover_config(workdir: Path, warn: Callable[[str], None] = logging.warning)
 
     Raises:
       ConfigError: there are checkpoints, but none has the settings.
+      WorkdirError: the folder can't be written.
     """
+    with writing(workdir):
+        return _recovered(workdir, warn)
+
+
+def _recovered(workdir: Path, warn: Callable[[str], None]) -> bool:
     path = workdir / "config.json"
     found = os.path.lexists(path)
     if found:

@@ -70,6 +70,14 @@ def test_data_is_looked_for_at_home(monkeypatch, tmp_path, tiny_config):
             build.load_data(tiny_config(data__name=name, data__root="gs://bucket"))
 
 
+def test_an_error_names_the_file_and_not_its_draft(tmp_path):
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        storage.replace_file(tmp_path / "summary.json", "text")
+    assert caught.value.filename == str(tmp_path / "summary.json")
+    assert os.listdir(tmp_path) == ["summary.json"]
+
+
 def test_a_tree_is_flushed_files_before_their_folders(tmp_path, monkeypatch):
     (tmp_path / "a" / "b").mkdir(parents=True)
     for name in ("c", "a/d", "a/b/e"):

@@ -74,11 +74,12 @@ class Checkpoints:
                 create_directories_asynchronously=False,  # a save that failed would go on in threads
             ),
         )
-        self._manager = ocp.CheckpointManager(
-            self._plain.path,
-            options=options,
-            item_handlers={"state": ocp.StandardCheckpointHandler(), "info": ocp.JsonCheckpointHandler()},
-        )
+        with self._hearing(start=True):
+            self._manager = ocp.CheckpointManager(
+                self._plain.path,
+                options=options,
+                item_handlers={"state": ocp.StandardCheckpointHandler(), "info": ocp.JsonCheckpointHandler()},
+            )
         self._check_same_steps()
 
     def _check_same_steps(self) -> None:
@@ -179,7 +180,7 @@ class Checkpoints:
         """A checkpoint, or what is wrong with it; all processes have it, or none."""
         read, problem, error = None, "another process found it damaged", None
         try:
-            read = checkpoint_files.read(self._plain.path / str(step), like)
+            read = checkpoint_files.read(self._plain.path / str(step), like, step)
         except DamageError as damage:
             problem = str(damage)
         except Exception as other:  # the others are waiting to hear of it
@@ -219,7 +220,7 @@ class Checkpoints:
                 raise DamageError("its file info/metadata is not what was written")
             if ranked and checkpoint_files.read_json(folder / "metrics" / "metrics") != ranked:
                 raise DamageError("its file metrics/metrics is not what was written")
-            checkpoint_files.read(folder, like)
+            checkpoint_files.read(folder, like, step)
         except CheckpointError as error:
             raise CheckpointError(
                 f"the checkpoint of step {step} was written to {self.directory}, but read back it is not what was "
@@ -262,12 +263,22 @@ class Checkpoints:
                     storage.flush_folder(self.directory)
 
     def _finish(self) -> None:
-        try:
+        with self._hearing():
             self._manager.wait_until_finished()
-        finally:  # where the save failed, what was said of it is raised
+
+    @contextmanager
+    def _hearing(self, *, start: bool = False) -> Iterator[None]:
+        """At the end of the block, says what the libraries warned of; where it fails, that is raised."""
+        if start:
+            self._warnings.start()
+        try:
+            yield
+        finally:
             heard = self._warnings.stop()
         for line in heard:
-            self._warn(f"a library warned while a checkpoint was written: {line}")
+            self._warn(
+                f"a library warned of {self.directory}: {line}".replace(str(self._plain.path), str(self.directory))
+            )
 
     def close(self) -> None:
         """Waits, then frees the background threads."""

@@ -76,12 +76,13 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def read(folder: Path, like: Any) -> tuple[Any, dict[str, Any]]:
+def read(folder: Path, like: Any, step: int) -> tuple[Any, dict[str, Any]]:
     """Reads a checkpoint and compares every byte with the sums that were taken when it was saved.
 
     Args:
       folder: of the checkpoint.
       like: a pytree of arrays, or of anything with shapes and types, as the state has them.
+      step: of the state.
 
     Returns:
       The state, of NumPy arrays, and its info.
@@ -98,6 +99,8 @@ def read(folder: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     # Checkpoints of before version 0.2 have a sum of their parameters alone.
     if "sha256" in info and info.pop("sha256") != sha256(state, info):
         raise DamageError("its SHA-256 is not that of what was saved: bytes have changed")
+    if int(state.step) != step:
+        raise DamageError(f"it is that of step {state.step}, under another name")
     return state, info
 
 

@@ -2,20 +2,25 @@
 
 import logging
 import re
+import sys
+import traceback
 import warnings
 from typing import Any
 
 from absl import logging as absl_logging
 
 _LIBRARIES = re.compile(r"[/\\](orbax|tensorstore|etils)[/\\]")
-# Of every run that is as it should be: a checkpoint without an evaluation, a save longer than what lies between two.
-_MEANT = re.compile(r"Requested `tracked_metric`|Waiting for previous save")
+_LOOPS = re.compile(r"[/\\]asyncio[/\\]")  # of theirs: no one else has any
+# Of every run that is as it should be: a checkpoint without an evaluation, a save longer than what lies between two, a
+# file that a checkpoint can do without (one that was damaged is told elsewhere).
+_MEANT = re.compile(r"Requested `tracked_metric`|Waiting for previous save|Metadata file does not exist")
 
 
 class LibraryWarnings(logging.Filter):
     """Hears what these libraries warn of between `start` and `stop`, in any thread.
 
-    It hears the records of absl's logger whatever the level of those that are printed, and Python's warnings.
+    It hears the records of absl's logger whatever the level of those that are printed, Python's warnings, and the
+    errors that no one catches in what a failed save leaves behind.
     """
 
     def __init__(self) -> None:
@@ -34,6 +39,8 @@ class LibraryWarnings(logging.Filter):
         logger.addFilter(self)
         self._show: Any = warnings.showwarning
         warnings.showwarning = self._show_warning  # type: ignore[assignment]
+        self._hook = sys.unraisablehook
+        sys.unraisablehook = self._hear_unraisable
 
     def stop(self) -> list[str]:
         """What was heard, each once and one line; everything is as it was before `start`."""
@@ -45,6 +52,7 @@ class LibraryWarnings(logging.Filter):
         logger.removeFilter(self)
         logger.setLevel(self._level)
         warnings.showwarning = self._show
+        sys.unraisablehook = self._hook
         return heard
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -59,6 +67,13 @@ class LibraryWarnings(logging.Filter):
             self._hear(str(message))
         else:
             self._show(message, category, filename, *rest)
+
+    def _hear_unraisable(self, event: Any) -> None:
+        files = [frame.filename for frame in traceback.extract_tb(event.exc_traceback)]
+        if any(_LIBRARIES.search(file) or _LOOPS.search(file) for file in files):
+            self._hear(f"{event.exc_type.__name__}: {event.exc_value}")
+        else:
+            self._hook(event)
 
     def _hear(self, text: str) -> None:
         line = re.sub(r"^(\[\w+=[^]]*\])+\s*", "", text.strip().partition("\n")[0])

@@ -9,7 +9,9 @@ import os
 import pickle
 import resource
 import shutil
+import sys
 import tempfile
+import types
 import warnings
 from pathlib import Path
 
@@ -297,6 +299,11 @@ def test_what_the_libraries_warn_of_is_said_once(tmp_path, monkeypatch):
             text = f"[process=0][thread=x] {library} merged nothing\nmore"
             logger.handle(logger.makeRecord("absl", logging.WARNING, f"/{library}/x.py", 1, text, (), None))
             warnings.warn_explicit(f"{library} guessed", UserWarning, f"/{library}/x.py", 1)
+        try:
+            exec(compile("raise RuntimeError('closed')", "/orbax/x.py", "exec"))
+        except RuntimeError as error:
+            event = {"exc_type": type(error), "exc_value": error, "exc_traceback": error.__traceback__}
+            sys.unraisablehook(types.SimpleNamespace(**event, err_msg=None, object=None))
 
     monkeypatch.setattr(storage, "flush_tree", warn)
     said: list[str] = []
@@ -305,8 +312,8 @@ def test_what_the_libraries_warn_of_is_said_once(tmp_path, monkeypatch):
         checkpoints.save(_state(1), info={})
         checkpoints.close()
     absl_logging.set_verbosity(level)
-    warned = "a library warned while a checkpoint was written: orbax"
-    assert said == [f"{warned} merged nothing", f"{warned} guessed"]
+    warned = f"a library warned of {tmp_path}: orbax"
+    assert said == [f"{warned} merged nothing", f"{warned} guessed", f"{warned[:-6]} RuntimeError: closed"]
     assert len(others) == 1
     assert not logger.filters
 
@@ -378,6 +385,34 @@ def test_the_step_of_a_damaged_checkpoint_can_be_saved_again(tmp_path):
     checkpoints.save(_state(2), info={})
     checkpoints.close()
     assert int(Checkpoints(tmp_path).restore(_state(0))[0].step) == 2
+
+
+def test_a_checkpoint_under_another_name_is_passed_over(tmp_path):
+    """Else the run would go on from a step that it does not say."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(_state(1), info={})
+    checkpoints.close()
+    shutil.copytree(tmp_path / "1", tmp_path / "5")
+    said: list[str] = []
+    checkpoints = Checkpoints(tmp_path, warn=said.append)
+    assert int(checkpoints.restore(_state(0))[0].step) == 1
+    assert len(said) == 1 and "it is that of step 1, under another name; it is damaged-5 now" in said[0]
+    assert checkpoints.steps() == [1]
+
+
+def test_what_else_lies_beside_checkpoints_is_left_alone(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(_state(1), info={})
+    checkpoints.close()
+    (tmp_path / "7").write_text("a file")
+    (tmp_path / "8").symlink_to(tmp_path / "none")
+    (tmp_path / "notes").mkdir()
+    shutil.copytree(tmp_path / "1", tmp_path / "9.orbax-checkpoint-tmp")  # killed while it was written
+    said: list[str] = []
+    checkpoints = Checkpoints(tmp_path, warn=said.append)
+    assert int(checkpoints.restore(_state(0))[0].step) == 1
+    assert not said
+    assert sorted(os.listdir(tmp_path)) == ["1", "7", "8", "notes"]
 
 
 @pytest.mark.parametrize("file", ["_CHECKPOINT_METADATA", "metrics/metrics"])
