@@ -1,6 +1,8 @@
 """Whole runs on a folder of images: every placement, labels or none, broken files, and the going on of a run."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,28 @@ def test_host_and_device_train_the_same(tiny_config, tmp_path):
         losses[placement] = [(row["info_nce"], row["equivariance"]) for row in rows if "loss" in row]
     assert len(losses["device"]) == 3
     np.testing.assert_allclose(losses["device"], losses["host"], rtol=2e-4)
+
+
+def test_a_stopped_run_goes_on_to_the_same_parameters(tiny_config, tmp_path, monkeypatch):
+    """Stopped at a step that is known, where kills come when they come."""
+    experiment = build.build(_config(tiny_config, _folder(tmp_path / "images", classes=False), "device"))
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    whole = run.train(experiment, tmp_path / "whole").state
+    make = build.make_stacked_batches
+
+    def stopped(*arguments):
+        for step, batch in enumerate(make(*arguments)):
+            if step == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "make_stacked_batches", stopped)
+        assert not run.train(experiment, tmp_path / "stopped").finished
+    outcome = run.train(experiment, tmp_path / "stopped")
+    assert outcome.finished
+    assert params_sha256(outcome.state.params) == params_sha256(whole.params)
 
 
 def test_a_finished_run_is_not_trained_again(tiny_config, tmp_path):
