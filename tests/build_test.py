@@ -46,7 +46,9 @@ def _batch(experiment) -> dict:
     return {"images": jnp.asarray(images), "indices": jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("imagenet")) for name in CONFIGS]
+)
 def test_config_builds_its_model_and_traces_its_step(name, monkeypatch):
     config = importlib.import_module(f"care_jax.configs.{name}").get_config()
     if name == "image_folder":

@@ -124,6 +124,18 @@ def test_the_launcher(images, workdirs, tmp_path):
             "--workdir is missing": ["--config=digits"],
             "no such file, nor a bundled": run(config="digit"),
             "did you mean 'seed'": run("--config.sed=3"),
+            "did you mean 'batch_size'?": run("--config.train.batchsize=3"),
+            "did you mean 'train'?": run("--config.trian.batch_size=3"),
+            "--config.train.batch_size=many": run("--config.train.batch_size=many"),
+            "--config.train.batch_size=3.5": run("--config.train.batch_size=3.5"),
+            "config.equivariance.num_groups is 5": run("--config.equivariance.num_groups=5"),
+            "groups of one image have no pairs": run("--config.equivariance.num_groups=128"),
+            "choose one of resnet10": run("--config.model.backbone=vgg"),
+            "config.data.mean": run("--config.data.mean=(0.1,)"),
+            "crop_scale": run("--config.augment.invariance.crop_scale=(0.5,0.1)"),
+            "config.optimizer.learning_rate is -1": run("--config.optimizer.learning_rate=-1"),
+            "confg.seed": run("--confg.seed=3"),
+            "'digits' is not a flag": run("digits"),
             "config.train.batch_size is 4096": run("--config.train.batch_size=4096"),
             "config.loss.momentum is 0.0, but simclr has none": run("--config.loss.momentum=0"),
             "config.loss.queue_size is 0": run("--config.loss.method=moco", "--config.loss.queue_size=0"),
@@ -152,6 +164,7 @@ def test_the_launcher(images, workdirs, tmp_path):
             "give host:port": run("--coordinator_address=localhost", "--num_processes=2", "--process_id=0"),
         },
     )
+    assert not list(tmp_path.glob("*/checkpoints/*"))
     assert not (ROOT / "gs:").exists() and not (ROOT / "~no_such_user").exists()
 
 

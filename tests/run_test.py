@@ -138,6 +138,20 @@ def test_an_experiment_ends_with_the_run_that_was_stopped(tiny_config, tmp_path,
     assert ended.value.code == 0
 
 
+def test_a_stopped_run_goes_on_to_the_same_parameters(tiny_config, tmp_path):
+    """Stopped at a step that is known, where kills come when they come."""
+    experiment = build.build(_config(tiny_config, _folder(tmp_path / "images", classes=False), "device"))
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    whole = run.train(experiment, tmp_path / "whole").state
+    asked = iter(["", "SIGTERM"])
+    outcome = run.train(experiment, tmp_path / "stopped", stop=lambda: next(asked))
+    assert outcome.stopped_by == "SIGTERM" and int(outcome.state.step) == 1
+    outcome = run.train(experiment, tmp_path / "stopped")
+    assert outcome.finished
+    assert params_sha256(outcome.state.params) == params_sha256(whole.params)
+
+
 def test_a_finished_run_is_not_trained_again(tiny_config, tmp_path):
     config = _config(tiny_config, _folder(tmp_path / "images", classes=False), "device")
     (tmp_path / "run").mkdir()

@@ -110,6 +110,7 @@ def test_a_folder_without_right_to_list_its_parent(tmp_path, tiny_config, monkey
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ENOSYS", "EOPNOTSUPP", "ENOLCK", "EINVAL"])
 def test_without_flock_the_other_lock_is_taken(tmp_path, tiny_config, monkeypatch, name):
     def refuse(*_):

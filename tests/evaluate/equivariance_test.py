@@ -60,6 +60,7 @@ def _embedder(module: linen.Module, devices: int = 1, batch_size: int = 16) -> E
     return Embedder(module, mesh, PLAIN, batch_size=batch_size, skipped=SkippedFiles())
 
 
+@pytest.mark.slow
 def test_a_rotating_encoder_and_a_hash():
     examples = _tinted(36)
     rotating = measure_equivariance(_embedder(MeanColor()), {}, examples, HUE, num_augmentations=6, seed=0)

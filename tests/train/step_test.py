@@ -12,8 +12,6 @@ from care_jax import build, losses
 from care_jax.train import sharding
 from care_jax.train.views import VIEWS
 
-OPTIMIZED = True
-
 
 def _experiment(config, num_devices=1, encoder=None):
     experiment = build.build(config, sharding.make_mesh(jax.devices()[:num_devices]))
