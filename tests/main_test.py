@@ -1,4 +1,4 @@
-"""The launcher as a user meets it: a run and a run stopped (kills are unbreakable_test's, mistakes entry_points_test's)."""
+"""The launcher as a user meets it: a run, and a run stopped (kills: unbreakable_test; mistakes: entry_points_test)."""
 
 import json
 import os
