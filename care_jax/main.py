@@ -33,7 +33,7 @@ flags.DEFINE_integer("process_id", None, "Several processes: which one this is, 
 def main(argv: list[str]) -> None:
     """Wires the flags to a run."""
     del argv
-    logging.set_verbosity(logging.FATAL)  # orbax warns of what is meant, and logs what it raises
+    logging.set_verbosity(logging.FATAL)  # what the libraries warn of in a save is said all the same
     with user_errors():
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of this run, --workdir=runs/mine for instance")

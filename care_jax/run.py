@@ -70,7 +70,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         )
         stops.at_once(f"{workdir} is finished, its numbers and its report are written")
         shown = ("knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median", "images_per_second")
-        _tell(", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None))
+        numbers = ", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None)
+        if numbers:
+            _tell(numbers)
         _tell(f"{workdir / 'summary.json'} has all numbers, {workdir / 'report.html'} the pictures")
     return True
 

@@ -21,7 +21,7 @@ from ml_collections import config_flags
 
 from care_jax.command_line import UsageError, parse_flags, user_errors
 from care_jax.storage import local_path
-from experiments.runs import Summary, finished_run, mean, table
+from experiments.runs import Summary, finished_run, mean, table, write_table
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", "configs/digits.py", "The configuration.", lock_config=True)
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
             ("CARE" if weight else "SimCLR", f"{weight:g}"): summaries for weight, summaries in results.items()
         }
         text = "\n".join([table(["method", "lambda"], rows), "", *verdicts(results)])
-        (workdir / "table.md").write_text(text + "\n")
+        write_table(workdir, text)
         print(text, flush=True)
 
 

@@ -23,7 +23,7 @@ from ml_collections import config_flags
 
 from care_jax.command_line import UsageError, parse_flags, user_errors
 from care_jax.storage import local_path
-from experiments.runs import Summary, finished_run, mean, table
+from experiments.runs import Summary, finished_run, mean, table, write_table
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", "configs/digits.py", "The configuration.", lock_config=True)
@@ -143,7 +143,7 @@ def main(argv: list[str]) -> None:
             for name, summaries in results.items()
         }
         text = "\n".join([table(["base", "term", "lambda"], labelled, SHOWN), "", *verdicts(results)])
-        (workdir / "table.md").write_text(text + "\n")
+        write_table(workdir, text)
         print(text, flush=True)
 
 

@@ -14,8 +14,9 @@ from care_jax.command_line import UsageError, say
 from care_jax.config import from_plain, read_config
 from care_jax.continuation import changes
 from care_jax.run import run
+from care_jax.storage import replace_file
 from care_jax.train import sharding
-from care_jax.workdir import check_data
+from care_jax.workdir import check_data, writing
 
 Summary = Mapping[str, float]
 
@@ -110,6 +111,16 @@ def table(
             cells.append(f"{values.mean():.{digits}f}{spread}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def write_table(workdir: Path, text: str) -> None:
+    """Leaves a table in the folder of its runs.
+
+    Raises:
+      WorkdirError: it can't be written.
+    """
+    with writing(workdir):
+        replace_file(workdir / "table.md", text + "\n")
 
 
 def mean(summaries: Sequence[Summary], column: str) -> float:

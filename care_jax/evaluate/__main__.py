@@ -35,7 +35,7 @@ flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for 
 def main(argv: list[str]) -> None:
     """Wires the flags to an evaluation."""
     del argv
-    logging.set_verbosity(logging.FATAL)  # orbax warns of what is meant, and logs what it raises
+    logging.set_verbosity(logging.FATAL)  # what the libraries warn of in a save is said all the same
     with user_errors():
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of a run, --workdir=runs/digits for instance")
