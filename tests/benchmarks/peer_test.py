@@ -88,6 +88,7 @@ def test_turns_end_when_the_time_does(capsys):
     assert "out of time after" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_says_why():
     worker = workers.Worker(Case("ours", "resnet51"), time.monotonic() + 60)
     try:
