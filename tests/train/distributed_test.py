@@ -18,7 +18,7 @@ from jax._src.clusters import ClusterEnv
 
 from care_jax.command_line import user_errors
 from care_jax.data import DataError
-from care_jax.train import distributed, relay, rendezvous, watch
+from care_jax.train import checkpoint_files, distributed, relay, rendezvous, watch
 from care_jax.train.checkpoint import CheckpointError, Checkpoints
 from care_jax.train.rendezvous import Place
 
@@ -221,25 +221,27 @@ def test_which_process_is_lost_is_for_the_watch_to_say(monkeypatch):
     distributed.raise_if_lost(OSError(28, "No space left on device"))
 
 
-@pytest.mark.parametrize("act", ["wait", "restore"])
-def test_a_process_lost_in_a_save_or_a_restore_is_told_as_lost(monkeypatch, tmp_path, act):
+def test_a_process_lost_in_a_save_or_a_restore_is_told_as_lost(monkeypatch, tmp_path):
     """Not as a disk without room, and not as a checkpoint that can't be used."""
-    error: list[Exception] = [LOSS]
+    checkpoints = Checkpoints(tmp_path)
 
-    def fail(*_, **__):
-        raise error[0]
+    def fail_with(error):
+        def fail(*_, **__):
+            raise error
 
-    checkpoints = object.__new__(Checkpoints)
-    checkpoints.directory = tmp_path
-    checkpoints._warn = lambda text: None
-    checkpoints._manager = SimpleNamespace(wait_until_finished=fail, restore=fail, all_steps=lambda: [4])
-    call = {"wait": checkpoints.wait, "restore": lambda: checkpoints.restore({})}[act]
+        monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail)
+        monkeypatch.setattr(checkpoints._manager, "all_steps", lambda: [4])
+        monkeypatch.setattr(checkpoint_files, "read", fail)
+
     monkeypatch.setattr(distributed, "is_active", lambda: True)
+    fail_with(LOSS)
     with pytest.raises(distributed.DistributedError, match=r"lost another one.*Connection reset by peer"):
-        call()
-    error[0] = OSError(28, "No space left on device")
-    with pytest.raises(CheckpointError):
-        call()
+        checkpoints.wait()
+    with pytest.raises(RuntimeError, match="Connection reset by peer"):  # as it is: the command tells it
+        checkpoints.restore({})
+    fail_with(OSError(28, "No space left on device"))
+    with pytest.raises(CheckpointError, match="No space left"):
+        checkpoints.wait()
 
 
 @pytest.mark.parametrize(
