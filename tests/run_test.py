@@ -85,13 +85,13 @@ def test_a_missing_folder_is_said_before_anything_is_made(tiny_config, tmp_path)
 
 def test_host_and_device_train_the_same(tiny_config, tmp_path):
     """The placements draw the same numbers: the first losses agree."""
-    root, losses = _folder(tmp_path / "images", classes=False), {}
+    losses = {}
     for placement in ("device", "host"):
+        config = tiny_config(augment__placement=placement, train__num_steps=2, train__log_every=1)
         (tmp_path / placement).mkdir()
-        assert run.train(build.build(_config(tiny_config, root, placement)), tmp_path / placement).finished
+        assert run.train(build.build(config), tmp_path / placement).finished
         rows = [json.loads(line) for line in (tmp_path / placement / "metrics.jsonl").read_text().splitlines()]
         losses[placement] = [(row["info_nce"], row["equivariance"]) for row in rows if "loss" in row]
-    assert len(losses["device"]) == 3
     np.testing.assert_allclose(losses["device"], losses["host"], rtol=2e-4)
 
 
