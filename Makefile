@@ -1,5 +1,5 @@
-# `make run` trains, evaluates and reports on a laptop; `make test` runs every test, `make test-fast` those of the first
-# two minutes. They install what they need first.
+# `make run` trains, evaluates and reports on a laptop; `make test` runs every test, `make test-fast` those that are cheap
+# and start no program. They install what they need first.
 
 PYTHON ?= python3
 VENV := .venv

@@ -14,6 +14,8 @@ import pytest
 from care_jax.config import read_config
 from care_jax.workdir import claim
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 # As tiny_config in conftest.py, on the command line.
 TINY = [
@@ -24,7 +26,7 @@ TINY = [
     "--config.model.head_hidden_sizes=(16,)",
     "--config.model.head_size=8",
     "--config.train.batch_size=32",
-    "--config.train.num_steps=60",
+    "--config.train.num_steps=24",
     "--config.train.log_every=5",
     "--config.train.evaluate_every_epochs=0.0",
     "--config.train.checkpoint_every_epochs=0.1",  # 4 steps
@@ -92,7 +94,7 @@ NUMBERS = {
 def test_a_run_leaves_its_numbers_and_a_report(finished):
     summary = _summary(finished)
     assert all(isinstance(summary[name], (int, float)) for name in NUMBERS)
-    assert summary["steps"] == 60
+    assert summary["steps"] == 24
     assert summary["test_examples"] == 359
     assert len(summary["params_sha256"]) == 64
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
@@ -108,7 +110,11 @@ def test_ctrl_c_saves_and_exits_with_status_0(finished, tmp_path):
     """What the other signals do, and at other moments, is stops_test's, loop_test's and run_test's."""
     workdir = tmp_path / "stopped"
     process = _start(
-        *TINY, f"--workdir={workdir}", "--config.train.checkpoint_every_epochs=0.0", "--config.train.log_every=1"
+        *TINY,
+        f"--workdir={workdir}",
+        "--config.train.num_steps=1000",
+        "--config.train.checkpoint_every_epochs=0.0",
+        "--config.train.log_every=1",
     )
     _wait_for(process, lambda: (workdir / "metrics.jsonl").exists() and (workdir / "metrics.jsonl").read_text())
     process.send_signal(signal.SIGINT)

@@ -47,6 +47,7 @@ def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
     assert status == 0, err
     assert err.count("status 9, saved steps") >= 5  # the others had ended before the signal came
     assert err.count("care_jax: kill ") == 20
+    assert len(set(re.findall(r"going on from step (\d+) of 24", err))) >= 3
     assert _sha256(tmp_path / "killed", 24) == _sha256(tmp_path / "whole", 24)
     rows = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if "loss" in row]

@@ -23,6 +23,7 @@ OFF = {
     "std": (1.0, 1.0, 1.0),
 }
 PLAIN = AugmentSpec(size=8, crop="center", **OFF)
+OPTIMIZED = True
 HUE = AugmentSpec(
     size=8, crop="center", **{**OFF, "jitter_probability": 1.0}, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.5
 )

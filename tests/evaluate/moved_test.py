@@ -47,6 +47,7 @@ def test_on_the_features(trained):
     np.testing.assert_allclose(np.linalg.norm(found[1], axis=-1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_on_a_head_and_the_hyperboloid(trained):
     experiment, variables = trained(equivariance__on="head", equivariance__group="lorentz")
     numbers = measure_moved(experiment, variables)

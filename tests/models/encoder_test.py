@@ -67,10 +67,12 @@ def _assert_close(actual, expected, tolerance=2e-4):
     jax.tree.map(compare, jax.device_get(actual), jax.device_get(expected))
 
 
+@pytest.mark.slow
 def test_one_pass_equals_one_pass_a_view(variables, expected):
     _assert_close(ONE_PASS(variables["params"], variables["batch_stats"], VIEWS), expected)
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing_but_memory(variables, expected):
     remat = _gradient_and_results(partial(encode_views, ENCODER, remat=True))
     arguments = (variables["params"], variables["batch_stats"], VIEWS)
@@ -79,6 +81,7 @@ def test_remat_changes_nothing_but_memory(variables, expected):
     assert used[1] < 0.6 * used[0]
 
 
+@pytest.mark.slow
 def test_the_order_of_views_matters_to_the_running_averages_only(variables, expected):
     backwards = ONE_PASS(variables["params"], variables["batch_stats"], VIEWS[::-1])[1]
     _assert_close(jax.tree.map(lambda x: x[::-1], backwards[0]), expected[1][0])
@@ -86,6 +89,7 @@ def test_the_order_of_views_matters_to_the_running_averages_only(variables, expe
     assert not np.allclose(first, second, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_eight_devices_compute_the_same(variables, expected):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     views = jax.device_put(VIEWS, NamedSharding(mesh, PartitionSpec(None, "data")))
