@@ -46,6 +46,7 @@ def _batch(experiment) -> dict:
     return {"images": jnp.asarray(images), "indices": jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("imagenet")) for name in CONFIGS]
 )
@@ -72,6 +73,7 @@ def test_config_builds_its_model_and_traces_its_step(name, monkeypatch):
     assert shared.shape == (2, experiment.plan.equivariance_batch_size, size, size, 3)
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_without_batch_norm_traces_its_step(tiny_config):
     """No collection of running averages anywhere; E-SSL's views of half the size go through it too."""
     config = tiny_config(

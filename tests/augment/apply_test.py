@@ -60,6 +60,7 @@ def row(augmentation: Augmentation, i: int) -> Augmentation:
     return jax.tree.map(lambda x: x[i], augmentation)
 
 
+@pytest.mark.slow
 def test_the_operations_in_their_order(drawn: Augmentation, views: np.ndarray, run_jax):
     """The documented pipeline, one public operation after the other on one image at a time."""
     for i in range(16):
@@ -84,6 +85,7 @@ def test_apply_is_crop_then_the_rest(drawn: Augmentation, views: np.ndarray):
     np.testing.assert_allclose(apply_after_crop(drawn, cropped, EVERYTHING), views, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_eager_is_jit(drawn: Augmentation, views: np.ndarray):
     np.testing.assert_allclose(augment.apply(drawn, IMAGES, EVERYTHING), views, rtol=0, atol=2e-5)
 
@@ -95,6 +97,7 @@ def test_rows_can_be_mapped_over(drawn: Augmentation, views: np.ndarray):
     np.testing.assert_allclose(mapped(nested, images), views.reshape(4, 4, 12, 12, 3), rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_one_augmentation_shared_is_each_image_alone(drawn: Augmentation):
     for i in (1, 2):
         shared = apply(row(drawn, i), IMAGES, EVERYTHING)
@@ -186,6 +189,7 @@ def test_tensorflow_gives_the_same_pixels_in_a_dataset_of_unknown_batch_size():
     np.testing.assert_allclose(there, jax.jit(pixels)(UNIFORMS, IMAGES), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_tensorflow_gives_the_same_pixels_for_images_of_unknown_and_different_sizes():
     import tensorflow as tf
 
@@ -203,6 +207,7 @@ def test_tensorflow_gives_the_same_pixels_for_images_of_unknown_and_different_si
         np.testing.assert_allclose(in_tensorflow(uniforms, image), here, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_tensorflow_shares_and_repeats_alike(drawn: Augmentation):
     import tensorflow as tf
 

@@ -94,6 +94,7 @@ def test_one_image_and_one_draw_for_all_give_normalised_views():
             assert (channels.amax(1).numpy() < limits[1] + 1e-4).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["official", "tuned_one", "tuned_four"])
 def test_a_step_runs_and_moves_the_parameters(kind, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function: function)

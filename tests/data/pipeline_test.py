@@ -113,6 +113,7 @@ def encoded():
     return Examples(Encoded([encode(smooth(*size), "JPEG" if i % 2 else "PNG") for i, size in enumerate(sizes)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", ["group", "batch"])
 def test_host_gives_the_pixels_of_the_device(resident, draws):
     invariance = ALL_OPERATIONS if draws == "group" else INVARIANCE

@@ -75,6 +75,7 @@ def test_a_rotating_encoder_and_a_hash():
     assert rotating.num_examples == rotating.num_pairwise == 36
 
 
+@pytest.mark.slow
 def test_matches_the_metrics_on_the_embeddings():
     examples, embedder = _tinted(20), _embedder(Noise())
     draw = jax.random.uniform(jax.random.key(3), (2, NUM_UNIFORMS))

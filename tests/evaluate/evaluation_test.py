@@ -62,6 +62,7 @@ def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
     assert line.endswith(", uniformity: needs at least 2 test images, there is 1")
 
 
+@pytest.mark.slow
 def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeypatch):
     """Whatever the embeddings are: ordinary, all the same, or no numbers."""
     # The probe takes long to compile; its own answer to NaN is linear_probe_test's.

@@ -29,6 +29,7 @@ def test_nothing_more_for_rotations_of_the_projection(trained):
     assert measure_moved(*trained(equivariance__term="augself")) == {}
 
 
+@pytest.mark.slow
 def test_on_the_features(trained):
     experiment, variables = trained(equivariance__on="features")
     numbers = measure_moved(experiment, variables)

@@ -209,6 +209,7 @@ def small_blocks(monkeypatch):
     all_losses.clear_cache()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [16, 13, 27, 2])  # blocks that fit, with padding, and a single one
 def test_blocks_of_columns_give_the_undivided_numbers(monkeypatch, small_blocks, n):
     views, temperatures = (unit_rows(20, n, 6), unit_rows(21, n, 6)), (0.05, 0.5)

@@ -31,6 +31,7 @@ def values_and_gradients(z1, z2):
     return {name: jax.value_and_grad(loss, (0, 1))(z1, z2) for name, loss in PAIRED.items()}
 
 
+@pytest.mark.slow
 # Groups of one; groups in coordinates; a single dimension.
 @pytest.mark.parametrize(("n", "d"), [(2, 3), (8, 3), (4, 1)])
 def test_one_nan_shows(n, d):

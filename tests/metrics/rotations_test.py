@@ -102,6 +102,7 @@ def error_pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("special", [True, False])
 def test_the_gradient_of_wahbas_error_is_that_with_the_rotation_held_fixed(special):
     """Against differences where it is smooth; finite wherever it is not: nothing goes through the SVD."""

@@ -195,6 +195,7 @@ def _saved(torch, model, path, **others):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["cifar", "imagenet100"])
 def test_official_checkpoints_compute_what_torch_computes(layout, tmp_path):
     torch = pytest.importorskip("torch")

@@ -135,6 +135,7 @@ def test_steps_in_one_call_are_single_steps(tiny_config, experiment_of):
     chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placement", ["device", "split"])
 def test_batches_are_stacked_in_order(tiny_config, placement):
     experiment = build.build(tiny_config(augment__placement=placement), sharding.make_mesh(jax.devices()[:2]))
