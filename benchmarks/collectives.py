@@ -25,9 +25,10 @@ def main(argv: list[str]) -> None:
     import jax
     import numpy as np
 
-    from care_jax import build, data
-    from care_jax.train import sharding
-    from care_jax.train.collectives import collectives
+    from care_jax import data
+    from care_jax.devices import sharding
+    from care_jax.devices.collectives import collectives
+    from care_jax.experiment import build
 
     config = FLAGS.config
     side, count = config.data.image_size, max(config.train.batch_size, 1024)

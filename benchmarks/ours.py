@@ -1,4 +1,4 @@
-"""Our whole step for `benchmarks.peer`, put together from the parts that `care_jax.build` uses, without a config."""
+"""Our whole step for `benchmarks.peer`, put together from the parts that a configuration names, without a config."""
 
 import time
 from collections.abc import Mapping
@@ -10,7 +10,8 @@ import numpy as np
 from benchmarks import settings
 from benchmarks.settings import Case
 from care_jax import augment, data, methods, models
-from care_jax.train import optim, sharding
+from care_jax.devices import sharding
+from care_jax.train import optim
 from care_jax.train.state import init_state
 from care_jax.train.step import make_train_step
 from care_jax.train.views import ViewPlan

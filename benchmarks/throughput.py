@@ -15,9 +15,10 @@ import ml_collections
 import numpy as np
 from absl import app, flags, logging
 
-from care_jax import build, data
+from care_jax import data
 from care_jax.configs import base, digits
-from care_jax.train import sharding
+from care_jax.devices import sharding
+from care_jax.experiment import build
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("only", None, ["digits", "resnet18"], "One of the cases.")

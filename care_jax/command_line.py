@@ -54,7 +54,7 @@ def user_errors() -> Iterator[None]:
     So does the loss of another process of a run; then, and wherever one of several processes fails, this one leaves at
     once: an orderly end would wait for the others, and they for it.
     """
-    from care_jax.train import distributed
+    from care_jax.devices import distributed
 
     try:
         yield

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
             raise UsageError("--workdir is missing: the folder of this run, --workdir=runs/mine for instance")
         # Imported late: a mistyped flag should answer at once.
         from care_jax import run
-        from care_jax.train import distributed
+        from care_jax.devices import distributed
 
         distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
         run.run(FLAGS.config, local_path(FLAGS.workdir, "--workdir"))

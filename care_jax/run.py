@@ -10,15 +10,17 @@ import chex
 import jax
 import ml_collections
 
-from care_jax import build, data, stops
-from care_jax.build import Experiment
+from care_jax import data, stops
 from care_jax.command_line import say
-from care_jax.config import leaves
+from care_jax.devices import agreement, sharding
+from care_jax.devices.distributed import is_first
 from care_jax.evaluate import results
 from care_jax.evaluate.evaluation import make_embedder, make_monitor
-from care_jax.train import agreement, loop, sharding
+from care_jax.experiment import build
+from care_jax.experiment.build import Experiment
+from care_jax.experiment.config import leaves
+from care_jax.train import loop
 from care_jax.train.checkpoint import Checkpoints
-from care_jax.train.distributed import is_first
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.state import TrainState
 from care_jax.train.step import repeat

@@ -13,10 +13,10 @@ import ml_collections
 from absl import logging
 
 from care_jax import data, storage
-from care_jax.config import ConfigError, read_config
-from care_jax.continuation import check_goes_on
 from care_jax.data import DataSet
 from care_jax.errors import UserError
+from care_jax.experiment.config import ConfigError, read_config
+from care_jax.experiment.continuation import check_goes_on
 from care_jax.train import checkpoint_files
 
 # What file systems answer that have no locks of one kind.

@@ -9,13 +9,13 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from care_jax import build
 from care_jax.command_line import UsageError, say
-from care_jax.config import from_plain, read_config
-from care_jax.continuation import changes
+from care_jax.devices import sharding
+from care_jax.experiment import build
+from care_jax.experiment.config import from_plain, read_config
+from care_jax.experiment.continuation import changes
 from care_jax.run import run
 from care_jax.storage import replace_file
-from care_jax.train import sharding
 from care_jax.workdir import check_data, writing
 
 Summary = Mapping[str, float]

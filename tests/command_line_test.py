@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ml_collections import config_flags
 
-from care_jax import build
 from care_jax.command_line import fail, parse_flags
-from care_jax.config import ConfigError, leaves
 from care_jax.configs import base
-from care_jax.train import sharding
+from care_jax.devices import sharding
+from care_jax.experiment import build
+from care_jax.experiment.config import ConfigError, leaves
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DIGITS = os.path.join(ROOT, "configs", "digits.py")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from care_jax import build, data
-from care_jax.train import sharding
+from care_jax import data
+from care_jax.devices import sharding
+from care_jax.experiment import build
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.workdir import check_data, plain
 

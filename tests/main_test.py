@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from care_jax.config import read_config
+from care_jax.experiment.config import read_config
 from care_jax.workdir import claim
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from care_jax import build, data, run
-from care_jax.config import ConfigError
+from care_jax import data, run
 from care_jax.data import DataError
 from care_jax.evaluate import results
+from care_jax.experiment import build
+from care_jax.experiment.config import ConfigError
 from care_jax.train.loop import Outcome
 from care_jax.train.state import params_sha256
 from care_jax.workdir import WorkdirError

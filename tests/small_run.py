@@ -20,9 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # beside an installed packag
 from absl import app, flags, logging
 from conftest import make_tiny_config, small_encoder
 
-from care_jax import build, run, stops, workdir
+from care_jax import run, stops, workdir
 from care_jax.command_line import say, user_errors
-from care_jax.train import distributed, loop
+from care_jax.devices import distributed
+from care_jax.experiment import build
+from care_jax.train import loop
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 0, "First start the run in a process of its own and kill it, this many times.")

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from care_jax import build, storage
+from care_jax import storage
+from care_jax.experiment import build
 
 
 def test_a_file_is_replaced_and_leaves_no_draft(tmp_path):

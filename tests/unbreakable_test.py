@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from care_jax import build, data
-from care_jax.config import ConfigError
+from care_jax import data
 from care_jax.data import DataError
+from care_jax.experiment import build
+from care_jax.experiment.config import ConfigError
 from care_jax.workdir import WorkdirError, check_data, claim, writing
 
 PROGRAM = Path(__file__).with_name("small_run.py")

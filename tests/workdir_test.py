@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from care_jax import config as config_room
 from care_jax import storage
-from care_jax.config import ConfigError, read_config
+from care_jax.experiment import config as config_room
+from care_jax.experiment.config import ConfigError, read_config
 from care_jax.workdir import WorkdirError, claim, plain, recover_config, writing
 
 

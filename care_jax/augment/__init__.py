@@ -17,6 +17,7 @@ measures equivariance; two in turn make a composition. The same code runs on the
 
 from care_jax.augment import color, geometry
 from care_jax.augment.apply import apply, apply_after_crop, crop, share
+from care_jax.augment.augmentation import Augmentation, AugmentSpec
 from care_jax.augment.parameters import (
     EQUIMOD_SIZE,
     augself_color,
@@ -24,7 +25,6 @@ from care_jax.augment.parameters import (
     equimod_parameters,
     equimod_standardisation,
 )
-from care_jax.augment.params import Augmentation, AugmentSpec
 from care_jax.augment.sample import NUM_UNIFORMS, identity, sample
 from care_jax.augment.views import ViewUniforms, draw_view_uniforms
 

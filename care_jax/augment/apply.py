@@ -3,8 +3,8 @@
 import numpy as np
 
 from care_jax.augment import color, geometry
+from care_jax.augment.augmentation import Augmentation, AugmentSpec
 from care_jax.augment.namespace import Array, namespace, to_float
-from care_jax.augment.params import Augmentation, AugmentSpec
 
 # From the crop to the normalisation images are [..., h, 3, w]; `geometry` says why.
 _CHANNEL_AXIS = -2

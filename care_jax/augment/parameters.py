@@ -8,8 +8,8 @@ import functools
 import jax
 import numpy as np
 
+from care_jax.augment.augmentation import Augmentation, AugmentSpec
 from care_jax.augment.namespace import Array, namespace, to_float
-from care_jax.augment.params import Augmentation, AugmentSpec
 from care_jax.augment.sample import NUM_UNIFORMS, sample
 
 EQUIMOD_SIZE = 15

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import numpy as np
 
+from care_jax.augment.augmentation import Augmentation, AugmentSpec
 from care_jax.augment.namespace import Array, namespace, round_half_to_even, to_float
-from care_jax.augment.params import Augmentation, AugmentSpec
 
 CROP_TRIES = 10
 

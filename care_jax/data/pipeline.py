@@ -19,7 +19,7 @@ from care_jax.augment import Augmentation, AugmentSpec, ViewUniforms
 from care_jax.data.assembly import Assembly, Plan
 from care_jax.data.examples import Examples, SkippedFiles, batch_indices
 from care_jax.data.reader import Reader, available_threads, iterate, local_rows, on_host
-from care_jax.data.sources import import_tensorflow
+from care_jax.data.tfds import import_tensorflow
 
 HOST_PLACEMENTS = ("host", "split", "decode")
 # Images augmented by one call: enough to hide what TensorFlow spends a call, few enough to bound memory.

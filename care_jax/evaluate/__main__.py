@@ -18,11 +18,11 @@ from pathlib import Path
 import ml_collections
 from absl import app, flags, logging
 
-from care_jax import build
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
-from care_jax.config import read_config
-from care_jax.continuation import changes_beyond_evaluation
 from care_jax.evaluate import results
+from care_jax.experiment import build
+from care_jax.experiment.config import read_config
+from care_jax.experiment.continuation import changes_beyond_evaluation
 from care_jax.storage import local_path
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.workdir import check_data, claim, recover_config

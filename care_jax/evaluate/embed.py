@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from care_jax import augment, data
 from care_jax.augment import AugmentSpec
 from care_jax.data import DataError, Examples, SkippedFiles
-from care_jax.train import sharding
+from care_jax.devices import sharding
 
 
 class Embedded(NamedTuple):

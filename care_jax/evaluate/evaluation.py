@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from care_jax import augment, losses
-from care_jax.build import Experiment, evaluation_spec
 from care_jax.data import Examples
 from care_jax.evaluate.embed import Embedded, Embedder
 from care_jax.evaluate.equivariance import Equivariance, measure_equivariance
 from care_jax.evaluate.knn import knn_top1
 from care_jax.evaluate.linear_probe import linear_probe
 from care_jax.evaluate.moved import measure_moved
+from care_jax.experiment.build import Experiment, evaluation_spec
 from care_jax.train import optim
 
 # Name of the labelling that says what an image shows; others (the hue of the digits) are extra probes.

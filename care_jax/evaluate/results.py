@@ -9,15 +9,15 @@ import jax
 import numpy as np
 
 from care_jax import storage
-from care_jax.build import Experiment
 from care_jax.command_line import say
-from care_jax.config import leaves
 from care_jax.data import Examples
+from care_jax.devices.distributed import is_first
 from care_jax.evaluate import pictures, report
 from care_jax.evaluate.embed import Embedder
 from care_jax.evaluate.evaluation import Evaluation, evaluate, make_embedder
 from care_jax.evaluate.retrieval import hue_retrieval
-from care_jax.train.distributed import is_first
+from care_jax.experiment.build import Experiment
+from care_jax.experiment.config import leaves
 from care_jax.train.metric_writer import read_metrics
 from care_jax.train.state import params_sha256
 from care_jax.workdir import plain

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from care_jax.methods.ablation import alignment, none, uniformity
 from care_jax.methods.augself import augself
 from care_jax.methods.barlow_twins import barlow_twins
+from care_jax.methods.base import Method, Objective, Outputs, Term, Terms, Update, Views
 from care_jax.methods.byol import byol
 from care_jax.methods.care import care
 from care_jax.methods.equimod import equimod
 from care_jax.methods.essl import essl
 from care_jax.methods.moco import moco
-from care_jax.methods.objective import Method, Objective, Outputs, Term, Terms, Update, Views
 from care_jax.methods.simclr import simclr
 from care_jax.methods.vicreg import vicreg
 
-# `loss.method` -> its factory. Its arguments are settings of `loss`, or pieces of the run (`care_jax/objective.py`).
+# `loss.method` -> its factory. Its arguments are settings of `loss`, or pieces of the run (`experiment/objective.py`).
 METHODS: dict[str, Callable[..., Method]] = {
     "simclr": simclr,
     "moco": moco,

@@ -11,7 +11,7 @@ CARE                  loss.method=simclr      equivariance.weight above 0
 from typing import Any
 
 from care_jax import losses
-from care_jax.methods.objective import Method, Outputs, Terms
+from care_jax.methods.base import Method, Outputs, Terms
 
 
 def alignment(*, temperature: float) -> Method:

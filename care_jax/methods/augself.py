@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from care_jax import augment
 from care_jax.augment import AugmentSpec
-from care_jax.methods.objective import Outputs, Term, Terms, Views
+from care_jax.methods.base import Outputs, Term, Terms, Views
 from care_jax.models import Networks, ProjectionHead
 
 

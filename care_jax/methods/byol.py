@@ -10,7 +10,7 @@ from flax import linen
 
 from care_jax import losses
 from care_jax.methods import momentum as momentum_encoder
-from care_jax.methods.objective import Method, Outputs, Terms, Update, Views
+from care_jax.methods.base import Method, Outputs, Terms, Update, Views
 from care_jax.models import Networks
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from care_jax import losses
-from care_jax.methods.objective import Outputs, Term, Terms, Views
+from care_jax.methods.base import Outputs, Term, Terms, Views
 from care_jax.models import Networks, ProjectionHead, normalize
 
 # Where the term acts: on the projection, as in the paper; on the features; or on a head of its own.

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from care_jax import augment, losses
 from care_jax.augment import AugmentSpec
-from care_jax.methods.objective import Outputs, Term, Terms, Views
+from care_jax.methods.base import Outputs, Term, Terms, Views
 from care_jax.models import EquivariancePredictor, Networks, ProjectionHead, normalize
 
 

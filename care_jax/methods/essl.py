@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from care_jax.methods.objective import Outputs, Term, Terms, Views
+from care_jax.methods.base import Outputs, Term, Terms, Views
 from care_jax.models import LayerNormHead, Networks
 
 NUM_TURNS = 4

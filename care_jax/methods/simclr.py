@@ -3,7 +3,7 @@
 from typing import Any
 
 from care_jax import losses
-from care_jax.methods.objective import Method, Outputs, Terms
+from care_jax.methods.base import Method, Outputs, Terms
 
 
 def simclr(*, temperature: float) -> Method:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from care_jax import losses
-from care_jax.methods.objective import Method, Outputs, Terms
+from care_jax.methods.base import Method, Outputs, Terms
 
 
 def vicreg(*, invariance_weight: float = 25.0, variance_weight: float = 25.0, covariance_weight: float = 1.0) -> Method:

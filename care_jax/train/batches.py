@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from care_jax import data
 from care_jax.data import DataSet
-from care_jax.train import sharding
+from care_jax.devices import sharding
 from care_jax.train.views import BATCH_AXES, Batch, ViewPlan
 
 

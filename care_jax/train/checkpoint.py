@@ -13,9 +13,10 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from care_jax import storage
-from care_jax.train import checkpoint_files, together
+from care_jax.devices import together
+from care_jax.devices.distributed import is_first, raise_if_lost
+from care_jax.train import checkpoint_files
 from care_jax.train.checkpoint_files import CheckpointError, DamageError
-from care_jax.train.distributed import is_first, raise_if_lost
 from care_jax.train.library_warnings import LibraryWarnings
 from care_jax.train.plain_path import PlainPath
 from care_jax.train.state import TrainState, params_sha256

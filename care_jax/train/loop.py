@@ -15,9 +15,9 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from care_jax import stops
+from care_jax.devices.distributed import is_first
 from care_jax.errors import UserError
 from care_jax.train.checkpoint import Checkpoints
-from care_jax.train.distributed import is_first
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.state import TrainState
 from care_jax.train.step import TrainStep

@@ -10,8 +10,9 @@ from jax.sharding import Mesh
 
 from care_jax import models
 from care_jax.augment import ViewUniforms
+from care_jax.devices import sharding
 from care_jax.methods import Objective, Outputs, Update
-from care_jax.train import sharding, views
+from care_jax.train import views
 from care_jax.train.state import TrainState
 from care_jax.train.views import VIEWS, Batch, ViewPlan
 

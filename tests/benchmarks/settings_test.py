@@ -5,8 +5,8 @@ import ml_collections
 from benchmarks import settings
 from benchmarks.ours import make_encoder, make_plan
 from benchmarks.settings import Case
-from care_jax import build
 from care_jax.configs import base
+from care_jax.experiment import build
 
 
 def test_written_out_settings_are_the_configurations():

@@ -8,11 +8,12 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from care_jax import build, data, run
+from care_jax import data, run
 from care_jax.command_line import UsageError
-from care_jax.config import ConfigError, read_config
 from care_jax.data import DataError
 from care_jax.evaluate import evaluation, results
+from care_jax.experiment import build
+from care_jax.experiment.config import ConfigError, read_config
 from care_jax.train.state import params_sha256
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from care_jax.augment import AugmentSpec
 from care_jax.data import Examples, SkippedFiles
+from care_jax.devices import sharding
 from care_jax.evaluate.embed import Embedder
-from care_jax.train import sharding
 
 
 def test_it_asks_before_each_batch_whether_to_go_on(monkeypatch):

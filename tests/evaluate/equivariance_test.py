@@ -9,10 +9,10 @@ from flax import linen
 from care_jax import metrics
 from care_jax.augment import NUM_UNIFORMS, AugmentSpec
 from care_jax.data import Examples, SkippedFiles
+from care_jax.devices import sharding
 from care_jax.evaluate.embed import Embedder
 from care_jax.evaluate.equivariance import measure_equivariance
 from care_jax.evaluate.retrieval import hue_retrieval
-from care_jax.train import sharding
 
 OFF = {
     "flip_probability": 0.0,

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from care_jax import build
+from care_jax.devices import sharding
 from care_jax.evaluate.evaluation import make_embedder
 from care_jax.evaluate.moved import Moved, measure_moved
+from care_jax.experiment import build
 from care_jax.methods.care import GROUPS
-from care_jax.train import sharding
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import jax
 import pytest
 from absl import flags
 
-from care_jax import build
 from care_jax.configs import digits
-from care_jax.train import sharding
+from care_jax.devices import sharding
+from care_jax.experiment import build
 
 
 @pytest.fixture(scope="module")

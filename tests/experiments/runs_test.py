@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from care_jax import build
 from care_jax.command_line import UsageError
 from care_jax.data import DataError
+from care_jax.experiment import build
 from care_jax.workdir import check_data, plain
 from experiments import runs
 

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from care_jax import build, methods
-from care_jax.train import sharding
+from care_jax import methods
+from care_jax.devices import sharding
+from care_jax.experiment import build
 
 README = Path(__file__).parents[2] / "README.md"
 

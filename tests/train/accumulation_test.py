@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from care_jax import build, models
-from care_jax.train import sharding
+from care_jax import models
+from care_jax.devices import sharding
+from care_jax.experiment import build
 from care_jax.train.step import repeat
 from care_jax.train.views import VIEWS, part
 

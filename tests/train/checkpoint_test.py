@@ -23,7 +23,8 @@ import pytest
 from absl import logging as absl_logging
 
 from care_jax import storage
-from care_jax.train import checkpoint_files, sharding
+from care_jax.devices import sharding
+from care_jax.train import checkpoint_files
 from care_jax.train.checkpoint import CheckpointError, Checkpoints
 from care_jax.train.state import TrainState, params_sha256
 from care_jax.workdir import WorkdirError

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from care_jax import build
 from care_jax.augment import Augmentation
+from care_jax.devices import sharding
+from care_jax.experiment import build
 from care_jax.methods import METHODS, TERMS, Views
-from care_jax.train import sharding
 from care_jax.train import views as train_views
 from care_jax.train.checkpoint import Checkpoints
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from care_jax import build, losses
-from care_jax.train import sharding
+from care_jax import losses
+from care_jax.devices import sharding
+from care_jax.experiment import build
 from care_jax.train.views import VIEWS
 
 

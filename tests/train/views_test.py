@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from care_jax import augment, build
-from care_jax.train import sharding
+from care_jax import augment
+from care_jax.devices import sharding
+from care_jax.experiment import build
 from care_jax.train.views import example, from_images
 
 

@@ -9,7 +9,7 @@ import ml_collections
 from flax import linen
 
 from care_jax import models
-from care_jax.config import ConfigError
+from care_jax.experiment.config import ConfigError
 
 BACKBONES: dict[str, Callable[..., linen.Module]] = {
     # One block a stage: for small images on a laptop.

@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 
-from care_jax.train import relay, rendezvous, watch
-from care_jax.train.rendezvous import DistributedError, Place
-from care_jax.train.watch import say
+from care_jax.devices import relay, rendezvous, watch
+from care_jax.devices.rendezvous import DistributedError, Place
+from care_jax.devices.watch import say
 
 __all__ = ["DistributedError", "finish", "is_active", "is_first", "leave", "lost_process", "raise_if_lost", "start"]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from care_jax.config import ConfigError
-from care_jax.continuation import changes_beyond_evaluation, check_goes_on
+from care_jax.experiment.config import ConfigError
+from care_jax.experiment.continuation import changes_beyond_evaluation, check_goes_on
 
 WORKDIR = Path("runs/mine")
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from care_jax import data
 from care_jax.augment import AugmentSpec
-from care_jax.data import DataError, sources
+from care_jax.data import DataError
+from care_jax.data import tfds as loaders
 from care_jax.data.files import list_files
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -50,7 +51,7 @@ def test_unlabelled_images_come_after_the_labelled(monkeypatch):
         for count in (2, 1):
             yield {"image": np.full((count, 4, 4, 3), value, np.uint8), "label": np.full(count, value % 3)}
 
-    monkeypatch.setattr(sources, "_chunks", chunks)
+    monkeypatch.setattr(loaders, "_chunks", chunks)
     stl10 = data.load("stl10")
     assert stl10.pretrain.images[:, 0, 0, 0].tolist() == [1, 1, 1, 3, 3, 3]
     assert stl10.train.images[:, 0, 0, 0].tolist() == [1, 1, 1]
@@ -77,7 +78,7 @@ def test_a_root_that_no_folder_has(name, root):
 @pytest.mark.parametrize("path", ["a\0b", "\ud800"])
 def test_a_class_file_that_no_file_has(path):
     with pytest.raises(DataError, match="can't read the class file"):
-        sources.read_class_file(path, ["n01440764"])
+        loaders.read_class_file(path, ["n01440764"])
 
 
 def jpeg(value):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from care_jax.train import agreement
-from care_jax.train.rendezvous import DistributedError
+from care_jax.devices import agreement
+from care_jax.devices.rendezvous import DistributedError
 
 
 class Coordinator:

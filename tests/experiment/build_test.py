@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from care_jax import build, data
-from care_jax.config import ConfigError
+from care_jax import data
 from care_jax.data.decode import canvas_side
-from care_jax.train import sharding
+from care_jax.devices import sharding
+from care_jax.experiment import build
+from care_jax.experiment.config import ConfigError
 from care_jax.train.views import VIEWS
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "__init__")
@@ -95,9 +96,9 @@ def test_a_vision_transformer_without_batch_norm_traces_its_step(tiny_config):
 
 def test_every_setting_of_base_is_checked():
     """A setting without a rule would be a setting that takes any value."""
-    from care_jax.config import leaves
     from care_jax.configs import base
-    from care_jax.settings import RULES
+    from care_jax.experiment.config import leaves
+    from care_jax.experiment.settings import RULES
 
     assert set(leaves(base.get_config().to_dict())) == set(RULES)
 

@@ -18,9 +18,10 @@ from jax._src.clusters import ClusterEnv
 
 from care_jax.command_line import user_errors
 from care_jax.data import DataError
-from care_jax.train import checkpoint_files, distributed, relay, rendezvous, watch
+from care_jax.devices import distributed, relay, rendezvous, watch
+from care_jax.devices.rendezvous import Place
+from care_jax.train import checkpoint_files
 from care_jax.train.checkpoint import CheckpointError, Checkpoints
-from care_jax.train.rendezvous import Place
 
 PROGRAM = Path(__file__).parents[1] / "small_run.py"
 
@@ -306,7 +307,7 @@ def _finish(process: subprocess.Popen) -> str:
 def _params(workdir: Path, step: int):
     from small_run import small_experiment  # its folder is on the path while this module runs
 
-    from care_jax import build
+    from care_jax.experiment import build
 
     like = build.abstract_state(small_experiment(8))
     return jax.device_get(Checkpoints(workdir / "checkpoints").restore(like, step)[0].params)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import ml_collections
 
-from care_jax.config import ConfigError, differences
+from care_jax.experiment.config import ConfigError, differences
 
 # Settings that move neither a run's parameters nor what its numbers mean.
 _FREE = ("config.train.log_every", "config.train.keep_last", "config.augment.num_threads", "config.data.root")

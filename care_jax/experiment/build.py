@@ -10,14 +10,15 @@ import optax
 from jax.sharding import Mesh
 
 from care_jax import data, methods, models
-from care_jax.architecture import BACKBONES, DTYPES, check_architecture, make_encoder
 from care_jax.augment import AugmentSpec
-from care_jax.config import ConfigError, validate
 from care_jax.data import DataSet
+from care_jax.devices import sharding
+from care_jax.experiment.architecture import BACKBONES, DTYPES, check_architecture, make_encoder
+from care_jax.experiment.config import ConfigError, validate
+from care_jax.experiment.objective import check_objective, make_objective
 from care_jax.methods.care import GROUPS, SPACES
-from care_jax.objective import check_objective, make_objective
 from care_jax.storage import is_url, local_path
-from care_jax.train import optim, sharding
+from care_jax.train import optim
 from care_jax.train.batches import stacked_batches
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step

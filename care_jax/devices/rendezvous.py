@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
+from care_jax.devices.connection import Connection, ForeignError
 from care_jax.errors import UserError
-from care_jax.train.connection import Connection, ForeignError
 
 # Seconds for which a host name may be unknown: where machines start together, names may come later than they.
 _UNKNOWN_NAME = 20.0

@@ -18,8 +18,8 @@ from typing import Any
 
 import jax
 
-from care_jax.train.rendezvous import DistributedError
-from care_jax.train.watch import say
+from care_jax.devices.rendezvous import DistributedError
+from care_jax.devices.watch import say
 
 # Whose versions change what is computed, drawn, decoded or written.
 _PACKAGES = (

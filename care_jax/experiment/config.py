@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 
 from care_jax.errors import UserError, printable
-from care_jax.settings import MAX_COUNT, OPTIONAL, RULES, SECTIONS, SEED
+from care_jax.experiment.settings import MAX_COUNT, OPTIONAL, RULES, SECTIONS, SEED
 
 
 class ConfigError(UserError, ValueError):

@@ -6,7 +6,7 @@ import threading
 import orbax.checkpoint as ocp
 import pytest
 
-from care_jax.train import together
+from care_jax.devices import together
 
 
 def test_a_process_alone_agrees_with_itself():

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from care_jax.architecture import DTYPES, make_encoder, make_head
 from care_jax.augment import AugmentSpec
-from care_jax.config import ConfigError
+from care_jax.experiment.architecture import DTYPES, make_encoder, make_head
+from care_jax.experiment.config import ConfigError
 from care_jax.methods import METHODS, TERMS, Method, Objective, Term
 
 # Settings of `loss` that a method has or has not; None leaves the method's own default.

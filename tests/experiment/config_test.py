@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ml_collections import config_dict
 
-from care_jax import build
-from care_jax.config import ConfigError, differences, from_plain, leaves, read_config, validate
-from care_jax.settings import OPTIONAL, RULES
-from care_jax.train import sharding
+from care_jax.devices import sharding
+from care_jax.experiment import build
+from care_jax.experiment.config import ConfigError, differences, from_plain, leaves, read_config, validate
+from care_jax.experiment.settings import OPTIONAL, RULES
 
 BASES = {name: importlib.import_module(f"care_jax.configs.{name}").get_config for name in ("base", "digits")}
 LEAVES = sorted(leaves(BASES["base"]()))

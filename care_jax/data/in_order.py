@@ -11,7 +11,7 @@ from care_jax.data.decode import UnreadableImageError, reduction_for
 from care_jax.data.errors import DataError
 from care_jax.data.examples import Examples, SkippedFiles
 from care_jax.data.reader import Reader, available_threads, boxes, iterate, local_rows
-from care_jax.data.sources import import_tensorflow
+from care_jax.data.tfds import import_tensorflow
 
 
 def evaluation_batches(

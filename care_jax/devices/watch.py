@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping
 from typing import NoReturn
 
+from care_jax.devices.connection import Connection, ForeignError
+from care_jax.devices.rendezvous import Peer
 from care_jax.errors import printable
-from care_jax.train.connection import Connection, ForeignError
-from care_jax.train.rendezvous import Peer
 
 # Seconds without a sign of life after which a process counts as lost, and the others end.
 SILENCE = 60.0

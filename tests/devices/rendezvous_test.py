@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from care_jax.train import rendezvous
-from care_jax.train.rendezvous import DistributedError, Place, meet
+from care_jax.devices import rendezvous
+from care_jax.devices.rendezvous import DistributedError, Place, meet
 
 
 @pytest.fixture

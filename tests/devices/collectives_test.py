@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from care_jax import build
-from care_jax.train import sharding
-from care_jax.train.collectives import collectives
+from care_jax.devices import sharding
+from care_jax.devices.collectives import collectives
+from care_jax.experiment import build
 
 HLO = """HloModule jit_step, is_scheduled=true
 

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from care_jax import build
-from care_jax.config import ConfigError
+from care_jax.devices import sharding
+from care_jax.experiment import build
+from care_jax.experiment.config import ConfigError
+from care_jax.experiment.objective import check_objective, make_objective
 from care_jax.methods import METHODS
-from care_jax.objective import check_objective, make_objective
-from care_jax.train import sharding
 
 
 def _make(config):

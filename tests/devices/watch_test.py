@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from care_jax.train import relay, watch
-from care_jax.train.connection import Connection, ForeignError
-from care_jax.train.rendezvous import Peer
-from care_jax.train.watch import Watch
+from care_jax.devices import relay, watch
+from care_jax.devices.connection import Connection, ForeignError
+from care_jax.devices.rendezvous import Peer
+from care_jax.devices.watch import Watch
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Devices and processes: where arrays live, and how the processes of a run start, agree and end together."""
