@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import gc
+import math
 import os
 import tempfile
 from collections import Counter
@@ -36,8 +37,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -slow[item.path])
 
 
+def pytest_collection_finish() -> None:
+    """What the libraries and the tests consist of stays; the garbage collector need not look through it every time."""
+    gc.collect()
+    gc.freeze()
+
+
 pytest_plugins = ["pytester", "tests.costs"]
 
+LARGE = 1.8e9  # bytes
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -49,17 +57,25 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_fast_and_forget(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What a file compiled is let go at its end: a process that kept it all grew to 4 GB.
+    """What files compiled is let go when it has grown large: a process that kept it all grew to 4 GB.
 
     XLA leaves its last optimisations out: they cost more time than they win. A file where they win (it runs more than
     it compiles) says `OPTIMIZED = True`; the programs that tests start are optimised as everyone's.
     """
     jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
     yield
+    if _resident_bytes() < LARGE:
+        return
     jax.clear_caches()
     gc.collect()
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)  # glibc gives back to the system what was freed
+
+
+def _resident_bytes() -> float:
+    """Of this process; without Linux's own account of it, more than any limit."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else math.inf
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -174,6 +174,7 @@ def test_images_of_another_shape_are_refused(shape: tuple[int, ...]):
         assert str(shape) in str(error.value)
 
 
+@pytest.mark.slow
 def test_tensorflow_gives_the_same_pixels_in_a_dataset_of_unknown_batch_size():
     import tensorflow as tf
 

@@ -129,6 +129,7 @@ def test_host_gives_the_pixels_of_the_device(resident, draws):
         np.testing.assert_allclose(batch["shared_views"], shared, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_split_cuts_the_drawn_boxes(encoded):
     for step, batch in enumerate(batches(encoded, "split", shared=SHARED_CENTER)):
         assert batch["crops"].dtype == batch["centers"].dtype == np.uint8

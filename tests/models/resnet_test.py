@@ -97,22 +97,6 @@ def test_zero_init_residual_zeroes_the_last_scale_of_each_block_only():
     assert params["bn1"]["scale"].all()
 
 
-def test_bfloat16_keeps_float32_parameters_statistics_and_features():
-    images = np.random.default_rng(1).standard_normal((8, 16, 16, 3), np.float32)
-    model = ResNet((1,), width=8, stem="imagenet", dtype=jnp.bfloat16)
-    variables = jax.jit(model.init)(jax.random.key(0), images)
-
-    def mean(params):
-        features, updates = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
-        return features.mean(), (features, updates)
-
-    gradient, (features, updates) = jax.jit(jax.grad(mean, has_aux=True))(variables["params"])
-    assert {x.dtype for x in jax.tree.leaves((variables, updates, features, gradient))} == {jnp.dtype(jnp.float32)}
-    full = model.clone(dtype=jnp.float32)
-    expected, _ = jax.jit(lambda v: full.apply(v, images, train=True, mutable=["batch_stats"]))(variables)
-    assert 1e-5 < _relative_error(features, np.asarray(expected)) < 0.05  # computed in bfloat16, and no worse than that
-
-
 def test_errors_name_the_value():
     with pytest.raises(ValueError, match="'tiny'"):
         resnet18(stem="tiny")
@@ -127,10 +111,10 @@ def test_doctests():
 
 
 def test_bfloat16_computes_in_halves_and_keeps_the_rest_in_float32():
-    images = np.random.default_rng(0).standard_normal((16, 8, 8, 3), np.float32)
+    images = np.random.default_rng(0).standard_normal((8, 16, 16, 3), np.float32)
     results = {}
     for dtype in (jnp.float32, jnp.bfloat16):
-        model = ResNet((1,), width=8, dtype=dtype)
+        model = ResNet((1,), width=8, stem="imagenet", dtype=dtype)
         variables = jax.jit(model.init)(jax.random.key(1), images)
 
         @jax.jit
