@@ -223,7 +223,7 @@ def test_tensorflow_shares_and_repeats_alike(drawn: Augmentation):
     np.testing.assert_allclose(next(iter(result)), apply(evaluation, IMAGES, NOTHING), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("module", ["", ".color", ".params", ".views"])
+@pytest.mark.parametrize("module", ["", ".color", ".augmentation", ".views"])
 def test_the_examples_in_the_docstrings_run(module: str):
     failed, attempted = doctest.testmod(importlib.import_module("care_jax.augment" + module))
     assert failed == 0 and attempted > 0
