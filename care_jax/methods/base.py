@@ -10,9 +10,9 @@ from flax import linen
 from care_jax.augment import Augmentation
 from care_jax.models import Networks, normalize
 
-# What the networks made of a batch, by name, each [v, b, ...]: `features` [v, b, w], `projections` [v, b, d] and
-# `embeddings` [v, b, d] (unit rows) of the invariance views, `equivariance_features` [2, e, w] of the equivariance views
-# if there are any, and what a method or a term adds under names of its own.
+# What the networks made of a batch, by name, each [v, b, ...]: of the invariance views `features` [v, b, w],
+# `projections` [v, b, d] and `embeddings` [v, b, d] (unit rows); of the equivariance views, if there are any,
+# `equivariance_features` [2, e, w]; and what a method or a term adds under names of its own.
 Outputs = dict[str, jax.Array]
 Terms = dict[str, jax.Array]
 
