@@ -19,9 +19,9 @@ from care_jax.devices.distributed import is_first
 from care_jax.errors import UserError
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
+from care_jax.train.placements import Batch
 from care_jax.train.state import TrainState
 from care_jax.train.step import TrainStep
-from care_jax.train.placements import Batch
 
 Evaluator = Callable[[Mapping[str, Any]], dict[str, float]]
 
