@@ -95,17 +95,11 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
 
 def augment_spec(config: ml_collections.ConfigDict, branch: str) -> AugmentSpec:
     """The ranges of a branch, "invariance" or "equivariance", with the sizes and colours of the data set."""
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in config.augment[branch].to_dict().items()
-    }
-    fields |= {
-        "size": config.data.image_size,
-        "mean": tuple(config.data.mean),
-        "std": tuple(config.data.std),
-    }
+    settings = config.augment[branch].to_dict()
     try:
-        return AugmentSpec(**fields)
+        return AugmentSpec.from_settings(
+            settings, size=config.data.image_size, mean=tuple(config.data.mean), std=tuple(config.data.std)
+        )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.augment.{branch}: {error}") from error
 
