@@ -2,7 +2,7 @@
 
 import pytest
 
-from care_jax.config import leaves
+from care_jax.config import ConfigError, leaves, validate
 from care_jax.configs import base
 from care_jax.settings import OPTIONAL, RULES
 
@@ -30,6 +30,25 @@ def test_the_ends_of_ranges(names):
     for name in names.split():
         holds = RULES[name][1][1]
         assert all(map(holds, inside)) and not any(map(holds, beyond)), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train.batch_size", True),  # which Python has for 1
+        ("data.mean", (False,) * 3),
+        ("loss.temperature", float("inf")),
+        ("optimizer.step_epochs", (1.0, float("inf"))),
+        ("data.mean", (0.5,) * 4),
+        ("augment.equivariance.crop_scale", (0.1, 0.5, 1.0)),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(name, value):
+    config = base.get_config()
+    with config.ignore_type():
+        config.update_from_flattened_dict({name: value})
+    with pytest.raises(ConfigError, match=rf"^config\.{name} is .*; give "):
+        validate(config, {})
 
 
 def test_what_may_be_without_a_value_is_so_in_base():
