@@ -105,6 +105,16 @@ def test_a_pipe_that_is_full_and_that_nobody_reads_keeps_nothing_going():
     assert process.wait(timeout=15) == 0
 
 
+@pytest.mark.parametrize("lost", ["pass", "sys.stderr.close()"])
+def test_where_nothing_can_be_said_a_signal_ends_all_the_same(lost):
+    reader, writer = os.pipe()
+    process = _start(f"{lost}; ready(); {IN_C}", stderr=writer)
+    os.close(writer)
+    os.close(reader)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=15) == 0
+
+
 def test_on_a_terminal_the_line_that_is_begun_is_ended():
     """With ^C, or with a bar."""
     terminal, stderr = os.openpty()
@@ -163,7 +173,8 @@ def test_sigterm_is_taken_back_from_who_took_it():
 def test_a_lost_terminal_loses_nothing_else():
     """`2>&1 | head`, a closed window: what can't be said is not said, and the program goes on."""
     reader, writer = os.pipe()
-    program = f"ready(); sys.stdin.read(); print('lost\\n' * 9999, file=sys.stderr); sys.stderr.flush()\n{NOTED}"
+    lose = "print('lost\\n' * 9999, file=sys.stderr); print('lost', end='', file=sys.stderr, flush=True)"
+    program = f"ready(); sys.stdin.read(); {lose}\n{NOTED}"
     process = _start(program, stdin=subprocess.PIPE, stderr=writer)
     os.close(writer)
     os.close(reader)

@@ -84,6 +84,20 @@ def test_which_checkpoint_is_asked_for(command, text, step):
         command._step("best", Mock(best_step=lambda: None))
 
 
+def test_the_flags_reach_the_evaluation(command, monkeypatch, tmp_path, capsys):
+    given = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(command, "logging", Mock())
+    monkeypatch.setattr(command, "evaluate_again", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(command, "FLAGS", SimpleNamespace(workdir="~/run", config="settings", step="best"))
+    command.main([])
+    assert given == [(tmp_path / "run", "settings", "best")]
+    command.FLAGS.workdir = ""
+    with pytest.raises(SystemExit):
+        command.main([])
+    assert "--workdir is missing" in capsys.readouterr().err
+
+
 def test_what_is_written_is_of_the_checkpoint_and_its_folder(command, monkeypatch, tmp_path, tiny_config):
     """Not of the run's last step; and nothing is written in the place of a folder that is gone."""
     restored = []
