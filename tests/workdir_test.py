@@ -124,11 +124,11 @@ def test_one_run_at_a_time(tmp_path, tiny_config):
             assert (tmp_path / "lock").read_text() == holder
 
 
-def test_a_new_folder_is_there_after_a_power_cut(tmp_path, tiny_config, monkeypatch):
+def test_new_folders_are_made_and_there_after_a_power_cut(tmp_path, tiny_config, monkeypatch):
     flushed = []
     monkeypatch.setattr(storage, "flush_folder", flushed.append)
-    with claim(tmp_path / "run", tiny_config()):
-        assert tmp_path in flushed
+    with claim(tmp_path / "runs" / "mine", tiny_config()):
+        assert tmp_path / "runs" in flushed
 
 
 @pytest.mark.slow
