@@ -173,8 +173,7 @@ def test_sigterm_is_taken_back_from_who_took_it():
 def test_a_lost_terminal_loses_nothing_else():
     """`2>&1 | head`, a closed window: what can't be said is not said, and the program goes on."""
     reader, writer = os.pipe()
-    lose = "print('lost\\n' * 9999, file=sys.stderr); print('lost', end='', file=sys.stderr, flush=True)"
-    program = f"ready(); sys.stdin.read(); {lose}\n{NOTED}"
+    program = f"ready(); sys.stdin.read(); print('lost\\n' * 9999, file=sys.stderr); sys.stderr.flush()\n{NOTED}"
     process = _start(program, stdin=subprocess.PIPE, stderr=writer)
     os.close(writer)
     os.close(reader)
