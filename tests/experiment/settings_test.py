@@ -4,7 +4,7 @@ import pytest
 
 from care_jax.configs import base
 from care_jax.experiment.config import ConfigError, leaves, validate
-from care_jax.experiment.settings import OPTIONAL, RULES
+from care_jax.experiment.settings import OPTIONAL, rules
 
 # Settings -> values in their range, and beyond it.
 BOUNDS = {
@@ -28,7 +28,7 @@ BOUNDS = {
 def test_the_ends_of_ranges(names):
     inside, beyond = BOUNDS[names]
     for name in names.split():
-        holds = RULES[name][1][1]
+        holds = rules()[name][1][1]
         assert all(map(holds, inside)) and not any(map(holds, beyond)), name
 
 
@@ -57,4 +57,4 @@ def test_what_may_be_without_a_value_is_so_in_base():
 
 def test_nothing_stood_for_the_default_in_runs_begun_before():
     for name, value in OPTIONAL.items():
-        assert value == RULES[name][0](), name
+        assert value == rules()[name][0](), name
