@@ -55,9 +55,9 @@ def _measure(f: jax.Array, fa: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def draws(num_augmentations: int, seed: int) -> jax.Array:
-    """Uniforms of the augmentations to measure, [num_augmentations, NUM_UNIFORMS]."""
-    return jax.random.uniform(jax.random.key(seed), (num_augmentations, augment.NUM_UNIFORMS))
+def draws(num_augmentations: int, seed: int, spec: AugmentSpec) -> jax.Array:
+    """Uniforms of the augmentations to measure, [num_augmentations, K]."""
+    return augment.draw_uniforms(jax.random.key(seed), (num_augmentations,), spec)
 
 
 _relative = jax.jit(metrics.relative_equivariance)
@@ -95,7 +95,7 @@ def measure_equivariance(
     few = embeddings[:MAX_PAIRWISE]
     paired = len(few) > 1
     off_diagonal = ~np.eye(len(few), dtype=bool)
-    for draw in draws(num_augmentations, seed):
+    for draw in draws(num_augmentations, seed, spec):
         moved = embedder(variables, examples, draw, spec).embeddings
         row = dict(jax.device_get(_measure(embeddings, moved)))
         if paired:

@@ -196,7 +196,7 @@ def _alignment_and_uniformity(
     """
     config, dataset = experiment.config, experiment.dataset
     key = jax.random.fold_in(jax.random.key(config.evaluate.seed), 1)  # apart from the shared draws' key
-    draws = jax.random.uniform(key, (2, len(dataset.test), augment.NUM_UNIFORMS))
+    draws = augment.draw_uniforms(key, (2, len(dataset.test)), experiment.plan.invariance)
     first, second = (
         jnp.asarray(embedder(variables, dataset.test, rows, experiment.plan.invariance).embeddings) for rows in draws
     )

@@ -98,7 +98,7 @@ def _of_group(experiment: Experiment, embedder: Embedder, variables: Mapping[str
     residual = jax.jit(metrics.group_residual)
     scale = len(points) ** -0.5
     errors, displacements = [], []
-    for draw in draws(settings.num_augmentations, settings.seed):
+    for draw in draws(settings.num_augmentations, settings.seed, spec):
         moved = embedder(variables, test, draw, spec).embeddings
         # As Wahba's error, that of a single example says nothing.
         errors.append(float(residual(points, moved, form=form)[1]) * scale if len(points) > 1 else math.nan)
