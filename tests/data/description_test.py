@@ -5,21 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from care_jax import data
 from care_jax.data import DataSet, Examples
 from care_jax.data.files import Listing
-
-
-@pytest.fixture
-def folder(tmp_path):
-    root = tmp_path / "images"
-    for name in ("ant", "bee"):
-        (root / name).mkdir(parents=True)
-        for i in range(10):
-            Image.new("RGB", (8 + i, 8), (i, 0, 0)).save(root / name / f"{i}.png")
-    return root
 
 
 def describe(root):
