@@ -36,11 +36,12 @@ TINY = [
 ]
 
 
-def _start(*arguments: str, devices: int = 1, module: str = "care_jax.main") -> subprocess.Popen:
+def _start(*arguments: str, devices: int = 1, module: str = "care_jax.main", **variables: str) -> subprocess.Popen:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        **variables,
     }
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -77,9 +78,12 @@ def _wait_for(process: subprocess.Popen, condition) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """The workdir of an uninterrupted run."""
+    """The workdir of an uninterrupted run, on a machine without TensorFlow."""
     workdir = tmp_path_factory.mktemp("run") / "finished"
-    done = _run(*TINY, f"--workdir={workdir}")
+    without = tmp_path_factory.mktemp("without")
+    for name in ("tensorflow", "tensorflow_datasets"):
+        (without / f"{name}.py").write_text("raise ImportError('it is not to be imported')")
+    done = _run(*TINY, f"--workdir={workdir}", PYTHONPATH=str(without))
     assert done.returncode == 0, done.stderr
     return workdir
 
