@@ -31,7 +31,7 @@ format: $(VENV)/test.done
 
 # The site, into site/: index.html opens from the disk.
 docs: $(VENV)/docs.done
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mkdocs build --strict --quiet
 
 install: $(VENV)/test.done
 

@@ -44,7 +44,7 @@ def normalize(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
 
 
 class Encoder(nn.Module):
-    """Images to features and to embeddings on the unit sphere in R^d (PAPER: f = normalise . head . backbone).
+    """Images to features and to embeddings on the unit sphere in R^d (f = normalise . head . backbone).
 
     Attributes:
       backbone: images [b, h, w, 3] -> features [b, w], say a `ResNet`.

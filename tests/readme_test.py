@@ -1,0 +1,97 @@
+"""What the README and the guides print is true: Python runs, commands, flags, settings, targets and links exist."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from care_jax.configs import base
+from care_jax.experiment.config import leaves
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "BENCHMARKS.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+BLOCKS = [
+    (page.name, number, code)
+    for page in PAGES
+    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def test_the_readme_is_short_and_begins_with_the_mission():
+    assert len(README.splitlines()) <= 200
+    order = "L_CARE", "make run", "make test", "bin/activate", "**Platforms.**", "docs/images/", "**Contents**"
+    order += "## Your own images", "## Does it work?", "## Add a method", "## Use the parts", "## Cite"
+    assert sorted(order, key=README.index) == list(order)
+    assert all(path.stat().st_size < 150_000 for path in (ROOT / "docs" / "images").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [code for *_, code in BLOCKS], ids=[f"{page}-{i}" for page, i, _ in BLOCKS])
+def test_python_runs_as_printed(code):
+    exec(compile(code, "block", "exec"), {"__name__": "block"})
+
+
+def _commands(text: str) -> list[list[str]]:
+    """Words of each command in a page's code: blocks, their continued lines joined, and between backquotes."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE) + re.findall(
+        r"(?:^ {4,}.*\n)+", text, re.MULTILINE
+    )
+    lines = [line for block in blocks for line in re.sub(r"\\\n\s*", " ", block).splitlines()]
+    commands = []
+    for line in lines + re.findall(r"`([^`\n]+)`", text):
+        found = re.search(r"(python -m (?:care_jax|experiments|benchmarks)\.\w|make |pip install )[^#&|]*", line)
+        if found:
+            commands.append([word.strip("'\"") for word in found[0].split()])
+    return commands
+
+
+def _flags(module: str) -> set[str]:
+    """Those that a command defines."""
+    path = ROOT / module.replace(".", "/")
+    source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    return set(re.findall(r"""(?:DEFINE_\w+\(\s*"|add_argument\("--)(\w+)""", source))
+
+
+@each_page
+def test_commands_are_there(page):
+    for words in _commands(page.read_text()):
+        if words[0] == "python":
+            given = {word.lstrip("-").partition("=")[0] for word in words[3:] if word.startswith("--")}
+            assert {flag.partition(".")[0] for flag in given} - {"config"} <= _flags(words[2]), words
+        elif words[0] == "make":
+            targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert {word for word in words[1:] if "=" not in word} - {"..."} <= set(targets), words
+        else:
+            extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+            named = re.findall(r"\[([\w,]+)\]", " ".join(words))
+            assert set(",".join(named).split(",")) - {""} <= set(extras), words
+
+
+@each_page
+def test_settings_are_there(page):
+    """Or are those of a method that the page itself writes."""
+    text = page.read_text()
+    known = set(leaves(base.get_config()))
+    for node in (node for name, _, code in BLOCKS if name == page.name for node in ast.walk(ast.parse(code))):
+        if isinstance(node, ast.arguments):
+            known |= {f"loss.{argument.arg}" for argument in node.kwonlyargs}
+    assert set(re.findall(r"--config\.([\w.]+)=", text)) <= known
+    for file in re.findall(r"--config=(\S+?\.py)", text):
+        assert (ROOT / file).is_file(), file
+
+
+@each_page
+def test_links_lead_somewhere(page):
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, anchor = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, link
