@@ -4,11 +4,11 @@
     python -m benchmarks.image_input                      # about five minutes on two cores
     python -m benchmarks.image_input --out=BENCHMARKS.md
 
-Ours is `care_jax.data.host_batches`, from an image folder and from TFRecord files, with placement "decode" (the device
-crops) and with "split" (the host does); both make bytes, and leave flip, colours and normalisation to the device. The
-peer does what torchvision's transforms do with Pillow: open a file, convert to RGB, two random resized crops, each with
-a flip and as a float tensor. "With the equivariance term" a quarter of the images also gets the central square that its
-shared views are made of: Resize(256) and CenterCrop(224) in the peer. An image counts once.
+Ours is `care_jax.data.host_batches`, from an image folder and from TFRecord files, with placement "decode": bytes;
+crops, flip, colours and normalisation are left to the device. The peer does what torchvision's transforms do with
+Pillow: open a file, convert to RGB, two random resized crops, each with a flip and as a float tensor. "With the
+equivariance term" a quarter of the images also gets the central square that its equivariance views are made of:
+Resize(256) and CenterCrop(224) in the peer. An image counts once.
 
 A core second is one of processor time, user and system, of the process and its children; `benchmarks/jpegs.py` says
 what the images are. Every row is measured in a process of its own.
@@ -48,7 +48,7 @@ class Case(NamedTuple):
     """A row.
 
     Attributes:
-      side: "folder" or "records" (ours), there with "-split" behind it or not; "loop" or "pool" (the peer).
+      side: "folder" or "records" (ours); "loop" or "pool" (the peer).
       equivariance: whether the equivariance term's images are made too.
       threads: of ours; processes of the peer's pool.
     """
@@ -75,7 +75,7 @@ def load(side: str, root: Path):
     """The examples, encoded."""
     from care_jax import data
 
-    if side.startswith("folder"):
+    if side == "folder":
         return data.load("image_folder", root=root / "folder", resident=False, test_fraction=0.001).pretrain
     return data.load("imagenet2012", root=root / "records").pretrain
 
@@ -91,21 +91,23 @@ def spec(crop: str):
 def measure_ours(case: Case, root: Path) -> tuple[int, float, float]:
     """(images, wall seconds, processor seconds)."""
     from care_jax import data
+    from care_jax.augment import ViewPlan
 
     examples = load(case.side, root)
     num_steps = WARM_UP + len(examples) // BATCH_SIZE
     batches = data.host_batches(
         examples,
-        placement="split" if case.side.endswith("-split") else "decode",
-        invariance_spec=spec("random_resized"),
-        equivariance_spec=spec("center"),
-        seed=0,
+        ViewPlan(
+            spec("random_resized"),
+            spec("center"),
+            seed=0,
+            batch_size=BATCH_SIZE,
+            equivariance_batch_size=SHARED if case.equivariance else 0,
+            num_groups=NUM_GROUPS,
+        ),
+        placement="decode",
         start_step=0,
         num_steps=num_steps,
-        batch_size=BATCH_SIZE,
-        equivariance_batch_size=SHARED if case.equivariance else 0,
-        num_groups=NUM_GROUPS,
-        draws="group",
         num_threads=case.threads,
     )
     for _ in range(WARM_UP):
@@ -163,7 +165,7 @@ def profile(root: Path, count: int = 200) -> list[tuple[str, float]]:
     """Milliseconds an image of each part of ours ("decode"), one after the other on one thread, equivariance off."""
     from care_jax import augment
     from care_jax.data.decode import SourceImage, canvas_side
-    from care_jax.data.reader import IMAGES_A_CALL, boxes
+    from care_jax.data.host_draws import IMAGES_A_CALL, sample_boxes
 
     images = load("folder", root).images
     count, parts = min(count, len(images)), []
@@ -183,7 +185,7 @@ def profile(root: Path, count: int = 200) -> list[tuple[str, float]]:
     def draw(i: int) -> list:
         chunk = slice(i, i + IMAGES_A_CALL)
         sizes = [(image.height, image.width) for image in opened[chunk]]
-        return boxes(uniforms[chunk], ranges, sizes) if i % IMAGES_A_CALL == 0 else []
+        return sample_boxes(uniforms[chunk], ranges, sizes) if i % IMAGES_A_CALL == 0 else []
 
     wanted = [b for chunk in timed("draw two boxes", draw) for b in chunk]
     canvases = np.zeros((BATCH_SIZE, canvas_side(SIZE), canvas_side(SIZE), 3), np.uint8)
@@ -217,7 +219,7 @@ def plan() -> Iterator[Case]:
     cores = available_cores()
     for equivariance in (False, True):
         for threads in dict.fromkeys((1, cores)):
-            for side in ("folder", "records", "folder-split", "records-split"):
+            for side in ("folder", "records"):
                 yield Case(side, equivariance, threads)
         yield Case("loop", equivariance, 1)
         if cores > 1:
@@ -227,8 +229,6 @@ def plan() -> Iterator[Case]:
 NAMES = {
     "folder": "care_jax `decode`, image folder",
     "records": "care_jax `decode`, TFRecord files",
-    "folder-split": "care_jax `split`, image folder",
-    "records-split": "care_jax `split`, TFRecord files",
     "loop": "Pillow, plain loop",
     "pool": "Pillow, process pool",
 }

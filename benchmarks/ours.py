@@ -12,9 +12,9 @@ from benchmarks.settings import Case
 from care_jax import augment, data, methods, models
 from care_jax.devices import sharding
 from care_jax.train import optim
+from care_jax.train.placements import ViewPlan
 from care_jax.train.state import init_state
 from care_jax.train.step import make_train_step
-from care_jax.train.views import ViewPlan
 
 BACKBONES = {"resnet18": models.resnet18, "resnet50": models.resnet50}
 

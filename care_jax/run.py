@@ -108,7 +108,7 @@ def train(
             _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
         start = int(state.step)
         _describe(experiment)
-        schedule = loop.Schedule(
+        timetable = loop.Timetable(
             num_steps=experiment.num_steps,
             log_every=config.train.log_every,
             evaluate_every=_steps(experiment, config.train.evaluate_every_epochs),
@@ -119,7 +119,7 @@ def train(
         # One more trace would mean one more compilation: a shape or type that changes from step to step. chex counts by
         # the function's name, for the whole process; an earlier run's count is not this one's.
         chex.clear_trace_counter()
-        traces = 1 if schedule.steps_per_call == 1 else 2  # single steps lead up to a save
+        traces = 1 if timetable.steps_per_call == 1 else 2  # single steps lead up to a save
         step_fn = jax.jit(
             chex.assert_max_traces(repeat(build.make_step(experiment)), n=traces),
             donate_argnums=0,
@@ -130,8 +130,8 @@ def train(
             return loop.run(
                 state,
                 step_fn,
-                build.make_stacked_batches(experiment, start, schedule.counts(start)),
-                schedule=schedule,
+                build.make_stacked_batches(experiment, start, timetable.counts(start)),
+                timetable=timetable,
                 checkpoints=checkpoints,
                 writer=writer,
                 evaluators={"knn": monitor},

@@ -54,8 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.augment = augment = ml_collections.ConfigDict()
     # Where views are made. "device": in the compiled step, images resident on the device; "host": in tf.data;
-    # "split": decode and crop in tf.data, the rest in the step; "decode": decode in tf.data, the rest in the step (less
-    # work for the host, more bytes to send).
+    # "decode": decode in tf.data, the rest in the step.
     augment.placement = "device"
     augment.invariance = augmentation()  # two draws an image, for the contrastive loss
     augment.equivariance = augmentation()  # two draws a group, for the equivariance loss

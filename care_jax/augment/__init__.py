@@ -16,7 +16,7 @@ measures equivariance; two in turn make a composition. The same code runs on the
 """
 
 from care_jax.augment import color, geometry
-from care_jax.augment.apply import apply, apply_after_crop, crop, share
+from care_jax.augment.apply import apply, apply_after_crop, crop, share, unit_range
 from care_jax.augment.augmentation import Augmentation, AugmentSpec
 from care_jax.augment.parameters import (
     EQUIMOD_SIZE,
@@ -25,14 +25,15 @@ from care_jax.augment.parameters import (
     equimod_parameters,
     equimod_standardisation,
 )
-from care_jax.augment.sample import NUM_UNIFORMS, identity, sample
-from care_jax.augment.views import ViewUniforms, draw_view_uniforms
+from care_jax.augment.sample import NUM_UNIFORMS, identity, sample, sample_box, sample_given_box
+from care_jax.augment.views import ViewPlan, ViewUniforms
 
 __all__ = [
     "EQUIMOD_SIZE",
     "NUM_UNIFORMS",
     "AugmentSpec",
     "Augmentation",
+    "ViewPlan",
     "ViewUniforms",
     "apply",
     "apply_after_crop",
@@ -40,11 +41,13 @@ __all__ = [
     "augself_crop",
     "color",
     "crop",
-    "draw_view_uniforms",
     "equimod_parameters",
     "equimod_standardisation",
     "geometry",
     "identity",
     "sample",
+    "sample_box",
+    "sample_given_box",
     "share",
+    "unit_range",
 ]

@@ -59,13 +59,17 @@ def apply_after_crop(augmentation: Augmentation, images: Array, spec: AugmentSpe
     """
     xp = namespace(images, *augmentation)
     _check(images)
-    is_bytes = images.dtype == np.uint8
-    images = _swap(to_float(xp, images))
-    images = images / 255.0 if is_bytes else images
+    images = _swap(unit_range(images))
     if spec.flip_probability > 0:
         flip = to_float(xp, augmentation.flip)[..., None, None, None]
         images = xp.where(flip > 0.5, geometry.horizontal_flip(images, channel_axis=_CHANNEL_AXIS), images)
     return _normalise(_distort(augmentation, images, spec), spec)
+
+
+def unit_range(images: Array) -> Array:
+    """Images of bytes, or of floats in [0, 1] already, as float32 in [0, 1]."""
+    floats = to_float(namespace(images), images)
+    return floats / 255.0 if images.dtype == np.uint8 else floats
 
 
 def share(augmentation: Augmentation, n: int) -> Augmentation:

@@ -27,6 +27,9 @@ _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
 
 
+Box = tuple[Array, Array, Array, Array]  # top, left, height and width, pixels
+
+
 def sample(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width: int | Array) -> Augmentation:
     """Turns rows of uniform numbers into augmentations.
 
@@ -43,11 +46,32 @@ def sample(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width: in
     Raises:
       ValueError: the last axis of `uniforms` is not NUM_UNIFORMS.
     """
-    if uniforms.shape[-1] != NUM_UNIFORMS:
-        raise ValueError(f"uniforms must be [..., {NUM_UNIFORMS}]; got shape {tuple(uniforms.shape)}")
-    xp = namespace(uniforms, height, width)
-    # A float64 just below 1 would round to 1.
-    uniforms = xp.minimum(to_float(xp, uniforms), to_float(xp, _BELOW_ONE))
+    return sample_given_box(uniforms, spec, sample_box(uniforms, spec, height=height, width=width))
+
+
+def sample_box(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width: int | Array) -> Box:
+    """The box alone, all that depends on the size of the image; arguments and errors as those of `sample`.
+
+    Returns:
+      Top, left, height and width, each [...], whole pixels as float32.
+    """
+    xp, uniforms = _checked(uniforms, height, width)
+    zeros = xp.zeros_like(uniforms[..., 0])
+    height, width = to_float(xp, height) + zeros, to_float(xp, width) + zeros
+    if spec.crop == "center":
+        return _central_box(xp, spec.center_fraction, height, width)
+    return _random_box(xp, uniforms, spec, height, width)
+
+
+def sample_given_box(uniforms: Array, spec: AugmentSpec, box: Box) -> Augmentation:
+    """The rest of `sample`, for a box that has been drawn before and may lie elsewhere since: cut out of a canvas, say.
+
+    Args:
+      uniforms: as for `sample`.
+      spec: as for `sample`.
+      box: top, left, height and width, each [...], pixels.
+    """
+    xp, uniforms = _checked(uniforms, *box)
 
     def drawn(name: str) -> Array:
         return uniforms[..., SLOTS[name].start]
@@ -61,17 +85,15 @@ def sample(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width: in
     def factor(name: str, strength: float) -> Array:
         return 1.0 + jittered * (between(name, max(0.0, 1.0 - strength), 1.0 + strength) - 1.0)
 
-    zeros = xp.zeros_like(drawn("top"))
-    height, width = to_float(xp, height) + zeros, to_float(xp, width) + zeros
-    if spec.crop == "center":
-        box = _central_box(xp, spec.center_fraction, height, width)
-    else:
-        box = _random_box(xp, uniforms, spec, height, width)
     jittered = happens("jittered", spec.jitter_probability)
     order = xp.asarray(xp.floor(drawn("order") * float(len(_ORDERS))), dtype=np.int32)
     angle = math.radians(spec.rotation_degrees)
+    top, left, height, width = (to_float(xp, x) for x in box)
     return Augmentation(
-        *box,
+        top=top,
+        left=left,
+        height=height,
+        width=width,
         flip=happens("flip", spec.flip_probability),
         jittered=jittered,
         order=xp.take(xp.asarray(_ORDERS), order, axis=0),
@@ -86,6 +108,15 @@ def sample(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width: in
         shift_y=between("shift_y", -spec.translation, spec.translation),
         shift_x=between("shift_x", -spec.translation, spec.translation),
     )
+
+
+def _checked(uniforms: Array, *others: Array) -> tuple[ModuleType, Array]:
+    """The namespace, and the uniforms as float32 below 1."""
+    if uniforms.shape[-1] != NUM_UNIFORMS:
+        raise ValueError(f"uniforms must be [..., {NUM_UNIFORMS}]; got shape {tuple(uniforms.shape)}")
+    xp = namespace(uniforms, *others)
+    # A float64 just below 1 would round to 1.
+    return xp, xp.minimum(to_float(xp, uniforms), to_float(xp, _BELOW_ONE))
 
 
 def identity(
@@ -126,15 +157,13 @@ def identity(
     )
 
 
-def _central_box(xp: ModuleType, fraction: float, height: Array, width: Array) -> tuple[Array, Array, Array, Array]:
+def _central_box(xp: ModuleType, fraction: float, height: Array, width: Array) -> Box:
     """The central square in whole pixels, so that a JPEG decoder can be asked for exactly this box."""
     side = xp.maximum(round_half_to_even(xp, fraction * xp.minimum(height, width)), xp.ones_like(height))
     return xp.floor((height - side) / 2.0), xp.floor((width - side) / 2.0), side, side
 
 
-def _random_box(
-    xp: ModuleType, uniforms: Array, spec: AugmentSpec, height: Array, width: Array
-) -> tuple[Array, Array, Array, Array]:
+def _random_box(xp: ModuleType, uniforms: Array, spec: AugmentSpec, height: Array, width: Array) -> Box:
     """torchvision's `RandomResizedCrop.get_params`: the first of ten candidates that fits, else a central crop."""
 
     low, high = spec.crop_scale

@@ -1,10 +1,16 @@
-"""The uniforms of one training step, a function of (seed, step) alone: a resumed run draws what it would have drawn."""
+"""Which views a step takes of its images, and the uniforms behind them: a function of (seed, step) alone.
 
+A step has two kinds of views. Of the invariance views each image draws its own augmentation, as contrastive learning
+does; an equivariance view's augmentation is shared by a group of images, as CARE's term needs.
+"""
+
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from care_jax.augment.augmentation import AugmentSpec
 from care_jax.augment.sample import NUM_UNIFORMS
 
 DRAWS = ("group", "batch")
@@ -12,61 +18,79 @@ _STREAM = int.from_bytes(b"view", "big")  # keeps these bits apart from others d
 
 
 class ViewUniforms(NamedTuple):
-    """Rows for `sample`; K = NUM_UNIFORMS."""
+    """Rows for `sample`, float32 in [0, 1); K = NUM_UNIFORMS."""
 
-    first: jax.Array  # [b, K] one row an image, the invariance term's first view
-    second: jax.Array  # [b, K]
-    shared_first: jax.Array  # [e, K] row i is the draw of image i's group, the equivariance term's first view
-    shared_second: jax.Array  # [e, K]
-    third: jax.Array  # [b, K] one row an image, for a method that takes a third view
+    invariance: jax.Array  # [2, b, K] one row an image and view
+    equivariance: jax.Array  # [2, e, K] row i is the draw of image i's group
+    third: jax.Array  # [b, K] one row an image, for a term that takes a third view
 
 
-def draw_view_uniforms(
-    seed: int,
-    step: int | jax.Array,
-    *,
-    batch_size: int,
-    equivariance_batch_size: int,
-    num_groups: int,
-    draws: str = "group",
-) -> ViewUniforms:
-    """Draws every view of one step.
+class ViewPlan(NamedTuple):
+    """Which views a step takes of its images.
 
-    Args:
+    Attributes:
+      invariance: ranges of the two draws an image, for the contrastive loss.
+      equivariance: ranges of the two draws a group, for the equivariance loss.
       seed: of the run.
-      step: scalar; may be traced.
-      batch_size: b, images of the invariance term.
-      equivariance_batch_size: e, images of the equivariance term; 0 for none.
+      batch_size: b, images a step.
+      equivariance_batch_size: e, the first images of the batch, of which equivariance views are made; 0 for none.
       num_groups: g; image i of the e belongs to group i // (e / g).
       draws: "group", one pair of augmentations a group (the paper's Algorithm 1), or "batch", one pair for all groups
         (what the official code does: its nested vmap repeats the draw).
+      needs: further fields of `methods.Views` to fill: "plain", "rotated", "drawn".
 
-    Returns:
-      `ViewUniforms`, float32 in [0, 1).
-
-    Raises:
-      ValueError: `draws` is unknown, or the groups don't divide the images.
-
-    >>> uniforms = draw_view_uniforms(0, 7, batch_size=4, equivariance_batch_size=4, num_groups=2)
-    >>> [bool((row == uniforms.shared_first[0]).all()) for row in uniforms.shared_first]
+    >>> spec = AugmentSpec(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    >>> plan = ViewPlan(spec, spec, seed=0, batch_size=4, equivariance_batch_size=4, num_groups=2)
+    >>> first, _ = plan.uniforms(7).equivariance
+    >>> [bool((row == first[0]).all()) for row in first]
     [True, True, False, False]
     """
-    if draws not in DRAWS:
-        raise ValueError(f"draws must be one of {DRAWS}; got {draws!r}")
-    if num_groups < 1 or equivariance_batch_size % num_groups:
-        raise ValueError(
-            f"num_groups must divide equivariance_batch_size; got {num_groups} and {equivariance_batch_size}"
+
+    invariance: AugmentSpec
+    equivariance: AugmentSpec
+    seed: int
+    batch_size: int
+    equivariance_batch_size: int
+    num_groups: int
+    draws: str = "group"
+    needs: tuple[str, ...] = ()
+
+    def uniforms(self, step: int | jax.Array) -> ViewUniforms:
+        """The numbers behind all views of a step: a resumed run draws what it would have drawn.
+
+        Args:
+          step: scalar; may be traced.
+
+        Raises:
+          ValueError: `draws` is unknown, or the groups don't divide the images.
+        """
+        images, groups = self.equivariance_batch_size, self.num_groups
+        if self.draws not in DRAWS:
+            raise ValueError(f"draws must be one of {DRAWS}; got {self.draws!r}")
+        if groups < 1 or images % groups:
+            raise ValueError(f"num_groups must divide equivariance_batch_size; got {groups} and {images}")
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), step), _STREAM)
+        first, second, shared_first, shared_second = jax.random.split(key, 4)
+        third = jax.random.fold_in(key, 4)  # so that it does not change the four before it
+        num_draws = groups if self.draws == "group" else 1
+
+        def own(key: jax.Array) -> jax.Array:
+            return jax.random.uniform(key, (self.batch_size, NUM_UNIFORMS), jnp.float32)
+
+        def shared(key: jax.Array) -> jax.Array:
+            rows = jax.random.uniform(key, (num_draws, NUM_UNIFORMS), jnp.float32)
+            return jnp.repeat(rows, images // num_draws, axis=0)
+
+        return ViewUniforms(
+            invariance=jnp.stack([own(first), own(second)]),
+            equivariance=jnp.stack([shared(shared_first), shared(shared_second)]),
+            third=own(third),
         )
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), _STREAM)
-    first, second, shared_first, shared_second = jax.random.split(key, 4)
-    draws_per_batch = num_groups if draws == "group" else 1
 
-    def own(key: jax.Array) -> jax.Array:
-        return jax.random.uniform(key, (batch_size, NUM_UNIFORMS), jnp.float32)
+    def plain(self) -> AugmentSpec:
+        """Ranges of the view for which nothing is drawn."""
+        return AugmentSpec(size=self.invariance.size, crop="center", mean=self.invariance.mean, std=self.invariance.std)
 
-    def shared(key: jax.Array) -> jax.Array:
-        rows = jax.random.uniform(key, (draws_per_batch, NUM_UNIFORMS), jnp.float32)
-        return jnp.repeat(rows, equivariance_batch_size // draws_per_batch, axis=0)
-
-    third = jax.random.fold_in(key, 4)  # so that it does not change the four before it
-    return ViewUniforms(own(first), own(second), shared(shared_first), shared(shared_second), own(third))
+    def rotated(self) -> AugmentSpec:
+        """Ranges of the third view: the others' at half the side, so that its four turns cost what one view does."""
+        return dataclasses.replace(self.invariance, size=self.invariance.size // 2)

@@ -16,9 +16,10 @@ from care_jax.data.description import describe
 from care_jax.data.device import put_resident, take
 from care_jax.data.digits import load_digits
 from care_jax.data.errors import DataError
-from care_jax.data.examples import DataSet, EncodedImages, Examples, SkippedFiles, batch_indices
+from care_jax.data.examples import DataSet, EncodedImages, Examples, SkippedFiles
 from care_jax.data.image_folder import load_image_folder
-from care_jax.data.in_order import evaluation_batches
+from care_jax.data.in_order import batches_in_order
+from care_jax.data.indices import batch_indices
 from care_jax.data.manifest import check_unchanged
 from care_jax.data.pipeline import host_batches
 from care_jax.data.tfds import load_imagenet, load_small
@@ -32,9 +33,9 @@ __all__ = [
     "Examples",
     "SkippedFiles",
     "batch_indices",
+    "batches_in_order",
     "check_unchanged",
     "describe",
-    "evaluation_batches",
     "host_batches",
     "load",
     "put_resident",

@@ -33,8 +33,8 @@ def describe(dataset: DataSet) -> dict[str, str]:
         described[f"{part} part"] = f"{len(examples):,} images"
         for name, values in sorted(examples.labels.items()):
             described[f"labels {name!r} of the {part} part"] = _sha256(values)
-        if isinstance(examples.images, np.ndarray) and not dataset.files:
-            described[f"pixels of the {part} part"] = f"{list(examples.images.shape)} {_sha256(examples.images)}"
+        if examples.resident and not dataset.files:
+            described[f"pixels of the {part} part"] = f"{list(examples.pixels.shape)} {_sha256(examples.pixels)}"
     return described
 
 

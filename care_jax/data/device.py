@@ -1,9 +1,8 @@
 """Small data sets live on the device whole: a batch is then a gather inside the step, and the host sends indices."""
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from care_jax.augment import unit_range
 from care_jax.data.examples import Examples
 
 
@@ -20,12 +19,12 @@ def put_resident(examples: Examples, sharding: jax.sharding.Sharding | None = No
     Raises:
       ValueError: the examples are encoded, so they have no pixels yet.
     """
-    if not isinstance(examples.images, np.ndarray):
+    if not examples.resident:
         raise ValueError("encoded images can't be put on a device: load with resident=True, or train with host_batches")
     if sharding is None:
-        return jax.device_put(examples.images)
+        return jax.device_put(examples.pixels)
     # With several processes, device_put would send all pixels around to compare them.
-    return jax.make_array_from_process_local_data(sharding, examples.images)
+    return jax.make_array_from_process_local_data(sharding, examples.pixels)
 
 
 def take(images: jax.Array, indices: jax.Array) -> jax.Array:
@@ -38,4 +37,4 @@ def take(images: jax.Array, indices: jax.Array) -> jax.Array:
     Returns:
       float32 [b, h, w, 3] in [0, 1].
     """
-    return images[indices].astype(jnp.float32) / 255.0
+    return unit_range(images[indices])

@@ -1,8 +1,7 @@
-"""What every data set is once loaded: examples, their labels, and the rule that picks the batch of a step."""
+"""What every data set is once loaded: examples and their labels."""
 
 import collections
 import dataclasses
-import functools
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -43,8 +42,8 @@ class Examples:
     labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, np.ndarray):
-            _check_images(self.images)
+        if self.resident:
+            _check_images(self.pixels)
         for name, values in self.labels.items():
             _check_labels(name, values, len(self))
 
@@ -55,6 +54,20 @@ class Examples:
     def resident(self) -> bool:
         """Whether the pixels are in memory."""
         return isinstance(self.images, np.ndarray)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The images [n, h, w, 3] of resident examples; a TypeError for others."""
+        if not isinstance(self.images, np.ndarray):
+            raise TypeError("encoded images have no pixels before they are decoded")
+        return self.images
+
+    @property
+    def encoded(self) -> EncodedImages:
+        """The images of encoded examples; a TypeError for others."""
+        if isinstance(self.images, np.ndarray):
+            raise TypeError("resident images are not encoded")
+        return self.images
 
 
 class SkippedFiles:
@@ -193,43 +206,3 @@ def _check_images(images: np.ndarray) -> None:
         raise DataError(
             f"images must be uint8 [n, h, w, 3] with h and w above 0, got {images.dtype} {list(images.shape)}"
         )
-
-
-# Two, because training looks at one epoch and the prefetching pipeline may already be in the next.
-@functools.lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-    permutation = np.random.default_rng([seed, epoch]).permutation(num_examples).astype(np.int32)
-    permutation.flags.writeable = False
-    return permutation
-
-
-def batch_indices(seed: int, step: int, *, num_examples: int, batch_size: int) -> np.ndarray:
-    """The examples of step t: a pure function of (seed, t), so that a resumed run sees what it would have seen.
-
-    Epoch = t // (n // b), and inside an epoch the batches are consecutive slices of one permutation of the n examples.
-    The last n mod b examples of a permutation are left out; every epoch permutes anew, so they differ from epoch to
-    epoch and no example is left out for good.
-
-    Args:
-      seed: the run's seed, >= 0.
-      step: t >= 0, counted from the start of the run.
-      num_examples: n.
-      batch_size: b <= n, over all processes.
-
-    Returns:
-      int32 [b], distinct, in [0, n).
-
-    Raises:
-      ValueError: a negative seed or step, or a batch size outside [1, n].
-
-    >>> batch_indices(0, 0, num_examples=4, batch_size=2).tolist()
-    [2, 0]
-    """
-    if seed < 0 or step < 0:
-        raise ValueError(f"seed and step must be >= 0, got seed {seed} and step {step}")
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(
-            f"batch_size {batch_size} must be between 1 and the number of training examples, {num_examples}"
-        )
-    epoch, batch = divmod(int(step), num_examples // batch_size)
-    return _permutation(int(seed), epoch, num_examples)[batch * batch_size : (batch + 1) * batch_size].copy()

@@ -65,8 +65,8 @@ def _described(examples: Examples, with_pixels: bool) -> dict[str, Any]:
         "examples": len(examples),
         "labels": {name: _sha256(values) for name, values in sorted(examples.labels.items())},
     }
-    if with_pixels and isinstance(examples.images, np.ndarray):
-        described |= {"shape": list(examples.images.shape[1:]), "pixels": _sha256(examples.images)}
+    if with_pixels and examples.resident:
+        described |= {"shape": list(examples.pixels.shape[1:]), "pixels": _sha256(examples.pixels)}
     return described
 
 

@@ -16,6 +16,7 @@ from care_jax.data.errors import DataError
 from care_jax.data.examples import DataSet, Examples
 from care_jax.data.files import Listing, list_files
 from care_jax.data.records import RecordImages, RecordSource, cached, index_tfrecords, read_labels
+from care_jax.data.tf_data import import_tensorflow
 
 _CHUNK = 512
 _WORDNET_ID = re.compile(r"n\d{8}")
@@ -25,23 +26,6 @@ _MANUAL = {
     "imagenet2012": " (first put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, from image-net.org, into the "
     "folder downloads/manual of the data directory)"
 }
-
-
-def import_tensorflow() -> ModuleType:
-    """TensorFlow, kept off the accelerators (they are JAX's) and quiet.
-
-    Raises:
-      DataError: it is not installed.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # decodes and crops need none of it, and it announces itself
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise DataError("this needs TensorFlow on the host: pip install 'care_jax[tfds]'") from error
-    for kind in ("GPU", "TPU"):
-        tf.config.set_visible_devices([], kind)
-    return tf
 
 
 def load_small(

@@ -1,6 +1,5 @@
 """Features and embeddings of whole sets with the encoder in evaluation mode: no example dropped, none counted twice."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -101,7 +100,7 @@ class Embedder:
             self._check()
             drawn: Any = None if uniforms is None else np.asarray(uniforms)
             if drawn is not None and drawn.ndim == 2:
-                drawn = self._put(drawn[np.minimum(indices, len(examples) - 1)])  # padding borrows the last row
+                drawn = self._put(drawn[indices])
             batch = self._forward(
                 variables,
                 self._put(images),
@@ -123,24 +122,19 @@ class Embedder:
     def batches(
         self, examples: Examples, *, all_rows: bool = False
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Images [b, h, w, 3], their rows [b], and which of them are real: the last batch is padded.
+        """Images uint8 [b, h, w, 3], their rows [b], and which of them are real: the last batch is padded.
 
         Args:
           examples: n images.
           all_rows: every process gets all rows of a batch, not its share of them.
         """
-        size = self._batch_size
         index, count = (0, 1) if all_rows else (jax.process_index(), jax.process_count())
-        if not isinstance(examples.images, np.ndarray):
+        return data.batches_in_order(
+            examples,
             # The whole central square, large enough for the specs to take their part of it here.
-            square = dataclasses.replace(
-                self.spec, center_fraction=1.0, size=round(self.spec.size / self.spec.center_fraction)
-            )
-            yield from data.evaluation_batches(
-                examples, square, batch_size=size, process_index=index, process_count=count, skipped=self._skipped
-            )
-            return
-        for start in range(0, len(examples), size):
-            indices = np.split(np.arange(start, start + size), count)[index]
-            mask = indices < len(examples)
-            yield examples.images[np.where(mask, indices, 0)], indices, mask
+            side=round(self.spec.size / self.spec.center_fraction),
+            batch_size=self._batch_size,
+            process_index=index,
+            process_count=count,
+            skipped=self._skipped,
+        )

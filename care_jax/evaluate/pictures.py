@@ -7,10 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from care_jax import augment
-from care_jax.augment import AugmentSpec
+from care_jax.augment import AugmentSpec, ViewPlan
 from care_jax.evaluate.equivariance import Equivariance
 from care_jax.evaluate.retrieval import Retrieval
-from care_jax.train.views import ViewPlan
 
 _TITLES = {
     "loss": "loss, total",
@@ -44,24 +43,22 @@ def loss_curves(rows: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def augmentation_grid(plan: ViewPlan, images: np.ndarray, columns: int = 8) -> Figure:
-    """What a step sees: independent views differ from image to image, a group's shared views do not.
+    """What a step sees: invariance views differ from image to image, the equivariance views of a group do not.
 
     Args:
       plan: the views of a step.
       images: [n, h, w, 3] uint8; the first `columns` are drawn as one group.
       columns: images.
     """
-    images = images[:columns].astype(np.float32) / 255.0
+    images = images[:columns]
     columns = len(images)
-    uniforms = augment.draw_view_uniforms(
-        plan.seed, 0, batch_size=columns, equivariance_batch_size=columns, num_groups=1, draws="group"
-    )
-    rows = {"image": images}
+    uniforms = plan._replace(batch_size=columns, equivariance_batch_size=columns, num_groups=1).uniforms(0)
+    rows = {"image": np.asarray(augment.unit_range(images))}
     for name, values, spec in (
-        ("independent view 1", uniforms.first, plan.invariance),
-        ("independent view 2", uniforms.second, plan.invariance),
-        ("shared draw a", uniforms.shared_first, plan.equivariance),
-        ("shared draw a'", uniforms.shared_second, plan.equivariance),
+        ("invariance view 1", uniforms.invariance[0], plan.invariance),
+        ("invariance view 2", uniforms.invariance[1], plan.invariance),
+        ("equivariance view a", uniforms.equivariance[0], plan.equivariance),
+        ("equivariance view a'", uniforms.equivariance[1], plan.equivariance),
     ):
         views = jax.jit(_augmented, static_argnames="spec")(values, images, spec=spec)
         rows[name] = np.clip(np.asarray(views) * np.asarray(spec.std) + np.asarray(spec.mean), 0.0, 1.0)

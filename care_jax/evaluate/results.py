@@ -117,8 +117,8 @@ def _report(
     few = few_images(embedder, dataset.pretrain, 8)
     shown["Drawn augmentations"] = (
         pictures.augmentation_grid(experiment.plan, few),
-        "Independent views are drawn image by image, for the contrastive loss. A shared draw is the same for all "
-        "images of a group, for the equivariance loss: compare the colours and boxes along a row.",
+        "Invariance views are drawn image by image, for the contrastive loss. An equivariance view's draw is the same "
+        "for all images of a group: compare the colours and boxes along a row.",
     )
     shown["Is an augmentation a rotation?"] = (
         pictures.wahba_scatter(evaluation.equivariance),
@@ -148,11 +148,11 @@ def _report(
 
 def few_images(embedder: Embedder, examples: Examples, count: int) -> np.ndarray:
     """The first readable images, [at most count, h, w, 3] uint8."""
-    if isinstance(examples.images, np.ndarray):
-        return examples.images[:count]
+    if examples.resident:
+        return examples.pixels[:count]
     images: list[np.ndarray] = []
     for batch, _, mask in embedder.batches(examples, all_rows=True):
         images.extend(batch[mask])
         if len(images) >= count:
             break
-    return np.round(np.asarray(images[:count]) * 255.0).astype(np.uint8)
+    return np.asarray(images[:count])

@@ -50,7 +50,7 @@ def hue_retrieval(
       k: neighbours; fewer where the bank has not as many others.
       turns: of the hue circle; a third makes red green.
     """
-    images = bank_images[query_rows].astype(np.float32) / 255.0
+    images = np.asarray(augment.unit_range(bank_images[query_rows]))
     changed = np.asarray(jax.jit(augment.color.adjust_hue)(images, turns))
     bank = normalize(jnp.asarray(bank_embeddings))
     nearest = []

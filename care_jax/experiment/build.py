@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from care_jax import data, methods, models
-from care_jax.augment import AugmentSpec
+from care_jax.augment import AugmentSpec, ViewPlan
 from care_jax.data import DataSet
 from care_jax.devices import sharding
 from care_jax.experiment.architecture import BACKBONES, DTYPES, check_architecture, make_encoder
@@ -20,13 +20,13 @@ from care_jax.methods.care import GROUPS, SPACES
 from care_jax.storage import is_url, local_path
 from care_jax.train import optim
 from care_jax.train.batches import stacked_batches
+from care_jax.train.placements import BATCH_AXES, PLACEMENTS, Batch
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
-from care_jax.train.views import BATCH_AXES, PLACEMENTS, Batch, ViewPlan
 
 CHOICES = {
     "data.name": tuple(data.DATA_SETS),
-    "augment.placement": PLACEMENTS,
+    "augment.placement": tuple(PLACEMENTS),
     "model.backbone": tuple(BACKBONES),
     "model.stem": ("cifar", "imagenet"),
     "model.dtype": tuple(DTYPES),
@@ -194,13 +194,13 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
     spec = augment_spec(config, "invariance")
     objective = make_objective(config, spec, num_steps=num_steps)
     needs = objective.term.needs if objective.term else ()
-    shared = batch_size if config.equivariance.batch_size is None else config.equivariance.batch_size
+    images = batch_size if config.equivariance.batch_size is None else config.equivariance.batch_size
     plan = ViewPlan(
         invariance=spec,
         equivariance=augment_spec(config, "equivariance"),
         seed=config.seed,
         batch_size=batch_size,
-        equivariance_batch_size=shared if "shared" in needs else 0,
+        equivariance_batch_size=images if "equivariance" in needs else 0,
         num_groups=config.equivariance.num_groups,
         draws=config.equivariance.draws,
         needs=needs,

@@ -78,10 +78,10 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
         raise ConfigError(
             f"config.equivariance.num_groups is {groups}: groups of one image have no pairs; use fewer groups"
         )
-    if config.data.stored_size is not None and config.augment.placement in ("split", "decode"):
+    if config.data.stored_size is not None and config.augment.placement == "decode":
         raise ConfigError(
-            "config.data.stored_size is for images kept on the device; with augment.placement="
-            f"{config.augment.placement} leave it without a value (None)"
+            "config.data.stored_size is for images kept on the device; with augment.placement=decode leave it "
+            "without a value (None)"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a training step minimises: a base objective on independent views plus lambda times an equivariance term."""
+"""What a training step minimises: a base objective on invariance views plus lambda times an equivariance term."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,9 +10,9 @@ from flax import linen
 from care_jax.augment import Augmentation
 from care_jax.models import Networks, normalize
 
-# What the networks made of a batch, by name, each [v, b, ...]: `features` [v, b, w], `projections` [v, b, d] and
-# `embeddings` [v, b, d] (unit rows) of the independent views, `shared_features` [2, e, w] of the shared ones if there
-# are any, and what a method or a term adds under names of its own.
+# What the networks made of a batch, by name, each [v, b, ...]: of the invariance views `features` [v, b, w],
+# `projections` [v, b, d] and `embeddings` [v, b, d] (unit rows); of the equivariance views, if there are any,
+# `equivariance_features` [2, e, w]; and what a method or a term adds under names of its own.
 Outputs = dict[str, jax.Array]
 Terms = dict[str, jax.Array]
 
@@ -21,16 +21,16 @@ class Views(NamedTuple):
     """The images of a step, normalised, and how they were drawn. None for what the objective does not need.
 
     Attributes:
-      own: [2, b, s, s, 3], each augmented by a draw of its own.
-      shared: [2, e, s, s, 3], of the first e images, each augmented by its group's draw.
+      invariance: [2, b, s, s, 3], each augmented by a draw of its own.
+      equivariance: [2, e, s, s, 3], of the first e images, each augmented by its group's draw.
       plain: [1, b, s, s, 3], the central square and nothing drawn.
       rotated: [1, 4b, r, r, 3], a third, smaller draw of each image; row 4i + k is image i turned by k quarters.
-      drawn: the draws of `own`, leading shape [2, b].
+      drawn: the draws of `invariance`, leading shape [2, b].
       image_size: (height, width) of the images that they were drawn for, pixels.
     """
 
-    own: jax.Array
-    shared: jax.Array | None = None
+    invariance: jax.Array
+    equivariance: jax.Array | None = None
     plain: jax.Array | None = None
     rotated: jax.Array | None = None
     drawn: Augmentation | None = None
@@ -62,7 +62,7 @@ class Method(NamedTuple):
         [v, b, ...]. Rows may be a part of the batch: nothing here may mix them, but for batch norm.
       after_update: (state, `Update`) -> the state for the next step.
       heads: networks trained beside the encoder, by name, for `networks.apply(name, ...)` in `embed`.
-      num_views: how many of the two independent views pass through the encoder.
+      num_views: how many of the two invariance views pass through the encoder.
     """
 
     name: str
@@ -82,8 +82,8 @@ class Term(NamedTuple):
       loss: outputs -> its terms by name; lambda times their sum is added to the base objective.
       embed: (networks, views, outputs) -> what the loss needs; see `Method`.
       heads: see `Method`.
-      needs: the fields of `Views` that it uses beside `own`.
-      num_views: how many of the two independent views it needs through the encoder.
+      needs: the fields of `Views` that it uses beside `invariance`.
+      num_views: how many of the two invariance views it needs through the encoder.
     """
 
     name: str
@@ -120,15 +120,17 @@ class Objective(NamedTuple):
           views: of these rows.
           state: of the method.
         """
-        own = views.own[: max(self.method.num_views, self.term.num_views if self.term else 0)]
+        invariance, equivariance = views.invariance, views.equivariance
+        invariance = invariance[: max(self.method.num_views, self.term.num_views if self.term else 0)]
         outputs = {}
-        if views.shared is not None and views.shared.shape[1:] == own.shape[1:]:
-            features = networks.features(jnp.concatenate([own, views.shared]))  # in one pass
-            features, outputs["shared_features"] = features[: len(own)], features[len(own) :]
+        if equivariance is not None and equivariance.shape[1:] == invariance.shape[1:]:
+            features = networks.features(jnp.concatenate([invariance, equivariance]))  # in one pass
+            count = len(invariance)
+            features, outputs["equivariance_features"] = features[:count], features[count:]
         else:
-            features = networks.features(own)
-            if views.shared is not None:
-                outputs["shared_features"] = networks.features(views.shared)
+            features = networks.features(invariance)
+            if equivariance is not None:
+                outputs["equivariance_features"] = networks.features(equivariance)
         projections = networks.project(features)
         outputs |= {"features": features, "projections": projections, "embeddings": normalize(projections)}
         outputs |= self.method.embed(networks, views, outputs, state)

@@ -38,7 +38,7 @@ def byol(*, predictor: linen.Module, num_steps: int, momentum: float = 0.996) ->
         target = networks.frozen(state["target"], train=True)
         return {
             "predictions": networks.apply("predictor", outputs["projections"]),
-            "targets": jax.lax.stop_gradient(target.project(target.features(views.own))),
+            "targets": jax.lax.stop_gradient(target.project(target.features(views.invariance))),
         }
 
     def loss(outputs: Outputs, state: Any) -> Terms:

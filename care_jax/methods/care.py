@@ -47,7 +47,7 @@ def care(
     group: str = "orthogonal",
     equivariance_head: linen.Module | None = None,
 ) -> Term:
-    """`losses.equivariance_loss` of the shared views: the term `equivariance`.
+    """`losses.equivariance_loss` of the equivariance views: the term `equivariance`.
 
     Args:
       num_groups: g, groups of images that share a pair of draws.
@@ -64,16 +64,16 @@ def care(
 
     def embed(networks: Networks, views: Views, outputs: Outputs) -> Outputs:
         del views
-        features = outputs["shared_features"]
+        features = outputs["equivariance_features"]
         if on == "projection":
             features = networks.project(features)
         elif on == "head":
             features = networks.apply("equivariance_head", features)
-        return {"shared": features}
+        return {"equivariance_outputs": features}
 
     def loss(outputs: Outputs) -> Terms:
-        first, second = GROUPS[group].points(outputs["shared"])
+        first, second = GROUPS[group].points(outputs["equivariance_outputs"])
         form = GROUPS[group].form(first.shape[-1])
         return {"equivariance": losses.equivariance_loss(first, second, num_groups=num_groups, form=form)}
 
-    return Term("care", loss, embed, heads, needs=("shared",), num_views=0)
+    return Term("care", loss, embed, heads, needs=("equivariance",), num_views=0)

@@ -42,7 +42,7 @@ def moco(*, temperature: float, momentum: float = 0.99, queue_size: int = 65536)
     def embed(networks: Networks, views: Views, outputs: Outputs, state: Any) -> Outputs:
         del outputs
         target = networks.frozen(state["target"], train=False)
-        return {"keys": jax.lax.stop_gradient(normalize(target.project(target.features(views.own[1:]))))}
+        return {"keys": jax.lax.stop_gradient(normalize(target.project(target.features(views.invariance[1:]))))}
 
     def loss(outputs: Outputs, state: Any) -> Terms:
         queries, keys = outputs["embeddings"][0], outputs["keys"][0]

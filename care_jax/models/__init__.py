@@ -1,8 +1,9 @@
 """Encoders: ResNets equal to torchvision's, other backbones, heads, and weights to and from PyTorch."""
 
+from care_jax.losses.arrays import normalize
 from care_jax.models.batch_norm import BatchNorm
 from care_jax.models.deep_sets import DeepSet
-from care_jax.models.encoder import Encoder, encode_views, normalize
+from care_jax.models.encoder import Encoder, encode_views
 from care_jax.models.heads import EquivariancePredictor, LayerNormHead, Linear, ProjectionHead
 from care_jax.models.networks import Networks
 from care_jax.models.resnet import ResNet, resnet18, resnet34, resnet50

@@ -7,40 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from care_jax.losses.arrays import normalize
+
 Variables = Mapping[str, Any]
-
-
-_CUBES_VANISH = 1e9  # the gradient takes the inverse norm's cube, which float32 does not have of a much longer row
-
-
-def normalize(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
-    """Rows divided by their Euclidean norm: x / max(||x||, epsilon), as `torch.nn.functional.normalize`.
-
-    Computed in float32 at least: the squares of 1e-4 or 300 don't exist in float16. NaN in a row makes it NaN.
-
-    Args:
-      x: [..., d], floating.
-      epsilon: the smallest norm divided by, 1e-18 at least, so that its square is a number. A zero row stays zero. A
-        row of entries all smaller than epsilon, or than the smallest normal number of x's type, has no direction: its
-        gradient is zero (torch's is 1 / epsilon, which would throw the next update anywhere).
-
-    Returns:
-      [..., d], of x's type.
-
-    Raises:
-      ValueError: if epsilon is smaller than that, or x is not floating.
-    """
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating) or not epsilon >= 1e-18:
-        raise ValueError(f"normalize: x must be floating, epsilon at least 1e-18; got {x.dtype} and {epsilon}")
-    rows = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(rows), axis=-1, keepdims=True))
-    undirected = largest < max(epsilon, float(jnp.finfo(x.dtype).tiny))  # False for NaN
-    rows = jnp.where(undirected, jax.lax.stop_gradient(rows), rows)
-    rows = rows / jnp.where(largest > _CUBES_VANISH, largest, 1.0)
-    # The maximum is taken of the square: the square root has no derivative at zero.
-    squared_norm = jnp.sum(jnp.square(rows), axis=-1, keepdims=True)
-    return (rows * jax.lax.rsqrt(jnp.maximum(squared_norm, epsilon**2))).astype(x.dtype)
 
 
 class Encoder(nn.Module):

@@ -8,9 +8,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from care_jax import data
+from care_jax.augment import ViewPlan
 from care_jax.data import DataSet
 from care_jax.devices import sharding
-from care_jax.train.views import BATCH_AXES, Batch, ViewPlan
+from care_jax.train.placements import BATCH_AXES, Batch
 
 
 def stacked_batches(
@@ -69,16 +70,10 @@ def _host_batches(
         return
     yield from data.host_batches(
         dataset.pretrain,
+        plan,
         placement=placement,
-        invariance_spec=plan.invariance,
-        equivariance_spec=plan.equivariance,
-        seed=plan.seed,
         start_step=start_step,
         num_steps=num_steps,
-        batch_size=plan.batch_size,
-        equivariance_batch_size=plan.equivariance_batch_size,
-        num_groups=plan.num_groups,
-        draws=plan.draws,
         process_index=index,
         process_count=count,
         num_threads=num_threads,

@@ -19,9 +19,9 @@ from care_jax.devices.distributed import is_first
 from care_jax.errors import UserError
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
+from care_jax.train.placements import Batch
 from care_jax.train.state import TrainState
 from care_jax.train.step import TrainStep
-from care_jax.train.views import Batch
 
 Evaluator = Callable[[Mapping[str, Any]], dict[str, float]]
 
@@ -30,7 +30,7 @@ class NonFiniteLossError(UserError, RuntimeError):
     """A term of the loss, or the gradient, is not a finite number."""
 
 
-class Schedule(NamedTuple):
+class Timetable(NamedTuple):
     """When things are due, in steps; 0 means only after the last step.
 
     Attributes:
@@ -88,8 +88,8 @@ class Outcome(NamedTuple):
 class _Meter:
     """Steps whose metrics are still on the device, and the clock of the interval they belong to."""
 
-    def __init__(self, schedule: Schedule, writer: MetricWriter, bar: "_Progress"):
-        self._schedule = schedule
+    def __init__(self, timetable: Timetable, writer: MetricWriter, bar: "_Progress"):
+        self._schedule = timetable
         self._writer = writer
         self._bar = bar
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
@@ -197,7 +197,7 @@ def run(
     step_fn: TrainStep,
     batches: Iterator[Batch],
     *,
-    schedule: Schedule,
+    timetable: Timetable,
     checkpoints: Checkpoints,
     writer: MetricWriter,
     evaluators: Mapping[str, Evaluator],
@@ -213,8 +213,8 @@ def run(
     Args:
       state: where to start; its buffers are given up to the step.
       step_fn: `step.repeat` of a step, jitted, with the state donated.
-      batches: of the state's step and those after it, stacked as `schedule.counts` says.
-      schedule: when things are due.
+      batches: of the state's step and those after it, stacked as `timetable.counts` says.
+      timetable: when things are due.
       checkpoints: where to save.
       writer: where to log.
       evaluators: functions of the encoder's variables that return numbers by name, or raise `stops.Interrupted`.
@@ -227,8 +227,8 @@ def run(
     """
     began = time.perf_counter()
     step = int(state.step)
-    bar = _Progress(schedule.num_steps, step)
-    meter = _Meter(schedule, writer, bar)
+    bar = _Progress(timetable.num_steps, step)
+    meter = _Meter(timetable, writer, bar)
     last_logged = step
     seconds = seconds_before
     stopped_by = ""
@@ -240,7 +240,7 @@ def run(
         checkpoints.save(state, info={**info, "seconds": seconds}, metrics=metrics)
 
     try:
-        for count in schedule.counts(step):
+        for count in timetable.counts(step):
             stopped_by = stop()
             if stopped_by:
                 meter.flush(up_to=step)
@@ -253,9 +253,9 @@ def run(
             stops.note()  # there is something to save now
             step += count
             meter.add(step, metrics)
-            evaluating = schedule.due(schedule.evaluate_every, step)
-            saving = schedule.due(schedule.checkpoint_every, step)
-            if schedule.due(schedule.log_every, step, count) and not (evaluating or saving):
+            evaluating = timetable.due(timetable.evaluate_every, step)
+            saving = timetable.due(timetable.checkpoint_every, step)
+            if timetable.due(timetable.log_every, step, count) and not (evaluating or saving):
                 meter.flush(up_to=last_logged)
                 last_logged = step
             if evaluating or saving:

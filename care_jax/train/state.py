@@ -10,8 +10,9 @@ import optax
 from flax import struct
 
 from care_jax import models
+from care_jax.augment import ViewPlan
 from care_jax.methods import Objective
-from care_jax.train.views import ViewPlan, example
+from care_jax.train.placements import example
 
 
 @struct.dataclass
@@ -57,7 +58,7 @@ def init_state(
     """
     key = jax.random.key(seed)
     views = example(plan)
-    (_, embeddings), created = encoder.init_with_output(key, views.own[0], train=True)
+    (_, embeddings), created = encoder.init_with_output(key, views.invariance[0], train=True)
     # A head and a backbone without batch norm have no such collection.
     variables = {"params": created["params"], "batch_stats": created.get("batch_stats", {})}
     method_state = objective.method.init(jax.random.fold_in(key, 1), variables, embeddings.shape[-1])

@@ -9,12 +9,12 @@ import optax
 from jax.sharding import Mesh
 
 from care_jax import models
-from care_jax.augment import ViewUniforms
+from care_jax.augment import ViewPlan, ViewUniforms
 from care_jax.devices import sharding
 from care_jax.methods import Objective, Outputs, Update
-from care_jax.train import views
+from care_jax.train import placements
+from care_jax.train.placements import PLACEMENTS, Batch
 from care_jax.train.state import TrainState
-from care_jax.train.views import VIEWS, Batch, ViewPlan
 
 Embedded = tuple[Outputs, Any]  # and the running statistics
 Metrics = dict[str, jax.Array]
@@ -41,9 +41,9 @@ def make_train_step(
       optimizer: moves the parameters, those of the objective's heads too.
       schedule: learning rate by step, for the log alone.
       plan: the views to make.
-      placement: "device": batch = {"images" uint8 [n, h, w, 3], "indices" [b]}; "host": {"views" [2, b, s, s, 3],
-        "shared_views" [2, e, s, s, 3]}; "split": {"crops" [2, b, s, s, 3], "centers" [e, s, s, 3]}; "decode":
-        {"canvases" [b, c, c, 3], "boxes" [2, b, 4], "centers"}.
+      placement: "device": batch = {"images" uint8 [n, h, w, 3], "indices" [b]}; "host": {"invariance_views"
+        [2, b, s, s, 3], "equivariance_views" [2, e, s, s, 3]}; "decode": {"canvases" uint8 [b, c, c, 3], "boxes"
+        [2, b, 4], "equivariance_images" uint8 [e, c', c', 3]}.
       mesh: the devices over which views are cut; losses and batch norm are over all of them.
       remat: recompute activations in the backward pass.
       micro_batches: m, equal parts that the batch is embedded in, one after the other; see `accumulated_gradients`.
@@ -54,8 +54,8 @@ def make_train_step(
     over_devices = sharding.along_axis(mesh, 1)
 
     def embed(state: TrainState, params: Any, batch_stats: Any, batch: Batch, uniforms: ViewUniforms) -> Embedded:
-        made = VIEWS[placement](plan, batch, uniforms)
-        images = {name: getattr(made, name) for name in ("own", "shared", "plain", "rotated")}
+        made = PLACEMENTS[placement](plan, batch, uniforms)
+        images = {name: getattr(made, name) for name in ("invariance", "equivariance", "plain", "rotated")}
         made = made._replace(**jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, over_devices), images))
         networks = models.Networks(encoder, objective.heads, params, batch_stats, remat=remat)
         outputs = objective.embed(networks, made, state.method_state)
@@ -78,7 +78,7 @@ def make_train_step(
         else:
             gradients, (outputs, terms, batch_stats) = accumulated_gradients(
                 lambda params, batch_stats, index: embed(
-                    state, params, batch_stats, *views.part(batch, uniforms, index, micro_batches)
+                    state, params, batch_stats, *placements.part(batch, uniforms, index, micro_batches)
                 ),
                 minimised,
                 state.params,
@@ -169,8 +169,8 @@ def repeat(step: TrainStep) -> TrainStep:
     """
 
     def steps(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
-        resident = {name: x for name, x in batches.items() if name not in views.BATCH_AXES}
-        stacked = {name: x for name, x in batches.items() if name in views.BATCH_AXES}
+        resident = {name: x for name, x in batches.items() if name not in placements.BATCH_AXES}
+        stacked = {name: x for name, x in batches.items() if name in placements.BATCH_AXES}
         (count,) = {len(x) for x in stacked.values()}
         if count == 1:  # a loop of one is slower on some backends
             state, metrics = step(state, resident | jax.tree.map(lambda x: x[0], stacked))

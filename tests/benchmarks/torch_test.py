@@ -29,7 +29,7 @@ def test_losses_are_ours():
     assert float(torch_model.info_nce(*tensors[:2], 0.5)) == pytest.approx(float(expected), rel=1e-5)
     expected = losses.equivariance_loss(*embeddings[2:], num_groups=16)
     assert float(torch_model.equivariance_loss(*tensors[2:], 16)) == pytest.approx(float(expected), rel=1e-5)
-    outputs = {"embeddings": jnp.stack(embeddings[:2]), "shared": jnp.stack(embeddings[2:])}
+    outputs = {"embeddings": jnp.stack(embeddings[:2]), "equivariance_outputs": jnp.stack(embeddings[2:])}
     expected, _ = make_objective()(outputs, {})
     assert float(torch_model.objective(*tensors)) == pytest.approx(float(expected), rel=1e-5)
 

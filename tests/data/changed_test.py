@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from care_jax import data
-from care_jax.augment import AugmentSpec
+from care_jax.augment import AugmentSpec, ViewPlan
 from care_jax.data import DataError, Examples, SkippedFiles, records
 from care_jax.data.files import list_files, look_up
 from care_jax.data.image_folder import FolderImages
@@ -32,32 +32,19 @@ def folder(paths):
 
 
 def batches(examples, placement, skipped=None):
-    return data.host_batches(
-        examples,
-        placement=placement,
-        invariance_spec=SPEC,
-        equivariance_spec=SPEC,
-        seed=0,
-        start_step=0,
-        num_steps=1000,
-        batch_size=4,
-        equivariance_batch_size=0,
-        num_groups=1,
-        draws="group",
-        num_threads=2,
-        skipped=skipped,
-    )
+    plan = ViewPlan(SPEC, SPEC, seed=0, batch_size=4, equivariance_batch_size=0, num_groups=1)
+    arguments = {"start_step": 0, "num_steps": 1000, "num_threads": 2, "skipped": skipped}
+    return data.host_batches(examples, plan, placement=placement, **arguments)
 
 
-def evaluated(examples, skipped=None):
-    return data.evaluation_batches(examples, SPEC, batch_size=4, num_threads=2, skipped=skipped)
+def in_order(examples, skipped=None):
+    return data.batches_in_order(examples, side=8, batch_size=4, num_threads=2, skipped=skipped)
 
 
 READERS = {
-    "split": lambda *arguments: batches(arguments[0], "split", *arguments[1:]),
     "decode": lambda *arguments: batches(arguments[0], "decode", *arguments[1:]),
     "host": lambda *arguments: batches(arguments[0], "host", *arguments[1:]),
-    "evaluation": evaluated,
+    "in order": in_order,
 }
 
 
@@ -97,7 +84,7 @@ def test_a_changed_file_stops_the_run(paths, reader, change):
 
 
 def test_it_may_change_when_batches_were_made_already(paths):
-    made = batches(folder(paths), "split")
+    made = batches(folder(paths), "decode")
     next(made)
     paths[5].unlink()
     with pytest.raises(DataError, match=r"5\.png is gone"):
@@ -215,10 +202,10 @@ def test_records_that_change_stop_the_run_too(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
     with pytest.raises(DataError, match=r"shard has \d+ bytes, not \d+: the image set changed"):
-        next(batches(examples, "split"))
+        next(batches(examples, "decode"))
     path.unlink()
     with pytest.raises(DataError, match="shard is gone"):
-        next(evaluated(examples))
+        next(in_order(examples))
 
 
 def test_a_damaged_record_is_skipped(tmp_path):

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from care_jax import data
-from care_jax.augment import AugmentSpec
 from care_jax.data import DataError
 from care_jax.data import tfds as loaders
 from care_jax.data.files import list_files
@@ -188,10 +187,9 @@ def test_class_file(root, tmp_path):
 
 def test_records_feed_the_pipeline(root):
     imagenet = data.load("imagenet2012", root=root)
-    spec = AugmentSpec(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
     red = {
-        int(index): image[..., 0].mean() * 255
-        for images, indices, mask in data.evaluation_batches(imagenet.test, spec, batch_size=3)
+        int(index): image[..., 0].mean()
+        for images, indices, mask in data.batches_in_order(imagenet.test, side=8, batch_size=3)
         for image, index in zip(images[mask], indices[mask], strict=True)
     }
     assert sorted(red) == list(range(5))

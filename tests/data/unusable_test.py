@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from care_jax import data
-from care_jax.augment import AugmentSpec
+from care_jax.augment import AugmentSpec, ViewPlan
 from care_jax.data import DataError, DataSet, Examples, SkippedFiles
 from care_jax.data.decode import SourceImage, UnreadableImageError
 from care_jax.data.files import list_files
@@ -183,10 +183,10 @@ def test_huge_images_take_no_memory(tmp_path, huge_png):
 
     def encoded(names, skipped):
         examples = Examples(FolderImages(list_files(root, names)))
-        arguments = {"seed": 0, "start_step": 0, "num_steps": 1, "batch_size": len(names), "num_groups": 1}
-        specs = {"invariance_spec": spec, "equivariance_spec": spec, "equivariance_batch_size": 0, "draws": "group"}
-        list(data.host_batches(examples, placement="split", num_threads=2, skipped=skipped, **arguments, **specs))
-        list(data.evaluation_batches(examples, spec, batch_size=4, num_threads=2, skipped=skipped))
+        plan = ViewPlan(spec, spec, seed=0, batch_size=len(names), equivariance_batch_size=0, num_groups=1)
+        arguments = {"num_threads": 2, "skipped": skipped}
+        list(data.host_batches(examples, plan, placement="decode", start_step=0, num_steps=1, **arguments))
+        list(data.batches_in_order(examples, side=4, batch_size=4, **arguments))
 
     names = sorted(os.listdir(root))
     encoded([name for name in names if name not in files], SkippedFiles())  # what starting up takes is not counted

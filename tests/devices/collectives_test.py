@@ -53,7 +53,9 @@ def num_bytes(request):
             on_devices = sharding.along_axis(experiment.mesh, 1)
             views = jax.ShapeDtypeStruct((2, config.train.batch_size, 16, 16, 3), np.float32, sharding=on_devices)
             step = jax.jit(build.make_step(experiment), out_shardings=sharding.replicated(experiment.mesh))
-            lowered = step.lower(build.abstract_state(experiment), {"views": views, "shared_views": views})
+            lowered = step.lower(
+                build.abstract_state(experiment), {"invariance_views": views, "equivariance_views": views}
+            )
             cache[key] = sum(one.num_bytes for one in collectives(lowered.compile().as_text()))
         return cache[key]
 

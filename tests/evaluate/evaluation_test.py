@@ -114,7 +114,7 @@ def test_not_one_readable_image_is_one_line(make, monkeypatch):
 
     experiment, variables = make(1)
     experiment.dataset.skipped.add("photos/0.png", "not an image")
-    batch = np.zeros((16, 16, 16, 3), np.float32), np.arange(16), np.zeros(16, bool)
-    monkeypatch.setattr(embed.data, "evaluation_batches", lambda *_, **__: iter([batch]))
+    batch = np.zeros((16, 16, 16, 3), np.uint8), np.arange(16), np.zeros(16, bool)
+    monkeypatch.setattr(embed.data, "batches_in_order", lambda *_, **__: iter([batch]))
     with pytest.raises(DataError, match=r"none of 3 images .* could be read: skipped 1 .*, first photos/0\.png$"):
         make_embedder(experiment)(variables, Examples(Unreadable()))

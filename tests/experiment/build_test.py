@@ -13,7 +13,7 @@ from care_jax.data.decode import canvas_side
 from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError
-from care_jax.train.views import VIEWS
+from care_jax.train.placements import PLACEMENTS
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "__init__")
 
@@ -41,7 +41,7 @@ def _batch(experiment) -> dict:
         return {
             "canvases": jax.ShapeDtypeStruct((plan.batch_size, canvas, canvas, 3), jnp.uint8),
             "boxes": jax.ShapeDtypeStruct((2, plan.batch_size, 4), jnp.float32),
-            "centers": jax.ShapeDtypeStruct((plan.equivariance_batch_size, side, side, 3), jnp.uint8),
+            "equivariance_images": jax.ShapeDtypeStruct((plan.equivariance_batch_size, side, side, 3), jnp.uint8),
         }
     images = experiment.dataset.pretrain.images
     return {"images": jnp.asarray(images), "indices": jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)}
@@ -61,8 +61,8 @@ def test_config_builds_its_model_and_traces_its_step(name, monkeypatch):
     assert images
     batch = _batch(experiment)
     structs = {key: jax.ShapeDtypeStruct(value.shape, value.dtype) for key, value in batch.items()}
-    made, make_views = [], VIEWS[config.augment.placement]
-    monkeypatch.setitem(VIEWS, config.augment.placement, lambda *of: made.append(make_views(*of)) or made[-1])
+    made, make_views = [], PLACEMENTS[config.augment.placement]
+    monkeypatch.setitem(PLACEMENTS, config.augment.placement, lambda *of: made.append(make_views(*of)) or made[-1])
     after, metrics = jax.eval_shape(build.make_step(experiment), state, structs)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), state

@@ -67,10 +67,10 @@ def test_the_ablation_adds_up():
     shared /= np.linalg.norm(shared, axis=-1, keepdims=True)
     term = TERMS["care"](num_groups=2)
     equivariance = jax.jit(losses.equivariance_loss, static_argnames="num_groups")(*shared, num_groups=2)
-    total, terms = _total(Objective(METHODS["none"](), term, 0.5), {"shared": shared})
+    total, terms = _total(Objective(METHODS["none"](), term, 0.5), {"equivariance_outputs": shared})
     np.testing.assert_allclose(total, 0.5 * equivariance, rtol=1e-6)
     assert set(terms) == {"loss", "equivariance"}
     uniform = METHODS["uniformity"](temperature=0.5)
-    total, _ = _total(Objective(uniform, term, 0.5), {**OUTPUTS, "shared": shared})
+    total, _ = _total(Objective(uniform, term, 0.5), {**OUTPUTS, "equivariance_outputs": shared})
     expected = jax.jit(losses.uniformity)(*OUTPUTS["embeddings"], temperature=0.5) + 0.5 * equivariance
     np.testing.assert_allclose(total, expected, rtol=1e-6)

@@ -17,8 +17,8 @@ METHOD = byol(predictor=models.ProjectionHead((8,), 8), num_steps=20, momentum=0
 @pytest.fixture(scope="module")
 def setup(small_encoder):
     encoder = small_encoder()
-    views = Views(own=np.random.default_rng(0).standard_normal((2, 8, 16, 16, 3), np.float32))
-    variables = jax.jit(encoder.init)(jax.random.key(1), views.own[0])
+    views = Views(invariance=np.random.default_rng(0).standard_normal((2, 8, 16, 16, 3), np.float32))
+    variables = jax.jit(encoder.init)(jax.random.key(1), views.invariance[0])
     return encoder, views, variables, jax.jit(METHOD.init, static_argnums=2)(jax.random.key(2), variables, 8)
 
 
@@ -54,16 +54,16 @@ def test_targets_see_no_gradient_and_come_from_the_momentum_encoder(setup):
         key = jax.random.key(3)
         networks = models.Networks(encoder, METHOD.heads, variables["params"], variables["batch_stats"], key=key)
         outputs = {"projections": networks.project(networks.features(own))}
-        outputs |= METHOD.embed(networks, Views(own=own), outputs, {"target": target})
+        outputs |= METHOD.embed(networks, Views(invariance=own), outputs, {"target": target})
         return METHOD.loss(outputs, {})["prediction"], outputs
 
-    gradients, outputs = jax.jit(jax.grad(embed, has_aux=True))(state["target"], views.own)
+    gradients, outputs = jax.jit(jax.grad(embed, has_aux=True))(state["target"], views.invariance)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradients))
     # At first the momentum encoder is the encoder: in training mode both make the same of a view.
     np.testing.assert_allclose(outputs["targets"], outputs["projections"], rtol=1e-5, atol=1e-5)
     rng = np.random.default_rng(4)
     moved = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), jax.device_get(state["target"]))
-    _, others = embed(moved, views.own)
+    _, others = embed(moved, views.invariance)
     assert np.abs(others["targets"] - outputs["targets"]).max() > 1e-2
     np.testing.assert_array_equal(others["predictions"], outputs["predictions"])
 

@@ -17,8 +17,8 @@ METHOD = moco(temperature=0.2, momentum=0.9, queue_size=QUEUE_SIZE)
 def setup(small_encoder):
     """An encoder that has seen a batch, views of 8 images, and a method's state."""
     encoder = small_encoder()
-    views = Views(own=jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 16, 16, 3), np.float32)))
-    variables = jax.jit(encoder.init)(jax.random.key(1), views.own[0])
+    views = Views(invariance=jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 16, 16, 3), np.float32)))
+    variables = jax.jit(encoder.init)(jax.random.key(1), views.invariance[0])
     return encoder, views, variables, jax.jit(METHOD.init, static_argnums=2)(jax.random.key(2), variables, 8)
 
 
@@ -57,15 +57,15 @@ def test_a_key_is_a_function_of_its_image_alone(setup):
     def embed(own):
         networks = _networks(encoder, variables)
         outputs = {"embeddings": models.normalize(networks.project(networks.features(own[:1])))}
-        return outputs | METHOD.embed(networks, Views(own=own), outputs, state)
+        return outputs | METHOD.embed(networks, Views(invariance=own), outputs, state)
 
-    before = embed(views.own)
-    after = embed(views.own.at[:, 4:].multiply(3.0))
+    before = embed(views.invariance)
+    after = embed(views.invariance.at[:, 4:].multiply(3.0))
     assert before["keys"].shape == (1, 8, 8)
     np.testing.assert_array_equal(before["keys"][0, :4], after["keys"][0, :4])
     assert np.abs(before["embeddings"][0, :4] - after["embeddings"][0, :4]).max() > 1e-2
     np.testing.assert_allclose(np.linalg.norm(before["keys"], axis=-1), 1.0, rtol=1e-5)
-    of_the_first = embed(views.own.at[0].multiply(3.0))
+    of_the_first = embed(views.invariance.at[0].multiply(3.0))
     np.testing.assert_array_equal(before["keys"], of_the_first["keys"])  # keys are the second views'
 
 

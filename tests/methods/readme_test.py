@@ -29,6 +29,8 @@ def test_the_readmes_method_trains(tiny_config, small_encoder, monkeypatch):
     views = np.random.default_rng(0).normal(size=(2, 32, 16, 16, 3)).astype(np.float32)
     state = build.make_state(experiment)
     np.testing.assert_array_equal(state.method_state["center"], np.zeros(8))
-    after, metrics = jax.jit(build.make_step(experiment))(state, {"views": views, "shared_views": views})
+    after, metrics = jax.jit(build.make_step(experiment))(
+        state, {"invariance_views": views, "equivariance_views": views}
+    )
     assert np.isfinite(metrics["info_nce"]) and metrics["equivariance"] >= 0
     assert np.abs(after.method_state["center"]).max() > 0

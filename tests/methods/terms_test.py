@@ -63,14 +63,14 @@ def _draws(seed=0) -> Augmentation:
 
 def _views(**others) -> Views:
     own = _normal(1, (2, B, 16, 16, 3))
-    return Views(own=own, drawn=_draws(), plain=own[:1] * 0.5, image_size=(20, 20))._replace(**others)
+    return Views(invariance=own, drawn=_draws(), plain=own[:1] * 0.5, image_size=(20, 20))._replace(**others)
 
 
 @pytest.mark.parametrize("on", ["projection", "features", "head"])
 def test_care_acts_where_it_is_told(on):
     networks, term = FakeNetworks(), care(num_groups=2, on=on, equivariance_head=HEAD)
     features = _normal(0, (2, B, 5))
-    made = term.embed(networks, _views(), {"shared_features": features})
+    made = term.embed(networks, _views(), {"equivariance_features": features})
     vectors = {"projection": 2 * features[..., :4], "features": features, "head": features[..., :4]}[on]
     assert set(networks.calls) == set(term.heads) == ({"equivariance_head"} if on == "head" else set())
     expected = equivariance_loss(*normalize(vectors), num_groups=2)
@@ -80,13 +80,13 @@ def test_care_acts_where_it_is_told(on):
 def test_care_with_other_groups():
     x = _normal(0, (2, B, 4))
     z = np.asarray(normalize(x))
-    found = _loss(care(num_groups=2, group="symplectic"), {"shared": x})["equivariance"]
+    found = _loss(care(num_groups=2, group="symplectic"), {"equivariance_outputs": x})["equivariance"]
     expected = equivariance_loss(*z, num_groups=2, form=losses.symplectic_form(4))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     space = z * np.sqrt(1 + np.square(x).sum(-1, keepdims=True))
     lifted = np.concatenate([np.sqrt(1 + np.square(space).sum(-1, keepdims=True)), space], axis=-1)
     expected = equivariance_loss(*lifted, num_groups=2, form=losses.lorentz_form(5))
-    found = _loss(care(num_groups=2, group="lorentz"), {"shared": x})["equivariance"]
+    found = _loss(care(num_groups=2, group="lorentz"), {"equivariance_outputs": x})["equivariance"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -95,7 +95,9 @@ def test_lorentz_embeddings_cannot_escape_by_shrinking():
     x = _normal(0, (2, 12, 4))
     term = care(num_groups=1, group="lorentz")
     loss = jax.jit(term.loss)
-    values = [float(loss({"shared": x * np.float32(scale)})["equivariance"]) for scale in (1e-1, 1e-3, 1e-6)]
+    values = [
+        float(loss({"equivariance_outputs": x * np.float32(scale)})["equivariance"]) for scale in (1e-1, 1e-3, 1e-6)
+    ]
     assert min(values) > 0.5 and values[1] == pytest.approx(values[2], rel=1e-3)
 
 
@@ -137,7 +139,7 @@ def test_equimod_predicts_each_view_from_the_plain_image_and_its_draw():
     term = equimod(spec=SPEC, equivariance_head=HEAD, batch_norm=True)
     assert set(term.needs) == {"plain", "drawn"}
     networks, views = FakeNetworks(), _views()
-    features = networks.features(views.own)
+    features = networks.features(views.invariance)
     made = term.embed(networks, views, {"features": features})
     np.testing.assert_array_equal(made["view_embeddings"], features[..., :4])
     plain, parameters = networks.calls["equivariance_predictor"]
@@ -179,7 +181,7 @@ def test_augself_tells_the_differences():
     term = augself(spec=SPEC, hidden_sizes=(8,), batch_norm=True)
     assert set(term.heads) == {"crop_predictor", "color_predictor"} and term.num_views == 2
     networks, views = FakeNetworks(), _views()
-    features = networks.features(views.own)
+    features = networks.features(views.invariance)
     made = term.embed(networks, views, {"features": features})
     pairs = networks.calls["crop_predictor"][0]
     np.testing.assert_array_equal(pairs[0], np.concatenate([features[0], features[1]], axis=-1))

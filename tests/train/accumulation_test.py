@@ -10,8 +10,8 @@ import pytest
 from care_jax import models
 from care_jax.devices import sharding
 from care_jax.experiment import build
+from care_jax.train.placements import PLACEMENTS, part
 from care_jax.train.step import repeat
-from care_jax.train.views import VIEWS, part
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def experiment_of(small_encoder):
 def _batch(experiment, step=0):
     """Noise for views: what they show does not matter here."""
     plan, rng = experiment.plan, np.random.default_rng(step)
-    sizes = {"views": plan.batch_size, "shared_views": plan.equivariance_batch_size}
+    sizes = {"invariance_views": plan.batch_size, "equivariance_views": plan.equivariance_batch_size}
     on_devices = sharding.along_axis(experiment.mesh, 1)
     return {
         name: jax.device_put(rng.normal(size=(2, size, 16, 16, 3)).astype(np.float32), on_devices)
@@ -50,13 +50,13 @@ def _undivided_gradients(experiment, state, batch, micro_batches):
         def loss(params):
             stats, parts = batch_stats, []
             for i in range(micro_batches):
-                views = VIEWS["host"](plan, *part(batch, plan.uniforms(0), i, micro_batches))
+                views = PLACEMENTS["host"](plan, *part(batch, plan.uniforms(0), i, micro_batches))
                 networks = models.Networks(experiment.encoder, objective.heads, params, stats)
                 parts.append(objective.embed(networks, views, {}))
                 stats = networks.batch_stats
             outputs = {
                 name: jax.numpy.concatenate([x[name] for x in parts], axis=1)[
-                    :, few_order if name.startswith("shared") else order
+                    :, few_order if name.startswith("equivariance") else order
                 ]
                 for name in parts[0]
             }
@@ -137,7 +137,7 @@ def test_steps_in_one_call_are_single_steps(tiny_config, experiment_of):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("placement", ["device", "split"])
+@pytest.mark.parametrize("placement", ["device", "decode"])
 def test_batches_are_stacked_in_order(tiny_config, placement):
     experiment = build.build(tiny_config(augment__placement=placement), sharding.make_mesh(jax.devices()[:2]))
     single = list(build.make_batches(experiment, 2))
@@ -158,14 +158,15 @@ def test_parts_of_a_batch_are_its_rows(tiny_config):
     uniforms = plan.uniforms(0)
     arrays = {
         "indices": np.arange(32),
-        "crops": np.arange(64).reshape(2, 32),
-        "centers": np.arange(16),
+        "boxes": np.arange(64).reshape(2, 32),
+        "equivariance_images": np.arange(16),
         "images": "all",
     }
     batch, drawn = part({k: v if k == "images" else jax.numpy.asarray(v) for k, v in arrays.items()}, uniforms, 3, 4)
     np.testing.assert_array_equal(batch["indices"], np.arange(3, 32, 4))
-    np.testing.assert_array_equal(batch["crops"], arrays["crops"][:, 3::4])
-    np.testing.assert_array_equal(batch["centers"], np.arange(3, 16, 4))
+    np.testing.assert_array_equal(batch["boxes"], arrays["boxes"][:, 3::4])
+    np.testing.assert_array_equal(batch["equivariance_images"], np.arange(3, 16, 4))
     assert batch["images"] == "all"
-    np.testing.assert_array_equal(drawn.first, uniforms.first[3::4])
-    np.testing.assert_array_equal(drawn.shared_second, uniforms.shared_second[3::4])
+    np.testing.assert_array_equal(drawn.invariance, uniforms.invariance[:, 3::4])
+    np.testing.assert_array_equal(drawn.equivariance, uniforms.equivariance[:, 3::4])
+    np.testing.assert_array_equal(drawn.third, uniforms.third[3::4])

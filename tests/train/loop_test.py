@@ -30,15 +30,15 @@ def _step(state: TrainState, batch: jax.Array) -> tuple[TrainState, dict[str, ja
 
 def _run(path, batches, *, state=None, start=0, stop=lambda: "", evaluator=None, **overrides):
     settings = {"num_steps": 10, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 5, "batch_size": 4}
-    schedule = loop.Schedule(**{**settings, **overrides})
+    timetable = loop.Timetable(**{**settings, **overrides})
     checkpoints = Checkpoints(path / "checkpoints")
     batches = iter(batches)
     with MetricWriter(path, start_step=start) as writer:
         outcome = loop.run(
             state or _state(),
             _step,
-            (jnp.asarray(list(itertools.islice(batches, n)), jnp.float32) for n in schedule.counts(start)),
-            schedule=schedule,
+            (jnp.asarray(list(itertools.islice(batches, n)), jnp.float32) for n in timetable.counts(start)),
+            timetable=timetable,
             checkpoints=checkpoints,
             writer=writer,
             evaluators={"knn": evaluator or (lambda variables: {"knn_top1": float(variables["params"]["w"][0])})},
@@ -68,15 +68,15 @@ def test_evaluates_and_saves_when_due_and_at_the_end(tmp_path):
 
 def test_steps_of_one_call_end_where_something_is_due(tmp_path):
     """Calls of 4 steps, saves every 10, evaluations every 6: single steps lead up to each, resumed or not."""
-    schedule = loop.Schedule(
+    timetable = loop.Timetable(
         num_steps=23, log_every=4, evaluate_every=6, checkpoint_every=10, batch_size=4, steps_per_call=4
     )
-    counts = list(schedule.counts(0))
+    counts = list(timetable.counts(0))
     assert counts == [4, 1, 1, 4, 1, 1, 4, 1, 1, 1, 1, 1, 1, 1]
     ends = list(itertools.accumulate(counts))
     for i, end in enumerate(ends):
-        assert list(schedule.counts(end)) == counts[i + 1 :]
-    settings = schedule._asdict() | {"num_steps": 20, "evaluate_every": 0}
+        assert list(timetable.counts(end)) == counts[i + 1 :]
+    settings = timetable._asdict() | {"num_steps": 20, "evaluate_every": 0}
     outcome = _run(tmp_path, range(20), **settings)
     assert float(outcome.state.params["w"][0]) == sum(range(20))
     rows = [row for row in read_metrics(tmp_path) if "loss" in row]
@@ -108,14 +108,14 @@ def test_nothing_is_fetched_until_it_is_due(tmp_path):
         step = int(batch)
         return state, {"loss": OnDevice(step)}
 
-    schedule = loop.Schedule(num_steps=9, log_every=3, evaluate_every=0, checkpoint_every=0, batch_size=4)
+    timetable = loop.Timetable(num_steps=9, log_every=3, evaluate_every=0, checkpoint_every=0, batch_size=4)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     with MetricWriter(tmp_path) as writer:
         loop.run(
             _state(),
             step_fn,
             iter(range(1, 10)),
-            schedule=schedule,
+            timetable=timetable,
             checkpoints=checkpoints,
             writer=writer,
             evaluators={},

@@ -10,7 +10,7 @@ from care_jax.augment import Augmentation
 from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.methods import METHODS, TERMS, Views
-from care_jax.train import views as train_views
+from care_jax.train import placements
 from care_jax.train.checkpoint import Checkpoints
 
 SGD = {
@@ -36,14 +36,13 @@ CASES = {
 
 def _noise_views(plan, batch, uniforms):
     """All kinds of views without the time that it takes to compile an augmentation of images."""
-    own = batch["views"]
-    draws = jnp.stack([uniforms.first, uniforms.second])
+    own, draws = batch["invariance_views"], uniforms.invariance
     columns = {name: draws[..., i] for i, name in enumerate(Augmentation._fields)}
     small = own[0].reshape(-1, 8, 2, 8, 2, 3).mean((2, 4))
     turned = jnp.stack([jnp.rot90(small, k, axes=(1, 2)) for k in range(4)], axis=1)
     return Views(
-        own=own,
-        shared=batch.get("shared_views"),
+        invariance=own,
+        equivariance=batch.get("equivariance_views"),
         plain=own[:1] + own[1:],
         rotated=turned.reshape(1, -1, 8, 8, 3),
         drawn=Augmentation(**columns | {"order": draws[..., :4]}),
@@ -54,7 +53,7 @@ def _noise_views(plan, batch, uniforms):
 @pytest.fixture
 def experiment_of(tiny_config, small_encoder, monkeypatch):
     """Of a case, on a number of devices, with an encoder that compiles fast, with or without batch norm."""
-    monkeypatch.setitem(train_views.VIEWS, "device", _noise_views)
+    monkeypatch.setitem(placements.PLACEMENTS, "device", _noise_views)
 
     def make(case, num_devices=1, batch_norm=True, **overrides):
         config = tiny_config(**{**SGD, **CASES[case], "model__head_batch_norm": batch_norm, **overrides})
@@ -66,7 +65,7 @@ def experiment_of(tiny_config, small_encoder, monkeypatch):
 
 def _batch(experiment, step):
     plan, rng = experiment.plan, np.random.default_rng(step)
-    sizes = {"views": plan.batch_size, "shared_views": plan.equivariance_batch_size}
+    sizes = {"invariance_views": plan.batch_size, "equivariance_views": plan.equivariance_batch_size}
     on_devices = sharding.along_axis(experiment.mesh, 1)
     return {
         name: jax.device_put(rng.normal(size=(2, size, 16, 16, 3)).astype(np.float32), on_devices)

@@ -1,4 +1,4 @@
-"""The views that some objectives need beside the independent and the shared ones."""
+"""The views that some objectives need beside the invariance and the equivariance views."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import numpy as np
 from care_jax import augment
 from care_jax.devices import sharding
 from care_jax.experiment import build
-from care_jax.train.views import example, from_images
+from care_jax.train.placements import example, from_images
 
 
 def _plan(config):
@@ -25,14 +25,12 @@ def test_plain_drawn_and_rotated_views(tiny_config):
     def expected(images, uniforms):
         plain = augment.apply(augment.identity(central, height=20, width=20), images, central)
         third = augment.sample(uniforms.third, plan.rotated(), height=20, width=20)
-        drawn = [
-            augment.sample(rows, plan.invariance, height=20, width=20) for rows in (uniforms.first, uniforms.second)
-        ]
+        drawn = [augment.sample(rows, plan.invariance, height=20, width=20) for rows in uniforms.invariance]
         return plain, augment.apply(third, images, plan.rotated()), drawn
 
     views = jax.jit(lambda images, uniforms: from_images(plan, images, uniforms))(images, uniforms)
     plain, third, drawn = expected(images, uniforms)
-    assert views.shared is None and tuple(map(int, views.image_size)) == (20, 20)
+    assert views.equivariance is None and tuple(map(int, views.image_size)) == (20, 20)
     mean, std = np.asarray(plan.invariance.mean), np.asarray(plan.invariance.std)
     np.testing.assert_allclose(np.asarray(views.plain[0]) * std + mean, plain, atol=1e-5)
     for view in range(2):
@@ -43,14 +41,14 @@ def test_plain_drawn_and_rotated_views(tiny_config):
         np.testing.assert_array_equal(turned[:, k], np.rot90(turned[:, 0], k, axes=(1, 2)))
     # Smaller, but by the same ranges; drawn apart from both other views.
     np.testing.assert_allclose(turned[:, 0], third, atol=1e-5)
-    assert not np.allclose(uniforms.third, uniforms.first) and not np.allclose(uniforms.third, uniforms.second)
+    assert not any(np.allclose(uniforms.third, rows) for rows in uniforms.invariance)
 
 
 def test_examples_have_the_shapes_of_what_is_needed(tiny_config):
-    for needs, term in ((("shared",), "care"), (("plain", "drawn"), "equimod"), (("rotated",), "essl")):
+    for needs, term in ((("equivariance",), "care"), (("plain", "drawn"), "equimod"), (("rotated",), "essl")):
         plan = _plan(tiny_config(equivariance__term=term))
         assert set(plan.needs) == set(needs)
         views = jax.eval_shape(lambda: example(plan))  # noqa: B023
-        assert views.own.shape == (2, 2, 16, 16, 3)
-        found = {name for name in ("shared", "plain", "rotated", "drawn") if getattr(views, name) is not None}
+        assert views.invariance.shape == (2, 2, 16, 16, 3)
+        found = {name for name in ("equivariance", "plain", "rotated", "drawn") if getattr(views, name) is not None}
         assert found == set(needs)
