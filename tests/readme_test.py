@@ -50,11 +50,19 @@ def _commands(text: str) -> list[list[str]]:
     return commands
 
 
-def _flags(module: str) -> set[str]:
-    """Those that a command defines."""
+def _source(module: str) -> str:
     path = ROOT / module.replace(".", "/")
-    source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-    return set(re.findall(r"""(?:DEFINE_\w+\(\s*"|add_argument\("--)(\w+)""", source))
+    file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    return file.read_text() if file.is_file() else ""
+
+
+def _flags(module: str) -> set[str]:
+    """Those that a command defines, itself or in a file of ours that it imports."""
+    source = _source(module)
+    assert source, module
+    ours = re.findall(r"^from ((?:care_jax|experiments|benchmarks)\.[\w.]+) import", source, re.MULTILINE)
+    sources = "\n".join([source, *map(_source, ours)])
+    return set(re.findall(r"""(?:DEFINE_\w+\(\s*"|add_argument\("--)(\w+)""", sources))
 
 
 @each_page
