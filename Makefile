@@ -46,7 +46,7 @@ $(VENV)/run.done: $(BIN)/python requirements.txt pyproject.toml
 	@touch $@
 
 $(VENV)/test.done: $(BIN)/python requirements.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,tfds,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/run.done
 
 $(VENV)/docs.done: $(BIN)/python pyproject.toml

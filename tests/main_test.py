@@ -150,13 +150,14 @@ def test_commands_that_have_hardly_begun_end_with_a_line(module, said, tmp_path)
     assert err.startswith(f"care_jax: stopped by SIGINT: {said}; the same command ") and len(err.splitlines()) == 1
 
 
-def test_every_command_takes_them_in_its_first_line():
+def test_every_command_takes_them_in_its_first_line_and_then_looks_for_its_packages():
     commands = [path for room in ("care_jax", "experiments") for path in (ROOT / room).rglob("*.py")]
     commands = [path for path in commands if "app.run(main" in path.read_text()]
     assert len(commands) >= 4
     for path in commands:
-        before, install, _ = path.read_text().partition("stops.install(")
+        before, install, after = path.read_text().partition("stops.install(")
         assert install and before.count("import ") == 1, path
+        assert "extras.require_train()" in after.partition("import ")[0], path
 
 
 def _catches(pid: int, number: signal.Signals) -> bool:
