@@ -10,29 +10,22 @@ A `placeholder` has no value before it is given one, and none again after `=None
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+from care_jax.augment import AugmentSpec
+
 
 def augmentation() -> ml_collections.ConfigDict:
-    """The ranges that one branch draws from (`care_jax.augment.AugmentSpec`): SimCLR's set, as the paper uses it."""
-    spec = ml_collections.ConfigDict()
-    spec.crop = "random_resized"  # or "center": the central square, no draw
-    spec.crop_scale = (0.08, 1.0)  # share of the image's area
-    spec.crop_ratio = (3 / 4, 4 / 3)  # width over height
-    spec.center_fraction = 1.0  # side of the central square over the shorter side ("center" only)
-    spec.antialias = True
+    """The ranges that one branch draws from: SimCLR's set, as the paper uses it.
+
+    `care_jax.augment.AugmentSpec` explains them all. Those not named here leave their operation off, or are the usual
+    ones (crops of 8 to 100 % of the area, a blur of 0.1 to 2 pixels); operations of one's own are off as well.
+    """
+    spec = ml_collections.ConfigDict(AugmentSpec.settings())
     spec.flip_probability = 0.5
     spec.jitter_probability = 0.8
-    spec.brightness = 0.4  # factor from U(max(0, 1 - x), 1 + x); contrast and saturation alike
-    spec.contrast = 0.4
-    spec.saturation = 0.4
+    spec.brightness = spec.contrast = spec.saturation = 0.4  # factors from U(max(0, 1 - x), 1 + x)
     spec.hue = 0.1  # turns, from U(-x, x)
     spec.grayscale_probability = 0.2
     spec.blur_probability = 0.5
-    spec.blur_kernel_size = 3  # pixels, odd
-    spec.blur_sigma = (0.1, 2.0)  # pixels
-    spec.solarize_probability = 0.0
-    spec.solarize_threshold = 0.5
-    spec.rotation_degrees = 0.0  # angle from U(-x, x); off by default
-    spec.translation = 0.0  # share of the side, from U(-x, x) in each direction; off by default
     return spec
 
 
@@ -40,6 +33,8 @@ def get_config() -> ml_collections.ConfigDict:
     """The complete configuration."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # with the step's number it determines every batch, crop and colour
+
+    config.extensions = ()  # modules of one's own, ("my_lab.posterize",) say: docs/extending.md
 
     config.data = data = ml_collections.ConfigDict()
     data.name = "cifar10"  # digits, cifar10, cifar100, stl10, imagenet2012, image_folder

@@ -13,6 +13,7 @@ if __name__ == "__main__":
     )
     extras.require_train()
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def _step(text: str, checkpoints: Checkpoints) -> int | None:
         if best is None:
             raise UsageError("--step=best: no checkpoint of this run was ranked (no labels, or none evaluated yet)")
         return best
-    if not text.isdigit():
+    if not re.fullmatch(r"[0-9]{1,18}", text):
         raise UsageError(f"--step={text}: give a step, 'best', or leave it out for the newest checkpoint")
     return int(text)
 
@@ -92,6 +93,7 @@ def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
     flags.DEFINE_string("workdir", None, "", flag_values=first)
     with suppress(flags.Error):  # which the parser proper will say
         first(argv, known_only=True)
+    first.mark_as_parsed()  # also after an error
     if first.workdir:
         with user_errors():
             workdir = local_path(first.workdir, "--workdir")

@@ -1,25 +1,13 @@
 """From a configuration to its networks."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import ml_collections
-from flax import linen
 
 from care_jax import models
 from care_jax.experiment.config import ConfigError
 
-BACKBONES: dict[str, Callable[..., linen.Module]] = {
-    # One block a stage: for small images on a laptop.
-    "resnet10": partial(models.ResNet, stage_sizes=(1, 1, 1, 1)),
-    "resnet18": models.resnet18,
-    "resnet34": models.resnet34,
-    "resnet50": models.resnet50,
-    "vit_small": models.vit_small,
-    "vit_base": models.vit_base,
-}
 DTYPES: dict[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -44,7 +32,7 @@ def check_architecture(config: ml_collections.ConfigDict) -> None:
 def make_encoder(config: ml_collections.ConfigDict) -> models.Encoder:
     """The backbone and its projection head."""
     model = config.model
-    backbone = BACKBONES[model.backbone](stem=model.stem, width=model.width, dtype=DTYPES[model.dtype])
+    backbone = models.BACKBONES[model.backbone](stem=model.stem, width=model.width, dtype=DTYPES[model.dtype])
     return models.Encoder(backbone=backbone, head=make_head(config, output_batch_norm=model.head_output_batch_norm))
 
 

@@ -13,9 +13,11 @@ from care_jax import data, methods, models
 from care_jax.augment import AugmentSpec, ViewPlan
 from care_jax.data import DataSet
 from care_jax.devices import sharding
-from care_jax.experiment.architecture import BACKBONES, DTYPES, check_architecture, make_encoder
+from care_jax.experiment import extensions
+from care_jax.experiment.architecture import DTYPES, check_architecture, make_encoder
 from care_jax.experiment.config import ConfigError, validate
 from care_jax.experiment.objective import check_objective, make_objective
+from care_jax.experiment.settings import BRANCHES
 from care_jax.methods.care import GROUPS, SPACES
 from care_jax.storage import is_url, local_path
 from care_jax.train import optim
@@ -24,23 +26,26 @@ from care_jax.train.placements import BATCH_AXES, PLACEMENTS, Batch
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
 
-CHOICES = {
-    "data.name": tuple(data.DATA_SETS),
-    "augment.placement": tuple(PLACEMENTS),
-    "model.backbone": tuple(BACKBONES),
-    "model.stem": ("cifar", "imagenet"),
-    "model.dtype": tuple(DTYPES),
-    "loss.method": tuple(methods.METHODS),
-    "equivariance.term": tuple(methods.TERMS),
-    "equivariance.draws": ("group", "batch"),
-    "equivariance.on": SPACES,
-    "equivariance.group": tuple(GROUPS),
-    "optimizer.name": optim.OPTIMIZERS,
-    "optimizer.schedule": optim.SCHEDULES,
-    "optimizer.decay": optim.DECAYS,
-    "evaluate.probe.optimizer": optim.OPTIMIZERS,
-    "evaluate.probe.schedule": optim.SCHEDULES,
-}
+
+def choices() -> dict[str, tuple[str, ...]]:
+    """What a setting of names may be, of what is registered now."""
+    return {
+        "data.name": tuple(data.DATA_SETS),
+        "augment.placement": tuple(PLACEMENTS),
+        "model.backbone": tuple(models.BACKBONES),
+        "model.stem": ("cifar", "imagenet"),
+        "model.dtype": tuple(DTYPES),
+        "loss.method": tuple(methods.METHODS),
+        "equivariance.term": tuple(methods.TERMS),
+        "equivariance.draws": ("group", "batch"),
+        "equivariance.on": SPACES,
+        "equivariance.group": tuple(GROUPS),
+        "optimizer.name": optim.OPTIMIZERS,
+        "optimizer.schedule": optim.SCHEDULES,
+        "optimizer.decay": optim.DECAYS,
+        "evaluate.probe.optimizer": optim.OPTIMIZERS,
+        "evaluate.probe.schedule": optim.SCHEDULES,
+    }
 
 
 class Experiment(NamedTuple):
@@ -75,8 +80,9 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     Raises:
       ConfigError: one line that names the setting.
     """
-    validate(config, CHOICES)
-    for branch in ("invariance", "equivariance"):
+    extensions.load(config)
+    validate(config, choices())
+    for branch in BRANCHES:
         augment_spec(config, branch)
     check_architecture(config)
     check_objective(config)
@@ -95,17 +101,11 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
 
 def augment_spec(config: ml_collections.ConfigDict, branch: str) -> AugmentSpec:
     """The ranges of a branch, "invariance" or "equivariance", with the sizes and colours of the data set."""
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in config.augment[branch].to_dict().items()
-    }
-    fields |= {
-        "size": config.data.image_size,
-        "mean": tuple(config.data.mean),
-        "std": tuple(config.data.std),
-    }
+    settings = config.augment[branch].to_dict()
     try:
-        return AugmentSpec(**fields)
+        return AugmentSpec.from_settings(
+            settings, size=config.data.image_size, mean=tuple(config.data.mean), std=tuple(config.data.std)
+        )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.augment.{branch}: {error}") from error
 

@@ -11,13 +11,9 @@ from typing import Any
 
 import ml_collections
 
-from care_jax.errors import UserError, printable
-from care_jax.experiment.settings import MAX_COUNT, OPTIONAL, RULES, SECTIONS, SEED
-
-
-class ConfigError(UserError, ValueError):
-    """A setting that can't be used: the message names it, its value, and what to do."""
-
+from care_jax.errors import printable
+from care_jax.experiment import extensions
+from care_jax.experiment.settings import LATER, MAX_COUNT, OPTIONAL, SEED, ConfigError, rules, sections
 
 _SHOWN = 100  # characters of a value in a message
 
@@ -48,18 +44,18 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
     required = _without_value(config)
     if required:
         raise ConfigError(f"config.{required} has no value; give it one in the configuration file")
-    found = leaves(config)
+    found, known = leaves(config), rules()
     for name in found:
-        if name in SECTIONS:
+        if name in sections(known):
             raise ConfigError(f"config.{name} is {_shown(found[name])}; it is a section, see configs/base.py")
-        if name not in RULES:
+        if name not in known:
             raise ConfigError(f"config.{printable(name)} is not a setting; configs/base.py lists them all")
-    for name in RULES:
+    for name in known:
         if name not in found:
             raise ConfigError(f"config.{name} is missing; start from configs/base.py, which has them all")
-    for section in sorted(SECTIONS):
+    for section in sorted(sections(known)):
         _check_section(config, section)
-    for name, (kind, condition) in RULES.items():
+    for name, (kind, condition) in known.items():
         _check(name, found[name], kind, condition)
     for name, allowed in choices.items():
         if found[name] not in allowed:
@@ -188,10 +184,11 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     Then every setting had a value, and 0 (or an empty string) was written for "the default" in those of `OPTIONAL`. Now
     one of them at least has none, as no method takes all settings of `loss`.
     """
-    config = ml_collections.ConfigDict(settings)
+    config = ml_collections.ConfigDict({**LATER, **settings})
+    extensions.load(config)  # which know settings of their own
     found = leaves(config)
     begun_before = all(found.get(name) is not None for name in OPTIONAL)
-    for name, (kind, _) in RULES.items():
+    for name, (kind, _) in rules().items():
         stood_for_none = begun_before and name in OPTIONAL and found[name] == OPTIONAL[name]
         if name in found and (found[name] is None or stood_for_none):
             section, _, key = name.rpartition(".")

@@ -1,6 +1,15 @@
 """What a setting may hold: its type and its range, and which settings may be left without a value."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from care_jax.augment import AugmentSpec
+from care_jax.errors import UserError
+
+
+class ConfigError(UserError, ValueError):
+    """A setting that can't be used: the message names it, its value, and what to do."""
+
 
 # A setting's type, and what it must satisfy: in words, and the test.
 Rule = tuple[type | tuple[type, int | None], tuple[str, Any]]
@@ -27,6 +36,7 @@ _NOT_EMPTY = ("must not be empty", lambda value: bool(value.strip()))
 # the ranges of an augmentation are checked by AugmentSpec itself.
 _SETTINGS: dict[str, Rule] = {
     "seed": (int, SEED),
+    "extensions": ((str, None), _NOT_EMPTY),
     "data.name": (str, _ANY),
     "data.root": (str, _NOT_EMPTY),
     "data.image_size": (int, _at_least(8)),
@@ -97,33 +107,23 @@ _SETTINGS: dict[str, Rule] = {
     "evaluate.probe.step_epochs": ((float, None), _EPOCHS),
     "evaluate.probe.step_factor": (float, _FRACTION),
 }
-_BRANCH_SETTINGS: dict[str, type | tuple[type, int]] = {
-    "crop": str,
-    "crop_scale": (float, 2),
-    "crop_ratio": (float, 2),
-    "center_fraction": float,
-    "antialias": bool,
-    "flip_probability": float,
-    "jitter_probability": float,
-    "brightness": float,
-    "contrast": float,
-    "saturation": float,
-    "hue": float,
-    "grayscale_probability": float,
-    "blur_probability": float,
-    "blur_kernel_size": int,
-    "blur_sigma": (float, 2),
-    "solarize_probability": float,
-    "solarize_threshold": float,
-    "rotation_degrees": float,
-    "translation": float,
-}
-RULES: dict[str, Rule] = _SETTINGS | {
-    f"augment.{branch}.{name}": (kind, _ANY)
-    for branch in ("invariance", "equivariance")
-    for name, kind in _BRANCH_SETTINGS.items()
-}
-SECTIONS = {name.rpartition(".")[0] for name in RULES} - {""}
+BRANCHES = ("invariance", "equivariance")
+
+
+def rules() -> dict[str, Rule]:
+    """Every setting there is, those of the registered operations too."""
+    kinds = {name: _kind(value) for name, value in AugmentSpec.settings().items()}
+    return _SETTINGS | {f"augment.{branch}.{name}": (kind, _ANY) for branch in BRANCHES for name, kind in kinds.items()}
+
+
+def sections(names: Iterable[str]) -> set[str]:
+    """What the settings of these names lie in."""
+    return {name.rpartition(".")[0] for name in names} - {""}
+
+
+def _kind(value: Any) -> type | tuple[type, int | None]:
+    return (type(value[0]), len(value)) if isinstance(value, tuple) else type(value)
+
 
 # Settings that may have no value, None, and then mean what configs/base.py says beside them: 0 is 0 everywhere. In
 # runs begun before, 0 and the empty string stood for that.
@@ -141,3 +141,6 @@ OPTIONAL = {
     "equivariance.batch_size": 0,
     "train.num_steps": 0,
 }
+
+# Settings that came later, and what their absence from a run begun before stands for.
+LATER = {"extensions": ()}

@@ -1,5 +1,10 @@
 """Encoders: ResNets equal to torchvision's, other backbones, heads, and weights to and from PyTorch."""
 
+from collections.abc import Callable
+from functools import partial
+
+from flax import linen
+
 from care_jax.losses.arrays import normalize
 from care_jax.models.batch_norm import BatchNorm
 from care_jax.models.deep_sets import DeepSet
@@ -16,7 +21,20 @@ from care_jax.models.torch_weights import (
 )
 from care_jax.models.vit import VisionTransformer, vit_base, vit_small
 
+# `model.backbone` -> called with stem, width and dtype, a linen module: (images [b * v, h, w, 3], train, num_views) ->
+# features [b * v, w] of v views.
+BACKBONES: dict[str, Callable[..., linen.Module]] = {
+    # One block a stage: for small images on a laptop.
+    "resnet10": partial(ResNet, stage_sizes=(1, 1, 1, 1)),
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "vit_small": vit_small,
+    "vit_base": vit_base,
+}
+
 __all__ = [
+    "BACKBONES",
     "BatchNorm",
     "DeepSet",
     "Encoder",

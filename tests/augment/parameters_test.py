@@ -50,6 +50,7 @@ BY_HAND = Augmentation(
     angle=np.float32([0.3, 0]),
     shift_y=np.float32([0.1, 0]),
     shift_x=np.float32([-0.1, 0]),
+    further=np.zeros((2, 0), np.float32),
 )
 DESCRIPTIONS = {
     "equimod": lambda drawn: equimod_parameters(drawn, height=40, width=50),

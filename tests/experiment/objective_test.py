@@ -76,6 +76,7 @@ def test_zero_is_zero(tiny_config, monkeypatch, method, setting):
             {"loss__momentum": 0.9},
             "loss.momentum is 0.9, but simclr has none; leave it .*None.*, or use .*=moco or byol",
         ),
+        ({"loss__momentum": 0.0}, "loss.momentum is 0.0, but simclr has none"),
         ({"loss__method": "moco", "loss__variance_weight": 1.0}, "loss.variance_weight is 1.0, but moco .*=vicreg"),
         ({"loss__method": "none", "equivariance__weight": 0.0}, "nothing to minimise; raise the weight"),
         (
@@ -93,6 +94,7 @@ def test_zero_is_zero(tiny_config, monkeypatch, method, setting):
             {"equivariance__term": "augself", "augment__placement": "decode"},
             "needs the drawn augmentations .* use config.augment.placement=device, not 'decode'",
         ),
+        ({"equivariance__term": "equimod", "augment__placement": "host"}, "placement=device, not 'host'"),
         ({"loss__method": "mocov3"}, "loss.method is 'mocov3'; choose one of simclr, moco"),
         ({"equivariance__term": "rotation"}, "equivariance.term is 'rotation'; choose one of care"),
         ({"equivariance__on": "backbone"}, "equivariance.on is 'backbone'; choose one of projection"),

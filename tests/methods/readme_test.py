@@ -22,7 +22,6 @@ def test_the_readmes_method_trains(tiny_config, small_encoder, monkeypatch):
     module = types.ModuleType("centered")
     exec(compile(code, "README.md", "exec"), module.__dict__)
     monkeypatch.setitem(methods.METHODS, "centered", module.centered)
-    monkeypatch.setitem(build.CHOICES, "loss.method", tuple(methods.METHODS))
     config = tiny_config(loss__method="centered", loss__momentum=0.95, augment__placement="host")
     build.check(config, sharding.make_mesh(jax.devices()[:1]))
     experiment = build.build(config, sharding.make_mesh(jax.devices()[:1]))._replace(encoder=small_encoder())
