@@ -7,10 +7,11 @@ Each run has its folder under --workdir and is not made again if it is there wit
 refused. The table, mean and standard deviation over the training seeds, goes to standard output and to `table.md`.
 """
 
-from care_jax import stops
+from care_jax import extras, stops
 
 if __name__ == "__main__":
     stops.install()  # before what takes time
+    extras.require_train()
 
 import copy
 import math

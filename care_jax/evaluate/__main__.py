@@ -5,12 +5,13 @@ The settings are the run's. Those of the evaluation may be changed, and where th
 `--config.evaluate.knn_k=20 --config.data.root=elsewhere`.
 """
 
-from care_jax import stops
+from care_jax import extras, stops
 
 if __name__ == "__main__":
     stops.install(  # before what takes time
         "nothing is lost, summary.json and report.html are each the old one or the new; the same command evaluates"
     )
+    extras.require_train()
 
 import re
 from contextlib import suppress

@@ -30,7 +30,7 @@ def linear_probe(
       train_features, test_features: [n, w], [m, w] float32.
       train_labels, test_labels: [n], [m] int, in [0, num_classes).
       num_classes: c.
-      optimizer: PAPER.md's is Adam at 1e-3, weight decay 1e-6 added to the gradient.
+      optimizer: the paper's is Adam at 1e-3, weight decay 1e-6 added to the gradient.
       epochs, batch_size: 100 and 512 in the paper, for CIFAR.
       num_seeds: of initialisation and order.
 

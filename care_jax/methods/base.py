@@ -95,7 +95,7 @@ class Term(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """L = L_base + lambda * L_equivariance (PAPER.md's section 1; arXiv:2306.13924, section 3.1).
+    """L = L_base + lambda * L_equivariance (arXiv:2306.13924, section 3.1).
 
     Attributes:
       method: the base objective.

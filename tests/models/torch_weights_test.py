@@ -86,7 +86,7 @@ def test_variables_that_are_not_a_resnets_are_refused():
 
 def test_without_torch_the_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"pip install care_jax\[torch\]"):
+    with pytest.raises(ImportError, match=r"pip install 'care_jax\[torch\]'"):
         load_torch_checkpoint(tmp_path / "checkpoint.pth.tar")
 
 
