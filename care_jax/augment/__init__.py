@@ -17,19 +17,11 @@ measures equivariance; two in turn make a composition. The same code runs on the
 
 from care_jax.augment import color, geometry
 from care_jax.augment.apply import apply, apply_after_crop, crop, share, unit_range
-from care_jax.augment.augmentation import Augmentation, AugmentSpec
-from care_jax.augment.parameters import (
-    EQUIMOD_SIZE,
-    augself_color,
-    augself_crop,
-    equimod_parameters,
-    equimod_standardisation,
-)
+from care_jax.augment.augmentation import Augmentation, AugmentSpec, box_fractions
 from care_jax.augment.sample import NUM_UNIFORMS, identity, sample, sample_box, sample_given_box
 from care_jax.augment.views import ViewPlan, ViewUniforms
 
 __all__ = [
-    "EQUIMOD_SIZE",
     "NUM_UNIFORMS",
     "AugmentSpec",
     "Augmentation",
@@ -37,12 +29,9 @@ __all__ = [
     "ViewUniforms",
     "apply",
     "apply_after_crop",
-    "augself_color",
-    "augself_crop",
+    "box_fractions",
     "color",
     "crop",
-    "equimod_parameters",
-    "equimod_standardisation",
     "geometry",
     "identity",
     "sample",

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-from care_jax.augment.namespace import Array
+from care_jax.augment.namespace import Array, namespace, to_float
 
 CROPS = ("random_resized", "center")
 
@@ -140,3 +140,22 @@ class Augmentation(NamedTuple):
     angle: Array  # radians, counter-clockwise; 0 is off
     shift_y: Array  # fraction of the side, downwards; 0 is off
     shift_x: Array  # fraction of the side, to the right; 0 is off
+
+
+def box_fractions(
+    augmentation: Augmentation, *, height: int | Array, width: int | Array
+) -> tuple[Array, Array, Array, Array]:
+    """The crop as fractions of the image's sides.
+
+    Args:
+      augmentation: leading shape [...].
+      height: of the input image, pixels: one number, or one a row [...].
+      width: the same.
+
+    Returns:
+      Top, left, height and width, each [...] float32.
+    """
+    xp = namespace(*augmentation, height, width)
+    height, width = to_float(xp, height), to_float(xp, width)
+    top, left, box_height, box_width = (to_float(xp, x) for x in augmentation[:4])
+    return top / height, left / width, box_height / height, box_width / width

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from care_jax.methods.ablation import alignment, none, uniformity
-from care_jax.methods.augself import augself
+from care_jax.methods.augself import augself, augself_color, augself_crop
 from care_jax.methods.barlow_twins import barlow_twins
 from care_jax.methods.base import Method, Objective, Outputs, Term, Terms, Update, Views
 from care_jax.methods.byol import byol
 from care_jax.methods.care import care
-from care_jax.methods.equimod import equimod
+from care_jax.methods.equimod import EQUIMOD_SIZE, equimod, equimod_parameters, equimod_standardisation
 from care_jax.methods.essl import essl
 from care_jax.methods.moco import moco
 from care_jax.methods.simclr import simclr
@@ -30,6 +30,7 @@ METHODS: dict[str, Callable[..., Method]] = {
 TERMS: dict[str, Callable[..., Term]] = {"care": care, "equimod": equimod, "essl": essl, "augself": augself}
 
 __all__ = [
+    "EQUIMOD_SIZE",
     "METHODS",
     "TERMS",
     "Method",
@@ -41,10 +42,14 @@ __all__ = [
     "Views",
     "alignment",
     "augself",
+    "augself_color",
+    "augself_crop",
     "barlow_twins",
     "byol",
     "care",
     "equimod",
+    "equimod_parameters",
+    "equimod_standardisation",
     "essl",
     "moco",
     "none",

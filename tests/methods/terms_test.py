@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from care_jax import augment, losses, models
+from care_jax import augment, losses, methods, models
 from care_jax.augment import Augmentation, AugmentSpec
 from care_jax.methods import Views, augself, care, equimod, essl
 
@@ -145,8 +145,8 @@ def test_equimod_predicts_each_view_from_the_plain_image_and_its_draw():
     plain, parameters = networks.calls["equivariance_predictor"]
     for view in range(2):
         np.testing.assert_array_equal(plain[view], networks.features(views.plain)[0, :, :4])
-    mean, std = augment.equimod_standardisation(SPEC)
-    parameters_of = jax.jit(partial(augment.equimod_parameters, height=20, width=20))
+    mean, std = methods.equimod_standardisation(SPEC)
+    parameters_of = jax.jit(partial(methods.equimod_parameters, height=20, width=20))
     expected = (np.asarray(parameters_of(views.drawn)) - mean) / std
     np.testing.assert_allclose(parameters, expected, rtol=1e-6)
     # A method that encodes the first view alone has its draws alone.
