@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "care_jax"
 # Each may import those before it, never those after it.
 ROOMS = [
     "errors",
+    "rules",
     "stops",
     "storage",
     "losses",

@@ -15,8 +15,7 @@ from care_jax.data import DataSet
 from care_jax.devices import sharding
 from care_jax.experiment.architecture import BACKBONES, DTYPES, check_architecture, make_encoder
 from care_jax.experiment.config import ConfigError, validate
-from care_jax.experiment.objective import check_objective, make_objective
-from care_jax.methods.care import GROUPS, SPACES
+from care_jax.experiment.objective import make_objective
 from care_jax.storage import is_url, local_path
 from care_jax.train import optim
 from care_jax.train.batches import stacked_batches
@@ -24,17 +23,16 @@ from care_jax.train.placements import BATCH_AXES, PLACEMENTS, Batch
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
 
-CHOICES = {
+# Names are looked up when a configuration is checked: methods and terms may have been added to theirs.
+CHOICES: dict[str, Iterable[str]] = {
     "data.name": tuple(data.DATA_SETS),
     "augment.placement": tuple(PLACEMENTS),
     "model.backbone": tuple(BACKBONES),
     "model.stem": ("cifar", "imagenet"),
     "model.dtype": tuple(DTYPES),
-    "loss.method": tuple(methods.METHODS),
-    "equivariance.term": tuple(methods.TERMS),
+    "loss.method": methods.METHODS,
+    "equivariance.term": methods.TERMS,
     "equivariance.draws": ("group", "batch"),
-    "equivariance.on": SPACES,
-    "equivariance.group": tuple(GROUPS),
     "optimizer.name": optim.OPTIMIZERS,
     "optimizer.schedule": optim.SCHEDULES,
     "optimizer.decay": optim.DECAYS,
@@ -76,10 +74,9 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
       ConfigError: one line that names the setting.
     """
     validate(config, CHOICES)
-    for branch in ("invariance", "equivariance"):
-        augment_spec(config, branch)
+    specs = [augment_spec(config, branch) for branch in ("invariance", "equivariance")]
     check_architecture(config)
-    check_objective(config)
+    make_objective(config, specs[0], num_steps=1)  # how many they are depends on the data
     parts = config.train.micro_batches
     try:
         sharding.check_divides(mesh, "config.train.batch_size", config.train.batch_size, parts)

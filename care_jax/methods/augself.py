@@ -1,22 +1,26 @@
 """AugSelf: from the features of two views, tell how their augmentations differ."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import jax.numpy as jnp
+from flax import linen
 
 from care_jax.augment import Augmentation, AugmentSpec, box_fractions
 from care_jax.augment.namespace import Array, namespace, to_float
-from care_jax.methods.base import Outputs, Term, Terms, Views
+from care_jax.methods.base import Outputs, Pieces, Term, Terms, Views
 from care_jax.models import Networks, ProjectionHead
 
+KINDS = ("crop", "color")
 
-def augself(*, spec: AugmentSpec, hidden_sizes: tuple[int, ...], batch_norm: bool, dtype: Any = jnp.float32) -> Term:
+
+class AugSelf(Term):
     """Squared error of the predicted differences of the crops and of the colours: the terms `crop` and `color`.
 
     Of the concatenated features of both views, in both orders, a head for each kind predicts the difference of
     `augself_crop` or `augself_color`, through a tanh.
 
-    Args:
+    Attributes:
       spec: the ranges that the views are drawn from; scales the colours.
       hidden_sizes: of the heads; (512, 512) in the original.
       batch_norm: whether they have batch norm; the original does.
@@ -24,12 +28,34 @@ def augself(*, spec: AugmentSpec, hidden_sizes: tuple[int, ...], batch_norm: boo
 
     Source: Lee et al., NeurIPS 2021; the official code's crop and colour losses, both with the weight lambda.
     """
-    heads = {f"{kind}_predictor": ProjectionHead(hidden_sizes, 4, batch_norm, dtype) for kind in ("crop", "color")}
 
-    def embed(networks: Networks, views: Views, outputs: Outputs) -> Outputs:
+    name = "augself"
+    needs = ("drawn",)
+    num_views = 2
+    spec: AugmentSpec
+    hidden_sizes: tuple[int, ...]
+    batch_norm: bool
+    dtype: Any = jnp.float32
+
+    @classmethod
+    def make(cls, pieces: Pieces, **settings: Any) -> Self:
+        return cls(
+            spec=pieces.spec,
+            hidden_sizes=pieces.hidden_sizes,
+            batch_norm=pieces.batch_norm,
+            dtype=pieces.dtype,
+            **settings,
+        )
+
+    @property
+    def heads(self) -> Mapping[str, linen.Module]:
+        head = ProjectionHead(self.hidden_sizes, 4, self.batch_norm, self.dtype)
+        return {f"{kind}_predictor": head for kind in KINDS}
+
+    def embed(self, networks: Networks, views: Views, outputs: Outputs) -> Outputs:
         assert views.drawn is not None  # `needs` says so
         height, width = views.image_size
-        color = augself_color(views.drawn, spec)
+        color = augself_color(views.drawn, self.spec)
         boxes = augself_crop(views.drawn, height=height, width=width)
         # As in the official code: the first view of a pair says whether both boxes are mirrored, and differences are in
         # [-1, 1], a tanh's range.
@@ -44,13 +70,10 @@ def augself(*, spec: AugmentSpec, hidden_sizes: tuple[int, ...], batch_norm: boo
             found[f"{kind}_differences"] = difference
         return found
 
-    def loss(outputs: Outputs) -> Terms:
+    def loss(self, outputs: Outputs) -> Terms:
         return {
-            kind: jnp.mean((outputs[f"{kind}_predictions"] - outputs[f"{kind}_differences"]) ** 2)
-            for kind in ("crop", "color")
+            kind: jnp.mean((outputs[f"{kind}_predictions"] - outputs[f"{kind}_differences"]) ** 2) for kind in KINDS
         }
-
-    return Term("augself", loss, embed, heads, needs=("drawn",), num_views=2)
 
 
 def augself_crop(augmentation: Augmentation, *, height: int | Array, width: int | Array) -> Array:

@@ -1,16 +1,20 @@
 """EquiMod: from the embedding of the plain image and the augmentation's parameters, predict that of the view."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen
 
 from care_jax import losses
 from care_jax.augment import NUM_UNIFORMS, Augmentation, AugmentSpec, box_fractions, sample
 from care_jax.augment.namespace import Array, namespace, to_float
-from care_jax.methods.base import Outputs, Term, Terms, Views
+from care_jax.methods.base import Outputs, Pieces, Term, Terms, Views
 from care_jax.models import EquivariancePredictor, Networks, ProjectionHead, normalize
+from care_jax.rules import POSITIVE, setting
 
 EQUIMOD_SIZE = 15
 
@@ -19,52 +23,55 @@ _NUM_DRAWS = 4096
 _NOMINAL_SIDE = 224
 
 
-def equimod(
-    *,
-    spec: AugmentSpec,
-    equivariance_head: ProjectionHead,
-    batch_norm: bool,
-    temperature: float = 0.2,
-) -> Term:
+class EquiMod(Term):
     """NT-Xent whose positive pairs are a view's embedding and its prediction: the term `equimod`.
 
     A head of its own embeds the plain image, y_0, and each view, y_t; a predictor makes y^_t of y_0 and of t's
     parameters (`equimod_parameters`, standardised). Of 2 v b vectors each has one positive and 2 v b - 2
     negatives; no gradient is stopped.
 
-    Args:
+    Attributes:
       spec: the ranges that the views are drawn from; standardises the parameters.
       equivariance_head: from features to the embeddings that are predicted.
       batch_norm: whether the predictor has batch norm; the original does.
-      temperature: of NT-Xent.
 
     Source: Devillers and Lefort, ICLR 2023; the official code's SimCLR+EquiMod.
     """
-    heads = {
-        "equivariance_head": equivariance_head,
-        "equivariance_predictor": EquivariancePredictor(
-            equivariance_head.size, batch_norm=batch_norm, dtype=equivariance_head.dtype
-        ),
-    }
 
-    def embed(networks: Networks, views: Views, outputs: Outputs) -> Outputs:
+    name = "equimod"
+    needs = ("plain", "drawn")
+    spec: AugmentSpec
+    equivariance_head: ProjectionHead
+    batch_norm: bool
+    temperature: float = setting(0.2, POSITIVE, "of its NT-Xent")
+
+    @classmethod
+    def make(cls, pieces: Pieces, **settings: Any) -> Self:
+        head = pieces.head(output_batch_norm=pieces.batch_norm)
+        return cls(spec=pieces.spec, equivariance_head=head, batch_norm=pieces.batch_norm, **settings)
+
+    @property
+    def heads(self) -> Mapping[str, linen.Module]:
+        head = self.equivariance_head
+        predictor = EquivariancePredictor(head.size, batch_norm=self.batch_norm, dtype=head.dtype)
+        return {"equivariance_head": head, "equivariance_predictor": predictor}
+
+    def embed(self, networks: Networks, views: Views, outputs: Outputs) -> Outputs:
         assert views.plain is not None and views.drawn is not None  # `needs` says so
         features = outputs["features"]
         height, width = views.image_size
-        mean, std = equimod_standardisation(spec)
+        mean, std = equimod_standardisation(self.spec)
         parameters = equimod_parameters(views.drawn, height=height, width=width)[: len(features)]
         embedded = networks.apply("equivariance_head", jnp.concatenate([networks.features(views.plain), features]))
         plain = jnp.broadcast_to(embedded[:1], embedded[1:].shape)
         predicted = networks.apply("equivariance_predictor", plain, (parameters - mean) / std)
         return {"view_embeddings": embedded[1:], "predicted_embeddings": predicted}
 
-    def loss(outputs: Outputs) -> Terms:
+    def loss(self, outputs: Outputs) -> Terms:
         size = outputs["view_embeddings"].shape[-1]
         pairs = (normalize(outputs[name]) for name in ("view_embeddings", "predicted_embeddings"))
         rows, predicted = (x.reshape(-1, size) for x in pairs)
-        return {"equimod": losses.info_nce(rows, predicted, temperature=temperature)}
-
-    return Term("equimod", loss, embed, heads, needs=("plain", "drawn"))
+        return {"equimod": losses.info_nce(rows, predicted, temperature=self.temperature)}
 
 
 def equimod_parameters(augmentation: Augmentation, *, height: int | Array, width: int | Array) -> Array:

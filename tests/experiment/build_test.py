@@ -98,9 +98,9 @@ def test_every_setting_of_base_is_checked():
     """A setting without a rule would be a setting that takes any value."""
     from care_jax.configs import base
     from care_jax.experiment.config import leaves
-    from care_jax.experiment.settings import RULES
+    from care_jax.experiment.settings import rules
 
-    assert set(leaves(base.get_config().to_dict())) == set(RULES)
+    assert set(leaves(base.get_config().to_dict())) == set(rules())
 
 
 @pytest.mark.parametrize(
