@@ -11,6 +11,7 @@ import ml_collections
 from ml_collections.config_dict import placeholder
 
 from care_jax.augment import AugmentSpec
+from care_jax.experiment.settings import add_declared
 
 
 def augmentation() -> ml_collections.ConfigDict:
@@ -70,25 +71,18 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss = loss = ml_collections.ConfigDict()
     # The base objective: simclr, moco, byol, barlow_twins, vicreg; or for an ablation alignment, uniformity, none.
     loss.method = "simclr"
-    loss.temperature = 0.5  # of those that have one; the paper's MoCo-v2 has 0.1
-    # Of some methods alone; None: as the method's paper has it.
-    loss.momentum = placeholder(float)  # share of the momentum encoder kept by an update: moco 0.99; byol 0.996 to 1
-    loss.queue_size = placeholder(int)  # keys of earlier batches that moco keeps as negatives: 65536
-    loss.off_diagonal_weight = placeholder(float)  # of barlow_twins: 0.0051
-    loss.invariance_weight = placeholder(float)  # of vicreg: 25
-    loss.variance_weight = placeholder(float)  # of vicreg: 25
-    loss.covariance_weight = placeholder(float)  # of vicreg: 1
 
     config.equivariance = equivariance = ml_collections.ConfigDict()
     # What is added to the base objective: care, or a rival: equimod (weight 1 in its paper), essl (0.4), augself (0.5).
     equivariance.term = "care"
     equivariance.weight = 0.01  # lambda; 0: the plain base objective (paper 0.01, script 0.03)
-    # The rest is of care alone.
-    equivariance.num_groups = 16  # groups a batch is cut into; each draws its own pair of augmentations
+    equivariance.num_groups = 16  # of care: groups a batch is cut into; each draws its own pair of augmentations
     equivariance.draws = "group"  # or "batch": one pair for the whole batch, as the official code happens to do
-    equivariance.batch_size = placeholder(int)  # images of the batch that the term uses, the first ones; None: all
-    equivariance.on = "projection"  # what the augmentation should move: projection, features, or a head of its own
-    equivariance.group = "orthogonal"  # linear maps it may be: orthogonal, lorentz (on the hyperboloid), symplectic
+    equivariance.batch_size = placeholder(int)  # of care: images of the batch that it uses, the first ones; None: all
+
+    # Further settings of `loss` and `equivariance` (temperature, queue_size, on, ...) are declared by the methods and
+    # terms in care_jax/methods/; docs/methods.md has a table. One without a value is as the method's paper has it.
+    add_declared(config)
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
     optimizer.name = "adam"  # adam (weight decay added to the gradient), adamw, sgd, lars

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "care_jax"
 ROOMS = [
     "errors",
     "extras",
+    "rules",
     "stops",
     "storage",
     "losses",

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from care_jax.augment.namespace import Array
+from care_jax.augment.namespace import Array, namespace, to_float
 from care_jax.augment.operations import Chosen, choose, settings_of_operations
 
 CROPS = ("random_resized", "center")
@@ -165,3 +165,22 @@ class Augmentation(NamedTuple):
     shift_y: Array  # fraction of the side, downwards; 0 is off
     shift_x: Array  # fraction of the side, to the right; 0 is off
     further: Array  # [..., k] what further operations have drawn, one after the other
+
+
+def box_fractions(
+    augmentation: Augmentation, *, height: int | Array, width: int | Array
+) -> tuple[Array, Array, Array, Array]:
+    """The crop as fractions of the image's sides.
+
+    Args:
+      augmentation: leading shape [...].
+      height: of the input image, pixels: one number, or one a row [...].
+      width: the same.
+
+    Returns:
+      Top, left, height and width, each [...] float32.
+    """
+    xp = namespace(*augmentation, height, width)
+    height, width = to_float(xp, height), to_float(xp, width)
+    top, left, box_height, box_width = (to_float(xp, x) for x in augmentation[:4])
+    return top / height, left / width, box_height / height, box_width / width

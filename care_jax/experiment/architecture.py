@@ -7,6 +7,7 @@ import ml_collections
 
 from care_jax import models
 from care_jax.experiment.config import ConfigError
+from care_jax.methods import TERMS
 
 DTYPES: dict[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -22,10 +23,11 @@ def check_architecture(config: ml_collections.ConfigDict) -> None:
             f"config.data.image_size is {size}, which the {patch} x {patch} patches of {config.model.backbone} with "
             f"config.model.stem={config.model.stem} do not divide; use {max(size // patch, 1) * patch} for instance"
         )
-    if config.equivariance.weight and config.equivariance.term == "essl" and size // 2 % patch:
+    term = TERMS[config.equivariance.term]
+    if config.equivariance.weight and "rotated" in term.needs and size // 2 % patch:
         raise ConfigError(
-            f"config.equivariance.term is 'essl', whose views of {size // 2} pixels the {patch} x {patch} patches of "
-            f"{config.model.backbone} do not divide; make config.data.image_size a multiple of {2 * patch}"
+            f"config.equivariance.term is {term.name!r}, whose views of {size // 2} pixels the {patch} x {patch} "
+            f"patches of {config.model.backbone} do not divide; make config.data.image_size a multiple of {2 * patch}"
         )
 
 

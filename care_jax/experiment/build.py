@@ -11,14 +11,14 @@ from jax.sharding import Mesh
 
 from care_jax import data, methods, models
 from care_jax.augment import AugmentSpec, ViewPlan
+from care_jax.augment.views import DRAWS
 from care_jax.data import DataSet
 from care_jax.devices import sharding
 from care_jax.experiment import extensions
 from care_jax.experiment.architecture import DTYPES, check_architecture, make_encoder
 from care_jax.experiment.config import ConfigError, validate
-from care_jax.experiment.objective import check_objective, make_objective
+from care_jax.experiment.objective import make_objective
 from care_jax.experiment.settings import BRANCHES
-from care_jax.methods.care import GROUPS, SPACES
 from care_jax.storage import is_url, local_path
 from care_jax.train import optim
 from care_jax.train.batches import stacked_batches
@@ -37,9 +37,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "model.dtype": tuple(DTYPES),
         "loss.method": tuple(methods.METHODS),
         "equivariance.term": tuple(methods.TERMS),
-        "equivariance.draws": ("group", "batch"),
-        "equivariance.on": SPACES,
-        "equivariance.group": tuple(GROUPS),
+        "equivariance.draws": DRAWS,
         "optimizer.name": optim.OPTIMIZERS,
         "optimizer.schedule": optim.SCHEDULES,
         "optimizer.decay": optim.DECAYS,
@@ -82,10 +80,9 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     """
     extensions.load(config)
     validate(config, choices())
-    for branch in BRANCHES:
-        augment_spec(config, branch)
+    specs = [augment_spec(config, branch) for branch in BRANCHES]
     check_architecture(config)
-    check_objective(config)
+    make_objective(config, specs[0], num_steps=1)  # how many they are depends on the data
     parts = config.train.micro_batches
     try:
         sharding.check_divides(mesh, "config.train.batch_size", config.train.batch_size, parts)

@@ -10,10 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 from care_jax.errors import printable
 from care_jax.experiment import extensions
-from care_jax.experiment.settings import LATER, MAX_COUNT, OPTIONAL, SEED, ConfigError, rules, sections
+from care_jax.experiment.settings import (
+    LATER,
+    MAX_COUNT,
+    SEED,
+    STOOD_FOR_NONE,
+    ConfigError,
+    add_declared,
+    optional,
+    rules,
+    sections,
+)
+from care_jax.rules import Rule
 
 _SHOWN = 100  # characters of a value in a message
 
@@ -44,7 +56,7 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
     required = _without_value(config)
     if required:
         raise ConfigError(f"config.{required} has no value; give it one in the configuration file")
-    found, known = leaves(config), rules()
+    found, known, without = leaves(config), rules(), optional()
     for name in found:
         if name in sections(known):
             raise ConfigError(f"config.{name} is {_shown(found[name])}; it is a section, see configs/base.py")
@@ -55,8 +67,8 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
             raise ConfigError(f"config.{name} is missing; start from configs/base.py, which has them all")
     for section in sorted(sections(known)):
         _check_section(config, section)
-    for name, (kind, condition) in known.items():
-        _check(name, found[name], kind, condition)
+    for name, (kind, rule) in known.items():
+        _check(name, found[name], kind, rule, name in without)
     for name, allowed in choices.items():
         if found[name] not in allowed:
             raise ConfigError(f"config.{name} is {_shown(found[name])}; choose one of {', '.join(allowed)}")
@@ -104,9 +116,8 @@ def _without_value(config: ml_collections.ConfigDict, prefix: str = "") -> str:
     return ""
 
 
-def _check(name: str, value: Any, kind: Any, condition: tuple[str, Any]) -> None:
-    text, holds = condition
-    if value is None and name in OPTIONAL:
+def _check(name: str, value: Any, kind: Any, rule: Rule, is_optional: bool) -> None:
+    if value is None and is_optional:
         return
     if isinstance(kind, tuple):
         element, length = kind
@@ -114,7 +125,7 @@ def _check(name: str, value: Any, kind: Any, condition: tuple[str, Any]) -> None
             wanted = f"{length} numbers" if length else "numbers"
             raise ConfigError(f"config.{name} is {_shown(value)}; give a tuple of {wanted}")
         for part in value:
-            _check(name, part, element, condition)
+            _check(name, part, element, rule, False)
         return
     # NumPy's numbers won't do: most are none of Python's, and the configuration is kept as JSON.
     if kind is float:
@@ -126,10 +137,10 @@ def _check(name: str, value: Any, kind: Any, condition: tuple[str, Any]) -> None
     if not fits:
         wanted = {float: "a finite number", int: "a whole number", bool: "True or False", str: "a string"}[kind]
         raise ConfigError(f"config.{name} is {_shown(value)}; give {wanted}")
-    if not holds(value):
-        unset = "; leave it without a value (None) for the default" if name in OPTIONAL else ""
-        raise ConfigError(f"config.{name} is {_shown(value)}; it {text}{unset}")
-    if kind is int and condition is not SEED and value > MAX_COUNT:
+    if not rule.holds(value):
+        unset = "; leave it without a value (None) for the default" if is_optional else ""
+        raise ConfigError(f"config.{name} is {_shown(value)}; {rule.text}{unset}")
+    if kind is int and rule is not SEED and value > MAX_COUNT:
         raise ConfigError(f"config.{name} is {_shown(value)}; it must be at most {MAX_COUNT}")
 
 
@@ -179,20 +190,22 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
 
 
 def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """The configuration that was written down as JSON, with what 0 stood for in runs begun before.
+    """The configuration that was written down as JSON, by whatever version.
 
-    Then every setting had a value, and 0 (or an empty string) was written for "the default" in those of `OPTIONAL`. Now
-    one of them at least has none, as no method takes all settings of `loss`.
+    In runs begun before, every setting had a value, and 0 (or an empty string) was written for "the default" in those
+    of `STOOD_FOR_NONE`. Now one of them at least has none, as no method takes all settings of `loss`. A setting of a
+    method or a term that did not exist then has what configs/base.py gives it: mostly, no value.
     """
     config = ml_collections.ConfigDict({**LATER, **settings})
     extensions.load(config)  # which know settings of their own
     found = leaves(config)
-    begun_before = all(found.get(name) is not None for name in OPTIONAL)
+    begun_before = all(found.get(name) is not None for name in STOOD_FOR_NONE)
     for name, (kind, _) in rules().items():
-        stood_for_none = begun_before and name in OPTIONAL and found[name] == OPTIONAL[name]
+        stood_for_none = begun_before and name in STOOD_FOR_NONE and found[name] == STOOD_FOR_NONE[name]
         if name in found and (found[name] is None or stood_for_none):
             section, _, key = name.rpartition(".")
             values = config[section] if section else config
             with values.ignore_type():
-                values[key] = ml_collections.config_dict.placeholder(kind)
+                values[key] = placeholder(kind)
+    add_declared(config)
     return config

@@ -5,6 +5,7 @@ from pathlib import Path
 import ml_collections
 
 from care_jax.experiment.config import ConfigError, differences
+from care_jax.methods import METHODS
 
 # Settings that move neither a run's parameters nor what its numbers mean.
 _FREE = ("config.train.log_every", "config.train.keep_last", "config.augment.num_threads", "config.data.root")
@@ -56,6 +57,4 @@ def _depends_on_length(config: ml_collections.ConfigDict) -> str:
     """What makes the steps of a run depend on how many there are to be; empty if nothing does."""
     if config.optimizer.schedule == "cosine":
         return "its learning rate (optimizer.schedule=cosine) falls to 0 at its last step"
-    if config.loss.method == "byol":
-        return "byol's momentum rises to 1 at its last step"
-    return ""
+    return METHODS[config.loss.method].if_longer

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError, differences, from_plain, leaves, read_config, validate
-from care_jax.experiment.settings import OPTIONAL, rules
+from care_jax.experiment.settings import STOOD_FOR_NONE, optional, rules
 
 BASES = {name: importlib.import_module(f"care_jax.configs.{name}").get_config for name in ("base", "digits")}
 LEAVES = sorted(leaves(BASES["base"]()))
@@ -219,7 +219,7 @@ def test_any_value_of_the_right_type(name, data):
         str: st.text(),
     }
     values = st.lists(number, max_size=3) if isinstance(kind, tuple) else kinds[kind]
-    put(config, name, data.draw(st.none() | values if name in OPTIONAL else values))
+    put(config, name, data.draw(st.none() | values if name in optional() else values))
     outcome(config)
 
 
@@ -246,7 +246,7 @@ def test_a_damaged_record_of_the_configuration(tmp_path, content):
 def begun_before(config):
     """As version 0.1.0 of the first day wrote it: a value everywhere, 0 or nothing for the default."""
     plain = json.loads(json.dumps(config.to_dict()))
-    for name, value in OPTIONAL.items():
+    for name, value in STOOD_FOR_NONE.items():
         section, key = name.split(".")
         plain[section][key] = value
     return plain
@@ -279,10 +279,12 @@ def test_absent_is_not_without_a_value():
     assert differences({"a": {"x\x1b": 0}}, {"a": {"x\x1b": None}}) == [r"config.a.x\x1b: 0 -> None"]
 
 
-@pytest.mark.parametrize("name", [name for name, value in OPTIONAL.items() if value == "" or name.endswith("size")])
+@pytest.mark.parametrize(
+    "name", [name for name, value in STOOD_FOR_NONE.items() if value == "" or name.endswith("size")]
+)
 def test_no_size_and_no_name_of_nothing(name):
     """What can't be zero or empty is refused, rather than taken for the default."""
     config = BASES["base"]()
-    put(config, name, OPTIONAL[name])
+    put(config, name, STOOD_FOR_NONE[name])
     message = outcome(config)
-    assert f"config.{name} is {OPTIONAL[name]!r}" in message and "leave it without a value (None)" in message
+    assert f"config.{name} is {STOOD_FOR_NONE[name]!r}" in message and "leave it without a value (None)" in message

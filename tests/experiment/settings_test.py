@@ -4,7 +4,7 @@ import pytest
 
 from care_jax.configs import base
 from care_jax.experiment.config import ConfigError, leaves, validate
-from care_jax.experiment.settings import OPTIONAL, rules
+from care_jax.experiment.settings import STOOD_FOR_NONE, optional, rules
 
 # Settings -> values in their range, and beyond it.
 BOUNDS = {
@@ -28,7 +28,7 @@ BOUNDS = {
 def test_the_ends_of_ranges(names):
     inside, beyond = BOUNDS[names]
     for name in names.split():
-        holds = rules()[name][1][1]
+        holds = rules()[name][1].holds
         assert all(map(holds, inside)) and not any(map(holds, beyond)), name
 
 
@@ -52,9 +52,9 @@ def test_what_is_of_another_kind_is_refused(name, value):
 
 
 def test_what_may_be_without_a_value_is_so_in_base():
-    assert {name for name, value in leaves(base.get_config()).items() if value is None} == set(OPTIONAL)
+    assert {name for name, value in leaves(base.get_config()).items() if value is None} == optional()
 
 
 def test_nothing_stood_for_the_default_in_runs_begun_before():
-    for name, value in OPTIONAL.items():
+    for name, value in STOOD_FOR_NONE.items():
         assert value == rules()[name][0](), name

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from care_jax import models
-from care_jax.methods import Update, Views, byol
+from care_jax.methods import BYOL, Update, Views
 from care_jax.methods.byol import momentum_at
 
-METHOD = byol(predictor=models.ProjectionHead((8,), 8), num_steps=20, momentum=0.9)
+METHOD = BYOL(predictor=models.ProjectionHead((8,), 8), num_steps=20, momentum=0.9)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from care_jax import losses, models
-from care_jax.methods import Update, Views, moco
+from care_jax.methods import MoCo, Update, Views
 from care_jax.methods.moco import enqueue
 
 QUEUE_SIZE = 10
-METHOD = moco(temperature=0.2, momentum=0.9, queue_size=QUEUE_SIZE)
+METHOD = MoCo(temperature=0.2, momentum=0.9, queue_size=QUEUE_SIZE)
 
 
 @pytest.fixture(scope="module")
