@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from care_jax import augment, losses
-from care_jax.data import Examples
+from care_jax.data import CLASS, Examples
 from care_jax.evaluate.embed import Embedded, Embedder
 from care_jax.evaluate.equivariance import Equivariance, measure_equivariance
 from care_jax.evaluate.knn import knn_top1
@@ -18,8 +18,6 @@ from care_jax.evaluate.moved import measure_moved
 from care_jax.experiment.build import Experiment, evaluation_spec
 from care_jax.train import optim
 
-# Name of the labelling that says what an image shows; others (the hue of the digits) are extra probes.
-CLASS_LABELS = "label"
 # Ends of the names of measures that say nothing of a single image: of pairs, or of one map of all.
 _OF_SEVERAL = (
     "wahba_mean",
@@ -70,10 +68,10 @@ def make_monitor(experiment: Experiment, embedder: Embedder) -> Callable[[Mappin
 
     def monitor(variables: Mapping[str, Any]) -> dict[str, float]:
         dataset = experiment.dataset
-        if CLASS_LABELS not in dataset.num_classes:
+        if CLASS not in dataset.num_classes:
             return {}
         train, test = embedder(variables, dataset.train), embedder(variables, dataset.test)
-        accuracy = _knn(experiment, train, test, CLASS_LABELS)
+        accuracy = _knn(experiment, train, test, CLASS)
         return {"knn_top1": accuracy} if math.isfinite(accuracy) else {}
 
     return monitor
@@ -95,13 +93,13 @@ def evaluate(experiment: Experiment, embedder: Embedder, variables: Mapping[str,
         numbers |= {f"{name}_top1": None, f"{name}_top1_spread": None}
     if dataset.num_classes:
         train = embedder(variables, dataset.train)
-        if CLASS_LABELS in dataset.num_classes:
-            numbers["knn_top1"] = _knn(experiment, train, test, CLASS_LABELS)
+        if CLASS in dataset.num_classes:
+            numbers["knn_top1"] = _knn(experiment, train, test, CLASS)
             if len(train.rows) < (k := config.evaluate.knn_k):
                 notes.append(f"knn_top1: all {len(train.rows)} training images vote; evaluate.knn_k is {k}")
         for labelling in dataset.num_classes:
             accuracies = 100.0 * _probe(experiment, train, test, labelling)
-            name = "linear_probe" if labelling == CLASS_LABELS else f"{labelling}_probe"
+            name = "linear_probe" if labelling == CLASS else f"{labelling}_probe"
             numbers[f"{name}_top1"] = float(accuracies.mean())
             numbers[f"{name}_top1_spread"] = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else math.nan
     measured = measure_equivariance(

@@ -61,8 +61,8 @@ def test_two_files_that_changed_places_show(folder, tmp_path):
 
 def test_pixels_and_labels_of_sets_without_files():
     images = np.random.default_rng(0).integers(0, 255, (6, 4, 4, 3), np.uint8)
-    examples = Examples(images, {"label": np.arange(6, dtype=np.int32) % 2, "hue": np.arange(6, dtype=np.int32)})
-    digits = DataSet("digits", examples, examples, examples, {"label": 2, "hue": 6})
+    examples = Examples(images, {"class": np.arange(6, dtype=np.int32) % 2, "hue": np.arange(6, dtype=np.int32)})
+    digits = DataSet("digits", examples, examples, examples, {"class": 2, "hue": 6})
     images = digits.train.images.copy()
     images[0, 0, 0, 0] += 1
     labels = {name: np.roll(values, 1) for name, values in digits.train.labels.items()}

@@ -35,9 +35,9 @@ def make(tiny_config, small_encoder):
         config.augment.placement = "device"
         made = build.build(config, sharding.make_mesh(jax.devices()[:1]))._replace(encoder=small_encoder())
         digits = made.dataset
-        train = Examples(digits.train.images[:num_train], {"label": np.arange(num_train, dtype=np.int32) % 10})
-        test = Examples(digits.test.images[:num_test], {"label": np.arange(num_test, dtype=np.int32) % 10})
-        few = DataSet("few digits", train, train, test, {"label": 10})
+        train = Examples(digits.train.images[:num_train], {"class": np.arange(num_train, dtype=np.int32) % 10})
+        test = Examples(digits.test.images[:num_test], {"class": np.arange(num_test, dtype=np.int32) % 10})
+        few = DataSet("few digits", train, train, test, {"class": 10})
         return made._replace(dataset=few), jax.device_get(build.make_state(made)).variables
 
     return experiment
