@@ -5,7 +5,7 @@ from collections.abc import Callable
 from care_jax.methods.ablation import alignment, none, uniformity
 from care_jax.methods.augself import augself
 from care_jax.methods.barlow_twins import barlow_twins
-from care_jax.methods.base import Method, Objective, Outputs, Term, Terms, Update, Views
+from care_jax.methods.base import Method, Objective, Outputs, Space, Term, Terms, Update, Views
 from care_jax.methods.byol import byol
 from care_jax.methods.care import care
 from care_jax.methods.equimod import equimod
@@ -35,6 +35,7 @@ __all__ = [
     "Method",
     "Objective",
     "Outputs",
+    "Space",
     "Term",
     "Terms",
     "Update",

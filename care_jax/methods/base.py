@@ -74,6 +74,22 @@ class Method(NamedTuple):
     num_views: int = 2
 
 
+class Space(NamedTuple):
+    """The vectors that a term asks an augmentation to move by one linear map.
+
+    Attributes:
+      network: whose outputs they are made of: "backbone" (the features), "head" (the projections), or one of the
+        term's `heads`.
+      points: outputs [..., m] -> vectors [..., d].
+      form: d -> the bilinear form [d, d] that the maps keep; None for the inner product, which rotations and
+        reflections keep.
+    """
+
+    network: str
+    points: Callable[[jax.Array], jax.Array]
+    form: Callable[[int], jax.Array | None] | None = None
+
+
 class Term(NamedTuple):
     """An equivariance term: what is added to a base objective.
 
@@ -84,6 +100,7 @@ class Term(NamedTuple):
       heads: see `Method`.
       needs: the fields of `Views` that it uses beside `invariance`.
       num_views: how many of the two invariance views it needs through the encoder.
+      space: the vectors that it acts on, for whoever measures how they move; None for a term that moves none linearly.
     """
 
     name: str
@@ -92,6 +109,7 @@ class Term(NamedTuple):
     heads: Mapping[str, linen.Module] = {}
     needs: tuple[str, ...] = ()
     num_views: int = 1
+    space: Space | None = None
 
 
 class Objective(NamedTuple):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from care_jax import losses
-from care_jax.methods.base import Outputs, Term, Terms, Views
+from care_jax.methods.base import Outputs, Space, Term, Terms, Views
 from care_jax.models import Networks, ProjectionHead, normalize
 
 # Where the term acts: on the projection, as in the paper; on the features; or on a head of its own.
@@ -76,4 +76,6 @@ def care(
         form = GROUPS[group].form(first.shape[-1])
         return {"equivariance": losses.equivariance_loss(first, second, num_groups=num_groups, form=form)}
 
-    return Term("care", loss, embed, heads, needs=("equivariance",), num_views=0)
+    network = {"projection": "head", "features": "backbone", "head": "equivariance_head"}[on]
+    space = Space(network, GROUPS[group].points, None if group == "orthogonal" else GROUPS[group].form)
+    return Term("care", loss, embed, heads, needs=("equivariance",), num_views=0, space=space)
