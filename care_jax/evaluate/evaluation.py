@@ -11,10 +11,10 @@ import numpy as np
 from care_jax import augment, losses
 from care_jax.data import CLASS, Examples
 from care_jax.evaluate.embed import Embedded, Embedder
-from care_jax.evaluate.equivariance import Equivariance, measure_equivariance
+from care_jax.evaluate.equivariance_error import Equivariance, measure_equivariance
 from care_jax.evaluate.knn import knn_top1
 from care_jax.evaluate.linear_probe import linear_probe
-from care_jax.evaluate.moved import measure_moved
+from care_jax.evaluate.term_space import measure_moved
 from care_jax.experiment.build import Experiment, evaluation_spec
 from care_jax.train import optim
 

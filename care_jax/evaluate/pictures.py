@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from care_jax import augment
 from care_jax.augment import AugmentSpec, ViewPlan
-from care_jax.evaluate.equivariance import Equivariance
+from care_jax.evaluate.equivariance_error import Equivariance
 from care_jax.evaluate.retrieval import Retrieval
 
 _TITLES = {

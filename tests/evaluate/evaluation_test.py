@@ -11,7 +11,7 @@ from care_jax.data import DataError, DataSet, Examples
 from care_jax.devices import sharding
 from care_jax.evaluate import embed, results
 from care_jax.evaluate.evaluation import evaluate, make_embedder, make_monitor
-from care_jax.evaluate.moved import measure_moved
+from care_jax.evaluate.term_space import measure_moved
 from care_jax.evaluate.pictures import wahba_scatter
 from care_jax.experiment import build
 

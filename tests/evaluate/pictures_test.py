@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from care_jax.evaluate import pictures
-from care_jax.evaluate.equivariance import Equivariance
+from care_jax.evaluate.equivariance_error import Equivariance
 from care_jax.evaluate.retrieval import Retrieval
 
 

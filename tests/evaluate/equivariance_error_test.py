@@ -11,7 +11,7 @@ from care_jax.augment import NUM_UNIFORMS, AugmentSpec
 from care_jax.data import Examples, SkippedFiles
 from care_jax.devices import sharding
 from care_jax.evaluate.embed import Embedder
-from care_jax.evaluate.equivariance import measure_equivariance
+from care_jax.evaluate.equivariance_error import measure_equivariance
 from care_jax.evaluate.retrieval import hue_retrieval
 
 OFF = {

@@ -6,7 +6,7 @@ import pytest
 
 from care_jax.devices import sharding
 from care_jax.evaluate.evaluation import make_embedder
-from care_jax.evaluate.moved import Moved, measure_moved
+from care_jax.evaluate.term_space import Moved, measure_moved
 from care_jax.experiment import build
 from care_jax.methods.care import GROUPS
 

@@ -10,7 +10,7 @@ from flax import linen
 
 from care_jax import metrics
 from care_jax.evaluate.embed import Embedder
-from care_jax.evaluate.equivariance import draws, measure_equivariance
+from care_jax.evaluate.equivariance_error import draws, measure_equivariance
 from care_jax.experiment.build import Experiment, evaluation_spec
 from care_jax.methods.care import GROUPS
 
