@@ -1,7 +1,7 @@
 """How nearly an augmentation of the images is a rotation of their embeddings, over many drawn augmentations."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,12 +9,75 @@ import jax.numpy as jnp
 import numpy as np
 
 from care_jax import augment, losses, metrics
-from care_jax.augment import AugmentSpec
-from care_jax.data import Examples
-from care_jax.evaluate.embed import Embedder
+from care_jax.evaluate.embedded import EmbeddedDataSet
+from care_jax.evaluate.measure import SEVERAL, Measure, Missing, Numbers
 
 # Above this many examples the pairwise measures use the first ones: n^2 ratios of 20 augmentations must fit in memory.
 MAX_PAIRWISE = 2048
+
+
+_WAHBA = "min over R in {} of |F R' - Fa| / sqrt(n) (Frobenius): what the best {} leaves"
+_MEASURES = {
+    "wahba_mean": Measure(
+        _WAHBA.format("SO(d)", "rotation") + ", mean over evaluate.num_augmentations draws; the paper's W is sqrt(n) "
+        "times this",
+        better="lower",
+        chance="displacement_mean: no rotation explains anything",
+        heading="Wahba, mean",
+        decimals=4,
+        headline=True,
+    ),
+    "wahba_worst": Measure("the same, worst of the draws", better="lower", heading="Wahba, worst", decimals=4),
+    "wahba_orthogonal_mean": Measure(
+        _WAHBA.format("O(d)", "rotation or reflection") + ", mean over draws", better="lower", decimals=4
+    ),
+    "wahba_orthogonal_worst": Measure("the same, worst of the draws", better="lower", decimals=4),
+    "displacement_mean": Measure(
+        "|F - Fa| / sqrt(n), mean over draws: how far an augmentation moves the embeddings; an invariant encoder moves "
+        "nothing, and has no Wahba error",
+        heading="displacement",
+        decimals=4,
+    ),
+    "relative_equivariance_mean": Measure(
+        "relative rotational equivariance, the ratio (|f(ax') - f(ax)|^2 - |f(x') - f(x)|^2)^2 / (|f(ax') - f(x')|^2 + "
+        "|f(ax) - f(x)|^2)^2, mean over all pairs x, x' and all draws",
+        better="lower",
+        heading="relative equivariance, mean",
+    ),
+    "relative_equivariance_median": Measure(
+        "its median over all pairs and draws: the steadier number, for the ratio has a heavy tail",
+        better="lower",
+        heading="relative equivariance, median",
+        decimals=4,
+        headline=True,
+    ),
+    "relative_equivariance_examples": Measure(f"behind these two: all, up to {MAX_PAIRWISE:,}", unit="test images"),
+}
+
+
+def measures(labellings: Iterable[str]) -> dict[str, Measure]:
+    """The same whatever is labelled."""
+    del labellings
+    return _MEASURES
+
+
+def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
+    """Means and worst over the draws of `measure`."""
+    measured = embedded.once(measure, settings)
+
+    def of_several(value: float) -> float | Missing:
+        return float(value) if measured.num_examples > 1 else SEVERAL
+
+    return {
+        "wahba_mean": of_several(measured.wahba.mean()),
+        "wahba_worst": of_several(measured.wahba.max()),
+        "wahba_orthogonal_mean": of_several(measured.wahba_orthogonal.mean()),
+        "wahba_orthogonal_worst": of_several(measured.wahba_orthogonal.max()),
+        "displacement_mean": float(measured.displacement.mean()),
+        "relative_equivariance_mean": of_several(measured.relative.mean()),
+        "relative_equivariance_median": of_several(measured.relative_median),
+        "relative_equivariance_examples": measured.num_pairwise,
+    }
 
 
 class Equivariance(NamedTuple):
@@ -55,48 +118,34 @@ def _measure(f: jax.Array, fa: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def draws(num_augmentations: int, seed: int) -> jax.Array:
-    """Uniforms of the augmentations to measure, [num_augmentations, NUM_UNIFORMS]."""
-    return jax.random.uniform(jax.random.key(seed), (num_augmentations, augment.NUM_UNIFORMS))
-
-
 _relative = jax.jit(metrics.relative_equivariance)
 _ratios = jax.jit(metrics.relative_equivariance_ratios)
 
 
-def measure_equivariance(
-    embedder: Embedder,
-    variables: Mapping[str, Any],
-    examples: Examples,
-    spec: AugmentSpec,
-    *,
-    num_augmentations: int,
-    seed: int,
-    embeddings: np.ndarray | None = None,
-) -> Equivariance:
-    """Draws augmentations, applies each to ALL examples, and compares the embeddings before and after.
+def draws(settings: Any) -> jax.Array:
+    """Uniforms of the augmentations to measure, [settings.num_augmentations, NUM_UNIFORMS]."""
+    return jax.random.uniform(jax.random.key(settings.seed), (settings.num_augmentations, augment.NUM_UNIFORMS))
+
+
+def measure(embedded: EmbeddedDataSet, settings: Any) -> Equivariance:
+    """Draws augmentations, applies each to ALL test images, and compares the embeddings before and after.
 
     Args:
-      embedder: of the encoder.
-      variables: its parameters and statistics.
-      examples: n held-out images.
-      spec: ranges to draw from; the equivariance branch's.
-      num_augmentations: 20 in the paper's figure 5.
-      seed: of the draws; the same for runs that are to be compared.
-      embeddings: [n, d] of the examples unaugmented, if already known.
+      embedded: what is judged; the draws are from the ranges of its equivariance branch.
+      settings: `num_augmentations`, 20 in the paper's figure 5, and the `seed` of the draws, the same for runs that
+        are to be compared.
 
     Returns:
       The measures, one entry an augmentation.
     """
-    if embeddings is None:
-        embeddings = embedder(variables, examples).embeddings
+    embeddings = embedded.part("test").embeddings
     rows: list[dict[str, Any]] = []
     ratios = []
     few = embeddings[:MAX_PAIRWISE]
     paired = len(few) > 1
     off_diagonal = ~np.eye(len(few), dtype=bool)
-    for draw in draws(num_augmentations, seed):
-        moved = embedder(variables, examples, draw, spec).embeddings
+    for draw in draws(settings):
+        moved = embedded.drawn(draw, "equivariance")
         row = dict(jax.device_get(_measure(embeddings, moved)))
         if paired:
             row["relative"] = float(_relative(few, moved[:MAX_PAIRWISE]))

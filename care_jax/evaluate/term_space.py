@@ -1,106 +1,73 @@
-"""Measures of the vectors that the equivariance term acts on, where these are not the embeddings on the sphere."""
+"""How nearly an augmentation acts as the equivariance term asks, on the vectors that the term asks it of."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
-from flax import linen
 
 from care_jax import metrics
-from care_jax.evaluate.embed import Embedder
-from care_jax.evaluate.equivariance_error import draws, measure_equivariance
-from care_jax.experiment.build import Experiment, evaluation_spec
-from care_jax.methods.care import GROUPS
+from care_jax.evaluate import equivariance_error
+from care_jax.evaluate.embedded import EmbeddedDataSet
+from care_jax.evaluate.measure import SEVERAL, Measure, Numbers
+from care_jax.methods import Space
+from care_jax.models import normalize
+
+_SAME = ("wahba_mean", "displacement_mean", "relative_equivariance_median")
+_BEGINS = {"backbone": "features", "head": ""}  # a network -> how its measures begin; "head" for one of the term's own
 
 
-class Moved(linen.Module):
-    """Images to the vectors that an augmentation should move; called as an encoder is.
+def measures(labellings: Iterable[str]) -> dict[str, Measure]:
+    """Those of the features, of a head of the term's own, and of another group than O(d)."""
+    usual = equivariance_error.measures(labellings)
+    return {
+        f"{begins}_{name}": usual[name]._replace(
+            meaning=f"{name} of the unit {of}, where the term acts on them",
+            heading=f"{begins}: {usual[name].heading}",
+            headline=False,
+        )
+        for begins, of in (("features", "features"), ("head", "outputs of a head of its own"))
+        for name in _SAME
+    } | {
+        "group_residual_mean": Measure(
+            "where the term asks for another group than O(d): min over its members R of |F R' - Fa| / sqrt(n) for the "
+            "vectors that the group acts on, mean over draws; a local minimum found from good starts: an upper bound",
+            better="lower",
+            chance="group_displacement_mean: no member explains anything",
+            decimals=4,
+        ),
+        "group_displacement_mean": Measure("|F - Fa| / sqrt(n) of these vectors, mean over draws", decimals=4),
+    }
 
-    Attributes:
-      backbone: images -> features.
-      head: features -> what the term acts on; None: the features themselves.
-      group: of the term; "lorentz" has its vectors on the hyperboloid, the others on the sphere.
-    """
 
-    backbone: linen.Module
-    head: linen.Module | None
-    group: str
-
-    @linen.compact
-    def __call__(self, images: jax.Array, train: bool = False, num_views: int = 1) -> tuple[jax.Array, jax.Array]:
-        """Features and vectors, [b, w] and [b, m]."""
-        features = self.backbone(images, train, num_views)
-        moved = features if self.head is None else self.head(features, train, num_views)
-        return features, GROUPS[self.group].points(moved)
-
-
-def measure_moved(experiment: Experiment, variables: Mapping[str, Any]) -> dict[str, float]:
-    """What the term asks for, where it asks for it; nothing for a term on the projection with rotations.
-
-    Args:
-      experiment: its settings, its held-out images.
-      variables: parameters and statistics to judge, the heads' too.
-
-    Returns:
-      For a term on the features or on its own head, `features_...` or `head_...`: `wahba_mean`, `displacement_mean`
-      and `relative_equivariance_median` of unit vectors. For another group than O(d), `group_residual_mean` and
-      `group_displacement_mean`: the same as Wahba's error and displacement, for the best member of that group found.
-      NaN where a single held-out image has none.
-    """
-    config = experiment.config
-    settings = config.equivariance
-    term = experiment.objective.term
-    if term is None or term.name != "care" or (settings.on, settings.group) == ("projection", "orthogonal"):
+def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
+    """What the term asks for, where it asks for it; nothing for rotations of the projection, the usual measures."""
+    term = embedded.experiment.objective.term
+    if term is None or term.space is None:
         return {}
-    # Which of the parameters are the head's, and the head that has them.
-    name, head = {
-        "projection": ("head", experiment.encoder.head),
-        "features": ("", None),
-        "head": ("equivariance_head", term.heads.get("equivariance_head")),
-    }[settings.on]
-
-    def part(collection: str) -> dict[str, Any]:
-        found = variables.get(collection, {})
-        return {to: found[source] for to, source in (("backbone", "backbone"), ("head", name)) if source in found}
-
-    numbers: dict[str, float] = {}
-    groups = ["orthogonal"] * (settings.on != "projection") + [settings.group] * (settings.group != "orthogonal")
-    for group in groups:
-        embedder = Embedder(
-            Moved(experiment.encoder.backbone, head, group),
-            experiment.mesh,
-            evaluation_spec(config),
-            batch_size=config.evaluate.batch_size,
-            skipped=experiment.dataset.skipped,
-        )
-        of_these = {"params": part("params"), "batch_stats": part("batch_stats")}
-        numbers |= _of_group(experiment, embedder, of_these, group)
-    return numbers
+    space, numbers = term.space, Numbers()
+    begins = _BEGINS.get(space.network, "head")
+    if begins:
+        usual = equivariance_error.run(embedded.outputs(space.network, normalize), settings)
+        numbers |= {f"{begins}_{name}": usual[name] for name in _SAME}
+    return numbers | (_of_group(embedded, settings, space) if space.form else {})
 
 
-def _of_group(experiment: Experiment, embedder: Embedder, variables: Mapping[str, Any], group: str) -> dict[str, float]:
-    settings, test = experiment.config.evaluate, experiment.dataset.test
-    spec = experiment.plan.equivariance
-    on = experiment.config.equivariance.on
-    if group == "orthogonal":
-        measured = measure_equivariance(
-            embedder, variables, test, spec, num_augmentations=settings.num_augmentations, seed=settings.seed
-        )
-        return {
-            f"{on}_wahba_mean": float(measured.wahba.mean()),
-            f"{on}_displacement_mean": float(measured.displacement.mean()),
-            f"{on}_relative_equivariance_median": measured.relative_median,
-        }
-    points = embedder(variables, test).embeddings
-    form = GROUPS[group].form(points.shape[1])
+def _of_group(embedded: EmbeddedDataSet, settings: Any, space: Space) -> Numbers:
+    assert space.form
+    outputs = embedded.outputs(space.network, space.points)
+    points = outputs.part("test").embeddings
+    form = space.form(points.shape[1])
     residual = jax.jit(metrics.group_residual)
     scale = len(points) ** -0.5
     errors, displacements = [], []
-    for draw in draws(settings.num_augmentations, settings.seed):
-        moved = embedder(variables, test, draw, spec).embeddings
+    for draw in equivariance_error.draws(settings):
+        moved = outputs.drawn(draw, "equivariance")
         # As Wahba's error, that of a single example says nothing.
-        errors.append(float(residual(points, moved, form=form)[1]) * scale if len(points) > 1 else math.nan)
+        if len(points) > 1:
+            errors.append(float(residual(points, moved, form=form)[1]) * scale)
         displacements.append(float(np.linalg.norm(moved - points)) * scale)
-    return {"group_residual_mean": float(np.mean(errors)), "group_displacement_mean": float(np.mean(displacements))}
+    return {
+        "group_residual_mean": float(np.mean(errors)) if errors else SEVERAL,
+        "group_displacement_mean": float(np.mean(displacements)),
+    }

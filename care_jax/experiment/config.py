@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 
 from care_jax.errors import UserError, printable
-from care_jax.experiment.settings import MAX_COUNT, OPTIONAL, RULES, SECTIONS, SEED
+from care_jax.experiment.settings import ADDED, MAX_COUNT, OPTIONAL, RULES, SECTIONS, SEED
 
 
 class ConfigError(UserError, ValueError):
@@ -115,7 +115,7 @@ def _check(name: str, value: Any, kind: Any, condition: tuple[str, Any]) -> None
     if isinstance(kind, tuple):
         element, length = kind
         if not isinstance(value, (tuple, list)) or (length is not None and len(value) != length):
-            wanted = f"{length} numbers" if length else "numbers"
+            wanted = "strings" if element is str else f"{length} numbers" if length else "numbers"
             raise ConfigError(f"config.{name} is {_shown(value)}; give a tuple of {wanted}")
         for part in value:
             _check(name, part, element, condition)
@@ -183,13 +183,16 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
 
 
 def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """The configuration that was written down as JSON, with what 0 stood for in runs begun before.
+    """The configuration that was written down as JSON, with what runs begun before meant by it.
 
-    Then every setting had a value, and 0 (or an empty string) was written for "the default" in those of `OPTIONAL`. Now
-    one of them at least has none, as no method takes all settings of `loss`.
+    What they did before a setting was there is in `ADDED`. Before that every setting had a value, and 0 (or an empty
+    string) was written for "the default" in those of `OPTIONAL`; now one of them at least has none, as no method takes
+    all settings of `loss`.
     """
     config = ml_collections.ConfigDict(settings)
     found = leaves(config)
+    for name in ADDED.keys() - found.keys():
+        config.update_from_flattened_dict({name: ADDED[name]})
     begun_before = all(found.get(name) is not None for name in OPTIONAL)
     for name, (kind, _) in RULES.items():
         stood_for_none = begun_before and name in OPTIONAL and found[name] == OPTIONAL[name]

@@ -80,6 +80,7 @@ _SETTINGS: dict[str, Rule] = {
     "train.evaluate_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.checkpoint_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.keep_last": (int, _at_least(1)),
+    "evaluate.monitor": ((str, None), _NOT_EMPTY),
     "evaluate.seed": (int, SEED),
     "evaluate.batch_size": (int, _at_least(1)),
     "evaluate.center_fraction": (float, _FRACTION),
@@ -141,3 +142,6 @@ OPTIONAL = {
     "equivariance.batch_size": 0,
     "train.num_steps": 0,
 }
+
+# Settings that came later -> what runs begun before them did.
+ADDED: dict[str, Any] = {"evaluate.monitor": ("knn",)}

@@ -5,59 +5,60 @@ import numpy as np
 import pytest
 
 from care_jax.devices import sharding
-from care_jax.evaluate.evaluation import make_embedder
-from care_jax.evaluate.term_space import Moved, measure_moved
+from care_jax.evaluate import term_space
+from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build
 from care_jax.methods.care import GROUPS
+from care_jax.models import normalize
 
 
 @pytest.fixture
-def trained(tiny_config, small_encoder):
-    """An experiment with an encoder that compiles fast, and variables that no head shares."""
+def measured(tiny_config, small_encoder):
+    """Numbers of an encoder that compiles fast, and the data set embedded."""
 
-    def make(**overrides):
+    def measure(change=lambda variables: variables, **overrides):
         config = tiny_config(evaluate__num_augmentations=2, **overrides)
         experiment = build.build(config, sharding.make_mesh(jax.devices()[:1]))._replace(encoder=small_encoder())
-        return experiment, jax.device_get(build.make_state(experiment)).variables
+        variables = change(jax.device_get(build.make_state(experiment)).variables)
+        embedded = Evaluation(experiment).embedded(0, variables)
+        return term_space.run(embedded, config.evaluate), embedded
 
-    return make
+    return measure
 
 
-def test_nothing_more_for_rotations_of_the_projection(trained):
-    assert measure_moved(*trained()) == {}
-    assert measure_moved(*trained(equivariance__weight=0.0, equivariance__on="head")) == {}
-    assert measure_moved(*trained(equivariance__term="augself")) == {}
+def test_nothing_more_for_rotations_of_the_projection(measured):
+    assert measured()[0] == {}
+    assert measured(equivariance__weight=0.0, equivariance__on="head")[0] == {}
+    assert measured(equivariance__term="augself")[0] == {}
 
 
 @pytest.mark.slow
-def test_on_the_features(trained):
-    experiment, variables = trained(equivariance__on="features")
-    numbers = measure_moved(experiment, variables)
+def test_on_the_features(measured):
+    numbers, embedded = measured(equivariance__on="features")
     assert set(numbers) == {
         "features_wahba_mean",
         "features_displacement_mean",
         "features_relative_equivariance_median",
     }
     assert 0 < numbers["features_wahba_mean"] <= numbers["features_displacement_mean"]
-    features = make_embedder(experiment)(variables, experiment.dataset.test).features
-    moved = Moved(experiment.encoder.backbone, None, "orthogonal")
-    found = moved.apply(
-        {name: {"backbone": value["backbone"]} for name, value in variables.items()}, np.ones((2, 16, 16, 3))
-    )
-    assert found[1].shape == (2, features.shape[1])
-    np.testing.assert_allclose(np.linalg.norm(found[1], axis=-1), 1.0, rtol=1e-5)
+    features = embedded.part("test").features
+    outputs = embedded.outputs("backbone", normalize).part("test")
+    np.testing.assert_allclose(outputs.features, features, rtol=1e-5)
+    np.testing.assert_allclose(outputs.embeddings, normalize(features), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_on_a_head_and_the_hyperboloid(trained):
-    experiment, variables = trained(equivariance__on="head", equivariance__group="lorentz")
-    numbers = measure_moved(experiment, variables)
+def test_on_a_head_and_the_hyperboloid(measured):
+    settings = {"equivariance__on": "head", "equivariance__group": "lorentz"}
+    numbers, _ = measured(**settings)
     assert {"head_wahba_mean", "group_residual_mean", "group_displacement_mean"} < set(numbers)
     assert 0 < numbers["group_residual_mean"] < numbers["group_displacement_mean"]
-    # Another projection changes nothing.
-    others = jax.tree.map(lambda x: x, variables)
-    others["params"]["head"] = jax.tree.map(lambda x: 2 * x, others["params"]["head"])
-    assert measure_moved(experiment, others) == numbers
+
+    def another_projection(variables):
+        variables["params"]["head"] = jax.tree.map(lambda x: 2 * x, variables["params"]["head"])
+        return variables
+
+    assert measured(another_projection, **settings)[0] == numbers
 
 
 def test_points_of_every_group():
