@@ -75,8 +75,12 @@ def test_a_flat_folder_switches_the_probes_off(tiny_config, tmp_path, capsys):
 @pytest.mark.parametrize("placement", ["host", "decode"])
 def test_classes_on_the_host(tiny_config, tmp_path, capsys, placement):
     root = _folder(tmp_path / "images", classes=True)
-    assert run.run(_config(tiny_config, root, placement), tmp_path / "run")
+    monitor = ("knn", "equivariance", "linear_probe")
+    assert run.run(_config(tiny_config, root, placement, **{"evaluate.monitor": monitor}), tmp_path / "run")
     summary = _summary(tmp_path / "run")
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median"} < row.keys()
+    assert all(summary[name] == value for name, value in row.items() if name != "step")
     assert 0 <= summary["knn_top1"] <= 100 and 0 <= summary["linear_probe_top1"] <= 100
     assert "hue_probe_top1" not in summary
     said = capsys.readouterr().err

@@ -15,7 +15,7 @@ _MEASURES = {
     "alignment": Measure(
         "minus the mean cosine of two views, an independent draw an image from the invariance branch; -1 is invariant",
         better="lower",
-        chance="0: views as unrelated as any two images of a spread set",
+        chance="0: unrelated vectors",
         heading="alignment",
     ),
     "uniformity": Measure(

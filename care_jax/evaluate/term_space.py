@@ -24,6 +24,7 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
         f"{begins}_{name}": usual[name]._replace(
             meaning=f"{name} of the unit {of}, where the term acts on them",
             heading=f"{begins}: {usual[name].heading}",
+            chance=usual[name].chance and f"{begins}_{usual[name].chance}",
             headline=False,
         )
         for begins, of in (("features", "features"), ("head", "outputs of a head of its own"))

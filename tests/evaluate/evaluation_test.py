@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -9,12 +10,12 @@ import pytest
 
 from care_jax.data import DataError, DataSet, Examples
 from care_jax.devices import sharding
-from care_jax.evaluate import embed, equivariance_error, results
+from care_jax.evaluate import embed, equivariance_error, results, term_space
 from care_jax.evaluate.embedded import make_embedder
 from care_jax.evaluate.evaluation import Evaluation
+from care_jax.evaluate.evaluators import measures
 from care_jax.evaluate.measure import SEVERAL
 from care_jax.evaluate.pictures import wahba_scatter
-from care_jax.evaluate.term_space import run as measure_term_space
 from care_jax.experiment import build
 
 OF_SEVERAL = {
@@ -56,6 +57,9 @@ def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
     summary = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
     missing = {name for name, value in summary.items() if value is None}
     assert missing == OF_SEVERAL | {"images_per_second"}
+    named = measures(experiment.dataset.num_classes)
+    space = set(term_space.measures(())) - summary.keys()  # of other terms
+    assert summary.keys() == named.keys() - space
     assert summary["test_examples"] == 1 and summary["relative_equivariance_examples"] == 0
     assert summary["displacement_mean"] > 0 and summary["knn_top1"] in (0, 100)
     assert (tmp_path / "report.html").read_text().endswith("</html>\n")
@@ -101,9 +105,28 @@ def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeyp
     assert wahba_scatter(embedded.once(equivariance_error.measure, experiment.config.evaluate)) is None
 
 
+def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
+    """By the monitors and the end together, for all evaluators; each set here is one forward pass."""
+    monkeypatch.setattr("care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([0.5]))
+    experiment, variables = make(3, evaluate__monitor=("knn", "equivariance", "linear_probe"))
+    evaluation = Evaluation(experiment)
+    passes = Mock(wraps=evaluation.embedded(1, variables).embedder._forward)
+    monkeypatch.setattr(evaluation.embedded(1, variables).embedder, "_forward", passes)
+    monitor, last = evaluation.monitor(1), experiment.num_steps
+    numbers = monitor(1, variables)
+    assert passes.call_count == 4  # the training set, the test set, 2 draws
+    assert monitor(last, variables) == numbers
+    assert passes.call_count == 8
+    measured = evaluation.measure(last, variables)
+    assert passes.call_count == 10  # alignment's two views
+    assert {name: measured.numbers[name] for name in numbers} == numbers
+    evaluation.embedded(last, variables).drawn(equivariance_error.draws(experiment.config.evaluate)[1], "equivariance")
+    assert passes.call_count == 10  # also for an evaluator to come
+
+
 def test_nor_is_one_image_enough_for_another_group(make):
     experiment, variables = make(1, equivariance__on="projection", equivariance__group="lorentz")
-    numbers = measure_term_space(Evaluation(experiment).embedded(0, variables), experiment.config.evaluate)
+    numbers = term_space.run(Evaluation(experiment).embedded(0, variables), experiment.config.evaluate)
     assert numbers["group_residual_mean"] == SEVERAL and numbers["group_displacement_mean"] > 0
 
 
