@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from care_jax import losses
-from care_jax.methods.base import Outputs, Pieces, Term, Terms, Views
+from care_jax.methods.base import Outputs, Pieces, Space, Term, Terms, Views
 from care_jax.models import Networks, ProjectionHead, normalize
 from care_jax.rules import one_of, setting
 
@@ -96,3 +96,9 @@ class Care(Term):
         first, second = group.points(outputs["equivariance_outputs"])
         form = group.form(first.shape[-1])
         return {"equivariance": losses.equivariance_loss(first, second, num_groups=self.num_groups, form=form)}
+
+    @property
+    def space(self) -> Space:
+        network = {"projection": "head", "features": "backbone", "head": "equivariance_head"}[self.on]
+        group = GROUPS[self.group]
+        return Space(network, group.points, None if self.group == "orthogonal" else group.form)
