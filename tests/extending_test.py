@@ -10,7 +10,6 @@ import pytest
 
 from care_jax import augment, data, methods, models
 from care_jax.data import DataError
-from care_jax.evaluate.__main__ import evaluate_again
 from care_jax.experiment import build, extensions
 from care_jax.experiment.config import ConfigError, read_config, validate
 from care_jax.run import run
@@ -48,11 +47,11 @@ def _config(**changes) -> ml_collections.ConfigDict:
 
 
 @pytest.mark.slow
-def test_the_page_trains_goes_on_and_is_evaluated_again(page):
+def test_the_page_trains_goes_on_and_is_evaluated_again(page, command):
     assert run(_config(), page / "run")
     assert set(read_config(page / "run").augment.equivariance) >= {"posterize_probability", "posterize_levels"}
     assert run(_config(train__num_steps=3), page / "run")
-    evaluate_again(page / "run", read_config(page / "run"))
+    command.evaluate_again(page / "run", read_config(page / "run"))
 
 
 @pytest.mark.slow

@@ -20,17 +20,6 @@ from care_jax.train.state import params_sha256
 from care_jax.workdir import WorkdirError, claim, plain
 
 
-@pytest.fixture(scope="module")
-def command():
-    """The command, without its flags staying behind: other programs of this process have flags of the same names."""
-    before = set(flags.FLAGS)
-    from care_jax.evaluate import __main__ as command
-
-    yield command
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
-
-
 def _parsed(command, monkeypatch, *arguments):
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "", flag_values=values)
