@@ -112,7 +112,7 @@ class _Declared:
 
     @property
     def heads(self) -> Mapping[str, linen.Module]:
-        """Networks trained beside the encoder, by name, for `networks.apply(name, ...)` in `embed`."""
+        """Networks trained beside the encoder, by name, for `networks.through(name, ...)` in `embed`."""
         return {}
 
 

@@ -88,7 +88,7 @@ class Care(Term):
         if self.on == "projection":
             features = networks.project(features)
         elif self.on == "head":
-            features = networks.apply("equivariance_head", features)
+            features = networks.through("equivariance_head", features)
         return {"equivariance_outputs": features}
 
     def loss(self, outputs: Outputs) -> Terms:
