@@ -12,10 +12,11 @@ import ml_collections
 
 from care_jax import data, stops
 from care_jax.command_line import say
+from care_jax.data import CLASS
 from care_jax.devices import agreement, sharding
 from care_jax.devices.distributed import is_first
-from care_jax.evaluate import results
-from care_jax.evaluate.evaluation import make_embedder, make_monitor
+from care_jax.evaluate import evaluators, results
+from care_jax.evaluate.evaluation import Evaluation, monitors
 from care_jax.experiment import build, extensions
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
@@ -50,13 +51,15 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     agreement.check_devices()
     stop = loop.agreed_stop()
     build.check(config, mesh)
+    monitors(config)
     with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
         experiment = build.build(config)
         if is_first():
             check_data(workdir, experiment.dataset)
         agreement.check_data(lambda: data.describe(experiment.dataset), workdir)
-        outcome = train(experiment, workdir, check=check, stop=stop)
+        evaluation = make_evaluation(experiment)
+        outcome = train(experiment, workdir, evaluation, check=check, stop=stop)
         _tell_skipped(experiment)
         if outcome.stopped_by:
             step = int(outcome.state.step)
@@ -64,7 +67,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             return False
         stops.at_once("training is finished and saved; the same command goes on with the evaluation")
         summary = results.write(
-            experiment,
+            evaluation,
             workdir,
             outcome.state.variables,
             step=experiment.num_steps,
@@ -72,7 +75,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             check=check,
         )
         stops.at_once(f"{workdir} is finished, its numbers and its report are written")
-        shown = ("knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median", "images_per_second")
+        shown = [name for name, measure in evaluators.measures((CLASS,)).items() if measure.headline]
         numbers = ", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None)
         if numbers:
             _tell(numbers)
@@ -83,6 +86,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
 def train(
     experiment: Experiment,
     workdir: Path,
+    evaluation: Evaluation | None = None,
     *,
     check: Callable[[], None] = lambda: None,
     stop: Callable[[], str] = lambda: "",
@@ -92,13 +96,12 @@ def train(
     Args:
       experiment: what to train, on what.
       workdir: folder of the run.
+      evaluation: of the experiment, that its monitors and what comes after share embeddings; None for one of its own.
       check: called before each save; raises where the folder is no longer the run's.
       stop: as of `loop.run`.
     """
     config = experiment.config
-    # Several processes embed together: one of them alone can't leave off.
-    embedder = make_embedder(experiment, stops.check if jax.process_count() == 1 else lambda: None)
-    monitor = make_monitor(experiment, embedder)
+    evaluation = evaluation or make_evaluation(experiment)
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
     try:
         state: TrainState = build.make_state(experiment)
@@ -135,13 +138,18 @@ def train(
                 timetable=timetable,
                 checkpoints=checkpoints,
                 writer=writer,
-                evaluators={"knn": monitor},
+                evaluators={"monitor": evaluation.monitor(timetable.evaluate_every)},
                 info={"config": plain(config)},
                 seconds_before=seconds,
                 stop=stop,
             )
     finally:
         checkpoints.close()
+
+
+def make_evaluation(experiment: Experiment) -> Evaluation:
+    """One that a signal ends. Several processes embed together: one of them alone can't leave off."""
+    return Evaluation(experiment, stops.check if jax.process_count() == 1 else lambda: None)
 
 
 def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -171,6 +179,8 @@ def _describe(experiment: Experiment) -> None:
     )
     if not dataset.num_classes:
         _tell("no labels: the k-nearest-neighbour monitor and the probes are off")
+    elif "knn" not in monitors(experiment.config):
+        _tell("knn is not in evaluate.monitor: no checkpoint is ranked, the last ones are kept and none as the best")
 
 
 def _tell_skipped(experiment: Experiment) -> None:

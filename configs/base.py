@@ -104,11 +104,15 @@ def get_config() -> ml_collections.ConfigDict:
     train.epochs = 400.0
     train.num_steps = placeholder(int)  # steps instead of epochs; None: from epochs
     train.log_every = 50  # steps
-    train.evaluate_every_epochs = 10.0  # the k-nearest-neighbour monitor; 0: only at the end
+    train.evaluate_every_epochs = 10.0  # of evaluate.monitor; 0: only at the end
     train.checkpoint_every_epochs = 10.0
     train.keep_last = 2  # checkpoints kept, besides the one with the best k-nearest-neighbour accuracy
 
     config.evaluate = evaluate = ml_collections.ConfigDict()
+    # Evaluators (care_jax/evaluate/evaluators.py) that run during training too, with rows in metrics.jsonl; all run at
+    # the end. "equivariance@50": every 50 epochs, a multiple of train.evaluate_every_epochs. The checkpoint with the
+    # best knn_top1 is kept beside the last ones; without knn here none is ranked.
+    evaluate.monitor = ("knn",)
     evaluate.seed = 0  # of the drawn augmentations: the same for every run, so that runs compare
     evaluate.batch_size = 500  # images a forward pass
     evaluate.center_fraction = 1.0  # of the central square that evaluation sees; 0.875 is resize 256, crop 224

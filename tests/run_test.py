@@ -77,10 +77,14 @@ def test_a_flat_folder_switches_the_probes_off_and_needs_no_tensorflow(tiny_conf
 @pytest.mark.parametrize("placement", ["host", "decode"])
 def test_classes_on_the_host(tiny_config, tmp_path, capsys, placement):
     root = _folder(tmp_path / "images", classes=True)
-    assert run.run(_config(tiny_config, root, placement), tmp_path / "run")
+    monitor = ("knn", "equivariance", "linear_probe")
+    assert run.run(_config(tiny_config, root, placement, **{"evaluate.monitor": monitor}), tmp_path / "run")
     summary = _summary(tmp_path / "run")
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median"} < row.keys()
+    assert all(summary[name] == value for name, value in row.items() if name != "step")
     assert 0 <= summary["knn_top1"] <= 100 and 0 <= summary["linear_probe_top1"] <= 100
-    assert summary["hue_probe_top1"] is None
+    assert "hue_probe_top1" not in summary
     said = capsys.readouterr().err
     assert "skipped 2 image files" in said
     assert "image_folder: 45 training and 5 test images in 2 classes (digit_0, digit_1); 3 steps of 16" in said
@@ -115,8 +119,8 @@ def test_a_single_process_leaves_its_monitor_off_for_a_stop(tmp_path, monkeypatc
     """Two embed together: one of them would wait for the other."""
     monkeypatch.setattr(run.jax, "process_count", lambda: processes)
     monkeypatch.setattr(run.stops, "check", Mock(side_effect=run.stops.Interrupted))
-    monkeypatch.setattr(run, "make_embedder", lambda experiment, check: check())
-    monkeypatch.setattr(run, "make_monitor", Mock(side_effect=NotImplementedError))
+    monkeypatch.setattr(run, "Evaluation", lambda experiment, check: check())
+    monkeypatch.setattr(run, "Checkpoints", Mock(side_effect=NotImplementedError))
     with pytest.raises(run.stops.Interrupted if left_off else NotImplementedError):
         run.train(Mock(), tmp_path)
 
@@ -187,7 +191,7 @@ def test_a_workdir_that_disappears_is_no_success(tiny_config, tmp_path, monkeypa
 
         return wrapped
 
-    owner, name = (build, "make_state") if when == "training" else (results, "evaluate")
+    owner, name = (build, "make_state") if when == "training" else (results, "_report")
     monkeypatch.setattr(owner, name, replace_after(getattr(owner, name)))
     with pytest.raises(WorkdirError, match="is gone, or another folder took its place"):
         run.run(tiny_config(train__num_steps=2), workdir)

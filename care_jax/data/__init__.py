@@ -16,7 +16,7 @@ from care_jax.data.description import describe
 from care_jax.data.device import put_resident, take
 from care_jax.data.digits import load_digits
 from care_jax.data.errors import DataError
-from care_jax.data.examples import DataSet, EncodedImages, Examples, SkippedFiles
+from care_jax.data.examples import CLASS, DataSet, EncodedImages, Examples, SkippedFiles
 from care_jax.data.image_folder import load_image_folder
 from care_jax.data.in_order import batches_in_order
 from care_jax.data.indices import batch_indices
@@ -25,6 +25,7 @@ from care_jax.data.pipeline import host_batches
 from care_jax.data.tfds import load_imagenet, load_small
 
 __all__ = [
+    "CLASS",
     "DATA_SETS",
     "READ_BY_TFDS",
     "DataError",

@@ -8,7 +8,7 @@ equivariant still carries it.
 import numpy as np
 from PIL import Image
 
-from care_jax.data.examples import DataError, DataSet, Examples
+from care_jax.data.examples import CLASS, DataError, DataSet, Examples
 
 HUE_CLASSES = 8
 # The data set is fixed: the same tints and the same split for every run, whatever the run's seed.
@@ -40,7 +40,7 @@ def load_digits(image_size: int | None = None) -> DataSet:
 
     Returns:
       A resident `DataSet` of [s, s, 3] images: 1,438 to train on and 359 to test on, in the same proportion for every
-      digit. Labels: "label", the digit 0..9; "hue", the bin floor(8 * hue) of the drawn hue in [0, 1) turns, so that
+      digit. Labels: "class", the digit 0..9; "hue", the bin floor(8 * hue) of the drawn hue in [0, 1) turns, so that
       bin 0 starts at red, and green (1/3) and blue (2/3) lie in bins 2 and 5.
 
     Raises:
@@ -61,20 +61,20 @@ def load_digits(image_size: int | None = None) -> DataSet:
     images = _enlarge(digits.images / 16.0, image_size)[..., None] * hue_to_rgb(hue)[:, None, None, :]
     images = np.round(images * 255.0).astype(np.uint8)
     labels = {
-        "label": digits.target.astype(np.int32),
+        CLASS: digits.target.astype(np.int32),
         "hue": np.floor(hue * HUE_CLASSES).astype(np.int32),
     }
 
     held_out = np.zeros(len(images), bool)
     for digit in range(10):
-        members = rng.permutation(np.flatnonzero(labels["label"] == digit))
+        members = rng.permutation(np.flatnonzero(labels[CLASS] == digit))
         held_out[members[: round(_TEST_FRACTION * len(members))]] = True
     train, test = (
         Examples(images[rows], {name: values[rows] for name, values in labels.items()})
         for rows in (~held_out, held_out)
     )
-    names = {"label": [str(digit) for digit in range(10)]}
-    return DataSet("digits", train, train, test, {"label": 10, "hue": HUE_CLASSES}, class_names=names)
+    names = {CLASS: [str(digit) for digit in range(10)]}
+    return DataSet("digits", train, train, test, {CLASS: 10, "hue": HUE_CLASSES}, class_names=names)
 
 
 def _enlarge(images: np.ndarray, size: int) -> np.ndarray:

@@ -11,6 +11,9 @@ import numpy as np
 from care_jax.data.errors import DataError, some
 from care_jax.data.files import Listing
 
+# The labelling that says what an image shows; a data set names others itself (the hue of the digits).
+CLASS = "class"
+
 
 @runtime_checkable
 class EncodedImages(Protocol):
@@ -123,7 +126,7 @@ class DataSet:
       pretrain: what the self-supervised objective sees.
       train: labelled examples the probes are fitted on.
       test: held-out examples, never trained on.
-      num_classes: name of a labelling -> number of its classes; empty turns the probes off.
+      num_classes: name of a labelling, `CLASS` first among them -> number of its classes; empty turns the probes off.
       skipped: files found unusable so far; the pipeline adds to it as it meets more.
       files: the files it is made of, in order, by the part or split they make; empty where they are not known.
       class_names: name of a labelling -> names of its classes, in the order of the labels, where they are known.
@@ -170,9 +173,9 @@ class DataSet:
     def description(self) -> str:
         """What it holds and what was left out, for the line at the start of a run: a wrong guess should show.
 
-        >>> images = Examples(np.zeros((3, 8, 8, 3), np.uint8), {"label": np.array([0, 1, 1], np.int32)})
-        >>> names = {"label": ["cat", "dog"]}
-        >>> DataSet("pets", images, images, images, {"label": 2}, class_names=names, notes=["1 folder"]).description()
+        >>> images = Examples(np.zeros((3, 8, 8, 3), np.uint8), {"class": np.array([0, 1, 1], np.int32)})
+        >>> names = {"class": ["cat", "dog"]}
+        >>> DataSet("pets", images, images, images, {"class": 2}, class_names=names, notes=["1 folder"]).description()
         '3 training and 3 test images in 2 classes (cat, dog); 1 folder'
         """
         classes = [self._classes(name) for name in self.num_classes]
@@ -182,7 +185,7 @@ class DataSet:
     def _classes(self, name: str) -> str:
         names = self.class_names.get(name, ())
         which = f" ({some(names)})" if names else ""
-        return f"{self.num_classes[name]} classes{'' if name == 'label' else ' of ' + name}{which}"
+        return f"{self.num_classes[name]} classes{'' if name == CLASS else ' of ' + name}{which}"
 
 
 def _check_labels(name: str, values: np.ndarray, count: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from care_jax.data.decode import EXTENSIONS
 from care_jax.data.errors import DataError, some
+from care_jax.data.examples import CLASS
 from care_jax.data.files import UNKNOWN_SIZE, Listing, look_up
 from care_jax.data.folder_tree import Tree, extension, in_two_places, split_kind
 
@@ -203,7 +204,7 @@ def _numbered(
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.array([label_of.get(name, 0) for _, name, _ in groups], np.int32)[owners]
     in_part = np.array([list(parts).index(part) for part, _, _ in groups])[owners]
-    found = LabelledFiles(listing, {"label": labels} if classes else {})
+    found = LabelledFiles(listing, {CLASS: labels} if classes else {})
     return [found.select(np.flatnonzero(once & (in_part == part))) for part in range(len(parts))]
 
 
@@ -230,7 +231,7 @@ def _hold_out(root: str, files: LabelledFiles, fraction: float) -> tuple[Labelle
         raise DataError(f"{root} holds a single image; one to train on and one to test on are the least")
     held_out = np.zeros(count, bool)
     held_out[evenly_spaced(count, min(max(1, round(count * fraction)), count - 1))] = True
-    labels = files.labels.get("label", np.zeros(count, np.int32))
+    labels = files.labels.get(CLASS, np.zeros(count, np.int32))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if held_out[members].all():

@@ -10,7 +10,7 @@ import numpy as np
 
 from care_jax.data.decode import SourceImage, UnreadableImageError, central_square, reduction_for
 from care_jax.data.errors import DataError
-from care_jax.data.examples import DataSet, Examples, SkippedFiles
+from care_jax.data.examples import CLASS, DataSet, Examples, SkippedFiles
 from care_jax.data.files import UNKNOWN_SIZE, Listing, open_unchanged
 from care_jax.data.folder_layout import LabelledFiles, evenly_spaced, find_layout
 
@@ -63,7 +63,7 @@ def load_image_folder(
     """A folder in one of three layouts, told apart by its subfolders.
 
     * images directly inside: unlabelled, so there are no probes;
-    * one folder a class, searched in depth: labels {"label"}, numbered in the order of the sorted names (a single
+    * one folder a class, searched in depth: labels {"class"}, numbered in the order of the sorted names (a single
       folder says nothing about classes and counts as unlabelled);
     * `train` and `test`, each in one of the two layouts above, with the same classes. Their usual other names
       (`Training`, `val`, `valid`, `validation`, `eval`, `testing`, ...; see `split_kind`) are taken in any case; of a
@@ -125,10 +125,10 @@ def load_image_folder(
         train_examples,
         train_examples,
         test_examples,
-        {"label": len(classes)} if classes else {},
+        {CLASS: len(classes)} if classes else {},
         skipped,
         files={"train": train.listing, "test": test.listing},
-        class_names={"label": classes} if classes else {},
+        class_names={CLASS: classes} if classes else {},
         notes=layout.notes,
     )
 

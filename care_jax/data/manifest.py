@@ -18,7 +18,7 @@ import numpy as np
 
 from care_jax import storage
 from care_jax.data.errors import DataError
-from care_jax.data.examples import DataSet, Examples
+from care_jax.data.examples import CLASS, DataSet, Examples
 
 _VERSION = 1
 _PARTS = ("pretrain", "train", "test")
@@ -106,6 +106,8 @@ def _read(path: Path) -> tuple[dict[str, Any], Files]:
         described = [header["parts"][part] for part in _PARTS]
         if not all(isinstance(part["examples"], int) and isinstance(part["labels"], dict) for part in described):
             raise ValueError("no counts or no labels")
+        for part in described:  # records of before call the classes "label"
+            part["labels"] = {CLASS if name == "label" else name: digest for name, digest in part["labels"].items()}
         return header["parts"], files
     except (OSError, EOFError, StopIteration, RecursionError, zlib.error, ValueError, LookupError, TypeError) as error:
         raise DataError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from care_jax.data.errors import DataError
-from care_jax.data.examples import DataSet, Examples
+from care_jax.data.examples import CLASS, DataSet, Examples
 from care_jax.data.files import Listing, list_files
 from care_jax.data.records import RecordImages, RecordSource, cached, index_tfrecords, read_labels
 from care_jax.data.tf_data import import_tensorflow
@@ -56,14 +56,14 @@ def load_small(
         train, test = (list(_chunks(tf, builder, split, image_size)) for split in ("train", "test"))
         extra = [chunk for split in _EXTRA_SPLITS.get(name, ()) for chunk in _chunks(tf, builder, split, image_size)]
     images = np.concatenate([chunk["image"] for chunk in train + extra])
-    labels = {"label": np.concatenate([chunk["label"] for chunk in train]).astype(np.int32)}
-    train_examples = Examples(images[: len(labels["label"])], labels)
+    labels = {CLASS: np.concatenate([chunk["label"] for chunk in train]).astype(np.int32)}
+    train_examples = Examples(images[: len(labels[CLASS])], labels)
     test_examples = Examples(
         np.concatenate([chunk["image"] for chunk in test]),
-        {"label": np.concatenate([chunk["label"] for chunk in test]).astype(np.int32)},
+        {CLASS: np.concatenate([chunk["label"] for chunk in test]).astype(np.int32)},
     )
     pretrain = Examples(images) if extra else train_examples
-    counts, names = {"label": len(classes)}, {"label": classes}
+    counts, names = {CLASS: len(classes)}, {CLASS: classes}
     return DataSet(name, pretrain, train_examples, test_examples, counts, class_names=names)
 
 
@@ -95,8 +95,8 @@ def load_imagenet(
         files = {split: _shards(builder, split) for split in ("train", "validation")}
     if not len(train) or not len(test):
         raise DataError(f"imagenet2012 in {builder.data_dir} has no example of the classes in {class_file}")
-    names = {"label": [classes[index] for index in kept]}
-    return DataSet("imagenet2012", train, train, test, {"label": len(kept)}, files=files, class_names=names)
+    names = {CLASS: [classes[index] for index in kept]}
+    return DataSet("imagenet2012", train, train, test, {CLASS: len(kept)}, files=files, class_names=names)
 
 
 def read_class_file(path: str | os.PathLike[str], classes: list[str]) -> list[int]:
@@ -245,4 +245,4 @@ def _encoded(builder: Any, split: str, kept: list[int]) -> Examples:
     new_label = np.full(num_classes, -1, np.int32)
     new_label[kept] = np.arange(len(kept))
     rows = np.flatnonzero(new_label[labels] >= 0)
-    return Examples(RecordImages(source, rows, description), {"label": new_label[labels[rows]]})
+    return Examples(RecordImages(source, rows, description), {CLASS: new_label[labels[rows]]})

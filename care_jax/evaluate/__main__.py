@@ -22,6 +22,7 @@ from absl import app, flags, logging
 
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
 from care_jax.evaluate import results
+from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build
 from care_jax.experiment.config import read_config
 from care_jax.experiment.continuation import changes_beyond_evaluation
@@ -66,8 +67,9 @@ def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str =
         check_data(workdir, experiment.dataset)
         checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
         state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
+        evaluation = Evaluation(experiment)
         results.write(
-            experiment, workdir, state.variables, step=int(state.step), seconds=info["seconds"], check=claimed.check
+            evaluation, workdir, state.variables, step=int(state.step), seconds=info["seconds"], check=claimed.check
         )
         say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
         checkpoints.close()
@@ -79,7 +81,10 @@ def _step(text: str, checkpoints: Checkpoints) -> int | None:
     if text == "best":
         best = checkpoints.best_step()
         if best is None:
-            raise UsageError("--step=best: no checkpoint of this run was ranked (no labels, or none evaluated yet)")
+            raise UsageError(
+                "--step=best: no checkpoint of this run was ranked (no labels, knn not in evaluate.monitor, or none "
+                "evaluated yet)"
+            )
         return best
     if not re.fullmatch(r"[0-9]{1,18}", text):
         raise UsageError(f"--step={text}: give a step, 'best', or leave it out for the newest checkpoint")

@@ -1,207 +1,142 @@
-"""All measures of one encoder: what the monitor asks during training, and everything at the end."""
+"""The evaluations of one run: the monitors during training, and everything at the end."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
-from care_jax import augment, losses
-from care_jax.data import Examples
-from care_jax.evaluate.embed import Embedded, Embedder
-from care_jax.evaluate.equivariance import Equivariance, measure_equivariance
-from care_jax.evaluate.knn import knn_top1
-from care_jax.evaluate.linear_probe import linear_probe
-from care_jax.evaluate.moved import measure_moved
-from care_jax.experiment.build import Experiment, evaluation_spec
-from care_jax.train import optim
-
-# Name of the labelling that says what an image shows; others (the hue of the digits) are extra probes.
-CLASS_LABELS = "label"
-# Ends of the names of measures that say nothing of a single image: of pairs, or of one map of all.
-_OF_SEVERAL = (
-    "wahba_mean",
-    "wahba_worst",
-    "wahba_orthogonal_mean",
-    "wahba_orthogonal_worst",
-    "relative_equivariance_mean",
-    "relative_equivariance_median",
-    "group_residual_mean",
-    "uniformity",
-)
+from care_jax.data import CLASS
+from care_jax.evaluate.embedded import EmbeddedDataSet, make_embedder
+from care_jax.evaluate.evaluators import EVALUATORS
+from care_jax.evaluate.measure import Missing
+from care_jax.experiment.build import Experiment
+from care_jax.experiment.config import ConfigError
 
 
-class Evaluation(NamedTuple):
+class Measured(NamedTuple):
     """What was measured.
 
     Attributes:
-      numbers: by the names of summary.json; accuracies in percent; None where there is nothing to measure.
-      equivariance: the measures behind its Wahba errors and relative equivariances, one entry a drawn augmentation.
-      test: the held-out examples as embedded.
+      numbers: by the names of summary.json; None where there is nothing to measure.
       notes: lines for the user: which measures could not be taken, and why; what was taken otherwise than set.
     """
 
     numbers: dict[str, Any]
-    equivariance: Equivariance
-    test: Embedded
     notes: tuple[str, ...] = ()
 
 
-def make_embedder(experiment: Experiment, check: Callable[[], None] = lambda: None) -> Embedder:
-    """An embedder with the experiment's encoder, devices and evaluation view; `check` as its own."""
-    config = experiment.config
-    return Embedder(
-        experiment.encoder,
-        experiment.mesh,
-        evaluation_spec(config),
-        batch_size=config.evaluate.batch_size,
-        skipped=experiment.dataset.skipped,
-        check=check,
-    )
-
-
-def make_monitor(experiment: Experiment, embedder: Embedder) -> Callable[[Mapping[str, Any]], dict[str, float]]:
-    """The evaluator that the training loop calls: k-nearest-neighbour accuracy in percent.
-
-    Nothing without labels, and nothing where features are not finite, which `evaluate` tells.
-    """
-
-    def monitor(variables: Mapping[str, Any]) -> dict[str, float]:
-        dataset = experiment.dataset
-        if CLASS_LABELS not in dataset.num_classes:
-            return {}
-        train, test = embedder(variables, dataset.train), embedder(variables, dataset.test)
-        accuracy = _knn(experiment, train, test, CLASS_LABELS)
-        return {"knn_top1": accuracy} if math.isfinite(accuracy) else {}
-
-    return monitor
-
-
-def evaluate(experiment: Experiment, embedder: Embedder, variables: Mapping[str, Any]) -> Evaluation:
-    """Measures everything on the held-out examples.
+class Evaluation:
+    """Judges the encoders of a run. What it compiled is kept, and what it made at the newest step.
 
     Args:
-      experiment: its data set, its settings.
-      embedder: of its encoder.
-      variables: parameters and statistics to judge.
+      experiment: its data, networks and settings.
+      check: called before each batch that is embedded; raises what ends the evaluation.
     """
-    config, dataset = experiment.config, experiment.dataset
-    test = embedder(variables, dataset.test)
-    notes: list[str] = []
-    numbers: dict[str, Any] = {"knn_top1": None}
-    for name in ("linear_probe", "hue_probe"):
-        numbers |= {f"{name}_top1": None, f"{name}_top1_spread": None}
-    if dataset.num_classes:
-        train = embedder(variables, dataset.train)
-        if CLASS_LABELS in dataset.num_classes:
-            numbers["knn_top1"] = _knn(experiment, train, test, CLASS_LABELS)
-            if len(train.rows) < (k := config.evaluate.knn_k):
-                notes.append(f"knn_top1: all {len(train.rows)} training images vote; evaluate.knn_k is {k}")
-        for labelling in dataset.num_classes:
-            accuracies = 100.0 * _probe(experiment, train, test, labelling)
-            name = "linear_probe" if labelling == CLASS_LABELS else f"{labelling}_probe"
-            numbers[f"{name}_top1"] = float(accuracies.mean())
-            numbers[f"{name}_top1_spread"] = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else math.nan
-    measured = measure_equivariance(
-        embedder,
-        variables,
-        dataset.test,
-        experiment.plan.equivariance,
-        num_augmentations=config.evaluate.num_augmentations,
-        seed=config.evaluate.seed,
-        embeddings=test.embeddings,
-    )
-    numbers |= {
-        "wahba_mean": float(measured.wahba.mean()),
-        "wahba_worst": float(measured.wahba.max()),
-        "wahba_orthogonal_mean": float(measured.wahba_orthogonal.mean()),
-        "wahba_orthogonal_worst": float(measured.wahba_orthogonal.max()),
-        "displacement_mean": float(measured.displacement.mean()),
-        "relative_equivariance_mean": float(measured.relative.mean()),
-        "relative_equivariance_median": measured.relative_median,
-        "relative_equivariance_examples": measured.num_pairwise,
-    }
-    numbers |= measure_moved(experiment, variables)
-    numbers |= _alignment_and_uniformity(experiment, embedder, variables)
-    numbers["test_examples"] = len(test.rows)
-    missing = [name for name, value in numbers.items() if isinstance(value, float) and not math.isfinite(value)]
-    reasons = {name: _reason(name, test, config.evaluate.probe.num_seeds) for name in missing}
-    for reason in dict.fromkeys(reasons.values()):
-        names = ", ".join(name for name in missing if reasons[name] == reason)
-        notes.append(f"could not be measured, null in summary.json: {names}: {reason}")
-    return Evaluation(numbers | dict.fromkeys(missing), measured, test, tuple(notes))
+
+    def __init__(self, experiment: Experiment, check: Callable[[], None] = lambda: None):
+        self.experiment = experiment
+        self._make = functools.cache(functools.partial(make_embedder, experiment, check))
+        self._newest: tuple[int, EmbeddedDataSet] | None = None
+
+    def embedded(self, step: int, variables: Mapping[str, Any]) -> EmbeddedDataSet:
+        """The data set as the encoder sees it at a step: made once, and let go when another step's is asked for.
+
+        Args:
+          step: updates made.
+          variables: then, of all networks.
+        """
+        if self._newest is None or self._newest[0] != step:
+            self._newest = None  # before the next is made
+            self._newest = step, EmbeddedDataSet(self.experiment, self._make, variables)
+        return self._newest[1]
+
+    def monitor(self, every: int) -> Callable[[int, Mapping[str, Any]], dict[str, float]]:
+        """What the training loop calls: (step, variables) -> numbers of `evaluate.monitor`, those that are finite.
+
+        Args:
+          every: steps between its calls.
+        """
+        settings = self.experiment.config.evaluate
+        multiples = monitors(self.experiment.config)
+        num_steps = self.experiment.num_steps
+
+        def numbers(step: int, variables: Mapping[str, Any]) -> dict[str, float]:
+            found: dict[str, float] = {}
+            embedded = self.embedded(step, variables)
+            for name, multiple in multiples.items():
+                if step == num_steps or step % (multiple * every) == 0:
+                    for measure, value in embedded.once(EVALUATORS[name].run, settings).items():
+                        if isinstance(value, float) and math.isfinite(value):
+                            found[measure] = value
+            if step != num_steps:
+                self._newest = None  # memory for the training
+            return found
+
+        return numbers
+
+    def measure(self, step: int, variables: Mapping[str, Any]) -> Measured:
+        """Everything, on the held-out examples.
+
+        Args:
+          step: updates made.
+          variables: then, of all networks.
+        """
+        settings = self.experiment.config.evaluate
+        embedded = self.embedded(step, variables)
+        numbers: dict[str, Any] = {}
+        for evaluator in EVALUATORS.values():
+            numbers |= embedded.once(evaluator.run, settings)
+        test = embedded.part("test")
+        numbers["test_examples"] = len(test.rows)
+        finite = np.isfinite(test.features).all(axis=1) & np.isfinite(test.embeddings).all(axis=1)
+        broken = f"not finite; the features or embeddings of {np.sum(~finite)} of {len(finite)} test images are not"
+        reasons: dict[str, list[str]] = {}
+        for name, value in numbers.items():
+            if isinstance(value, Missing) or (isinstance(value, float) and not math.isfinite(value)):
+                numbers[name] = None
+                reasons.setdefault(value.reason if isinstance(value, Missing) else broken, []).append(name)
+        missing = [
+            f"could not be measured, null in summary.json: {', '.join(names)}: {reason}"
+            for reason, names in reasons.items()
+        ]
+        return Measured(numbers, (*embedded.notes, *missing))
 
 
-def _reason(name: str, test: Embedded, num_seeds: int) -> str:
-    """Why a measure is not a finite number."""
-    if name.endswith(_OF_SEVERAL) and len(test.rows) < 2:
-        return "needs at least 2 test images, there is 1"
-    if name.endswith("_spread") and num_seeds < 2:
-        return "needs at least 2 seeds, evaluate.probe.num_seeds is 1"
-    finite = np.isfinite(test.features).all(axis=1) & np.isfinite(test.embeddings).all(axis=1)
-    return f"not finite; the features or embeddings of {np.sum(~finite)} of {len(finite)} test images are not"
+def monitors(config: ml_collections.ConfigDict) -> dict[str, int]:
+    """The evaluators of `evaluate.monitor` -> at every how many evaluations they run.
 
-
-def _labels(examples: Examples, embedded: Embedded, labelling: str) -> np.ndarray:
-    return examples.labels[labelling][embedded.rows]
-
-
-def _knn(experiment: Experiment, train: Embedded, test: Embedded, labelling: str) -> float:
-    dataset, settings = experiment.dataset, experiment.config.evaluate
-    return 100.0 * knn_top1(
-        train.features,
-        _labels(dataset.train, train, labelling),
-        test.features,
-        _labels(dataset.test, test, labelling),
-        num_classes=dataset.num_classes[labelling],
-        k=min(settings.knn_k, len(train.rows)),
-        temperature=settings.knn_temperature,
-    )
-
-
-def _probe(experiment: Experiment, train: Embedded, test: Embedded, labelling: str) -> np.ndarray:
-    dataset, settings = experiment.dataset, experiment.config.evaluate.probe
-    steps_per_epoch = -(-len(train.rows) // min(settings.batch_size, len(train.rows)))
-    schedule = optim.make_schedule(
-        settings.schedule,
-        settings.learning_rate,
-        num_steps=settings.epochs * steps_per_epoch,
-        boundaries=[round(epoch * steps_per_epoch) for epoch in settings.step_epochs],
-        factor=settings.step_factor,
-    )
-    return linear_probe(
-        train.features,
-        _labels(dataset.train, train, labelling),
-        test.features,
-        _labels(dataset.test, test, labelling),
-        num_classes=dataset.num_classes[labelling],
-        optimizer=optim.make_optimizer(
-            settings.optimizer, schedule, weight_decay=settings.weight_decay, momentum=settings.momentum
-        ),
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        num_seeds=settings.num_seeds,
-    )
-
-
-def _alignment_and_uniformity(
-    experiment: Experiment, embedder: Embedder, variables: Mapping[str, Any]
-) -> dict[str, float]:
-    """Of two views of the whole test set, an independent draw an image, temperature 1.
-
-    alignment = -mean cosine of the two views (-1: invariant); uniformity = mean over anchors of the log of the MEAN
-    over negatives of exp(cosine) (lower: more spread), so that it doesn't depend on the size of the test set.
+    Raises:
+      ConfigError: an evaluator that there is not, a period that the evaluations do not make up, or one whose measures
+        have a name that the loss has.
     """
-    config, dataset = experiment.config, experiment.dataset
-    key = jax.random.fold_in(jax.random.key(config.evaluate.seed), 1)  # apart from the shared draws' key
-    draws = augment.draw_uniforms(key, (2, len(dataset.test)), experiment.plan.invariance)
-    first, second = (
-        jnp.asarray(embedder(variables, dataset.test, rows, experiment.plan.invariance).embeddings) for rows in draws
-    )
-    alignment = float(losses.alignment(first, second))
-    if len(first) < 2:  # no negatives
-        return {"alignment": alignment, "uniformity": math.nan}
-    uniformity = float(jax.jit(losses.uniformity)(first, second))
-    return {"alignment": alignment, "uniformity": uniformity - math.log(2 * len(first) - 2)}
+    found = {}
+    for entry in config.evaluate.monitor:
+        name, given, epochs = entry.partition("@")
+        where = f"config.evaluate.monitor names {entry!r}"
+        if name not in EVALUATORS:
+            raise ConfigError(f"{where}; there are {', '.join(EVALUATORS)}, each alone or as name@epochs")
+        if config.loss.method in EVALUATORS[name].measures((CLASS,)):
+            raise ConfigError(
+                f"{where}, which measures {config.loss.method!r}; config.loss.method={config.loss.method} logs its "
+                "loss under that name: leave it out (summary.json has it)"
+            )
+        every = config.train.evaluate_every_epochs
+        multiple = _multiple(epochs, every) if given else 1
+        if multiple is None:
+            raise ConfigError(
+                f"{where}; its epochs must be a multiple of config.train.evaluate_every_epochs, which is {every:g}"
+            )
+        found[name] = multiple
+    return found
+
+
+def _multiple(epochs: str, every: float) -> int | None:
+    try:
+        ratio = float(epochs) / every
+    except (ValueError, ZeroDivisionError):
+        return None
+    # The ratio of two decimal numbers is seldom whole to the last bit.
+    return round(ratio) if 0.5 < ratio < 2**31 and math.isclose(ratio, round(ratio), rel_tol=1e-9) else None

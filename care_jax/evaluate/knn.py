@@ -1,10 +1,48 @@
 """Weighted k-nearest-neighbour accuracy on frozen features: the monitor during training."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from care_jax import metrics
+from care_jax.data import CLASS
+from care_jax.evaluate.embedded import EmbeddedDataSet
+from care_jax.evaluate.measure import Measure, Numbers, prefix
+
+
+def measures(labellings: Iterable[str]) -> dict[str, Measure]:
+    """One a labelling."""
+    return {
+        f"{prefix(labelling)}knn_top1": Measure(
+            f"test images whose {labelling} wins the vote of their evaluate.knn_k nearest training images in cosine of "
+            "the features, weights exp(cos / evaluate.knn_temperature)",
+            unit="%",
+            better="higher" if labelling == CLASS else "",
+            chance="100 / number of classes, where they are of one size",
+            heading=f"{prefix(labelling).replace('_', ' ')}kNN",
+            decimals=1,
+            headline=labelling == CLASS,
+        )
+        for labelling in labellings
+    }
+
+
+def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
+    """Percent for each labelling; all training images vote where there are no `settings.knn_k`, which is noted."""
+    numbers: Numbers = {}
+    for labelling in embedded.labellings:
+        name = f"{prefix(labelling)}knn_top1"
+        numbers[name] = None
+        if sets := embedded.labelled(labelling):
+            k = min(settings.knn_k, len(sets.train_labels))
+            num_classes = embedded.experiment.dataset.num_classes[labelling]
+            accuracy = knn_top1(*sets, num_classes=num_classes, k=k, temperature=settings.knn_temperature)
+            numbers[name] = 100.0 * accuracy
+            if k < settings.knn_k:
+                embedded.notes.append(f"{name}: all {k} training images vote; evaluate.knn_k is {settings.knn_k}")
+    return numbers
 
 
 def knn_top1(

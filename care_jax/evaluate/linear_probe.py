@@ -1,11 +1,76 @@
 """A linear classifier on frozen features: the standard measure of what an encoder has learnt."""
 
+from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from care_jax.data import CLASS
+from care_jax.evaluate.embedded import EmbeddedDataSet
+from care_jax.evaluate.measure import Measure, Missing, Numbers, prefix
+from care_jax.train import optim
+
+
+def measures(labellings: Iterable[str]) -> dict[str, Measure]:
+    """Two a labelling."""
+    table = {}
+    for labelling in labellings:
+        name = f"{prefix(labelling, 'linear_')}probe_top1"
+        table[name] = Measure(
+            f"test images whose {labelling} a linear classifier on the features of the training images tells, mean "
+            "over evaluate.probe.num_seeds initialisations and orders",
+            unit="%",
+            better="higher" if labelling == CLASS else "",
+            chance="100 / number of classes, where they are of one size",
+            heading=f"{prefix(labelling, 'linear_')[:-1]} probe",
+            decimals=1,
+            headline=labelling == CLASS,
+        )
+        table[f"{name}_spread"] = Measure("standard deviation over these seeds", unit="points", decimals=1)
+    return table
+
+
+def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
+    """Mean and standard deviation over the probe's seeds, in percent, for each labelling."""
+    settings = settings.probe
+    numbers: Numbers = {}
+    for labelling in embedded.labellings:
+        name = f"{prefix(labelling, 'linear_')}probe_top1"
+        numbers |= {name: None, f"{name}_spread": None}
+        if sets := embedded.labelled(labelling):
+            count = len(sets.train_labels)
+            accuracies = 100.0 * linear_probe(
+                *sets,
+                num_classes=embedded.experiment.dataset.num_classes[labelling],
+                optimizer=_optimizer(settings, steps_per_epoch=-(-count // min(settings.batch_size, count))),
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                num_seeds=settings.num_seeds,
+            )
+            numbers[name] = float(accuracies.mean())
+            numbers[f"{name}_spread"] = (
+                float(accuracies.std(ddof=1))
+                if len(accuracies) > 1
+                else Missing("needs at least 2 seeds, evaluate.probe.num_seeds is 1")
+            )
+    return numbers
+
+
+def _optimizer(settings: Any, *, steps_per_epoch: int) -> optax.GradientTransformation:
+    schedule = optim.make_schedule(
+        settings.schedule,
+        settings.learning_rate,
+        num_steps=settings.epochs * steps_per_epoch,
+        boundaries=[round(epoch * steps_per_epoch) for epoch in settings.step_epochs],
+        factor=settings.step_factor,
+    )
+    return optim.make_optimizer(
+        settings.optimizer, schedule, weight_decay=settings.weight_decay, momentum=settings.momentum
+    )
 
 
 def linear_probe(

@@ -8,24 +8,29 @@ from matplotlib.figure import Figure
 
 from care_jax import augment
 from care_jax.augment import AugmentSpec, ViewPlan
-from care_jax.evaluate.equivariance import Equivariance
+from care_jax.evaluate.equivariance_error import Equivariance
+from care_jax.evaluate.measure import Measure
 from care_jax.evaluate.retrieval import Retrieval
 
 _TITLES = {
     "loss": "loss, total",
     "info_nce": "InfoNCE",
     "equivariance": "equivariance loss",
-    "knn_top1": "kNN top-1, %",
 }
 _BLUE, _ORANGE, _GRAY = "#2563a8", "#d97706", "#8a8f98"
 
 
-def loss_curves(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Each term of the loss, and each monitor, over the steps.
+def loss_curves(rows: Sequence[Mapping[str, float]], measures: Mapping[str, Measure]) -> Figure:
+    """Each term of the loss, and each measure of the monitors, over the steps.
 
     Args:
       rows: of metrics.jsonl, each with `step`.
+      measures: what the monitors' numbers are.
     """
+    titles = _TITLES | {
+        name: ", ".join(filter(None, (measure.heading or name.replace("_", " "), measure.unit)))
+        for name, measure in measures.items()
+    }
     hidden = {"step", "images_per_second", "data_wait_share", "learning_rate"}
     names = list(dict.fromkeys(name for row in rows for name in row if name not in hidden))
     columns = min(max(len(names), 1), 3)
@@ -34,7 +39,7 @@ def loss_curves(rows: Sequence[Mapping[str, float]]) -> Figure:
     for axis, name in zip(np.atleast_1d(figure.subplots(lines, columns)).flat, names, strict=False):
         points = [(row["step"], row[name]) for row in rows if name in row]
         axis.plot(*zip(*points, strict=True), color=_BLUE, marker="o" if len(points) < 30 else None, markersize=3)
-        axis.set_title(_TITLES.get(name, name.replace("_", " ")))
+        axis.set_title(titles.get(name, name.replace("_", " ")))
         axis.set_xlabel("step")
         axis.grid(alpha=0.25)
     for axis in figure.axes[len(names) :]:

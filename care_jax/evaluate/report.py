@@ -8,6 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from care_jax.evaluate.measure import Measure
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { margin-top: 2.2rem; font-size: 1.2rem; }
@@ -21,7 +23,7 @@ code, details { font-family: ui-monospace, monospace; font-size: .86rem; }
 def write_html(
     title: str,
     subtitle: str,
-    numbers: Mapping[str, tuple[Any, str]],
+    numbers: Mapping[str, tuple[Any, Measure]],
     pictures: Mapping[str, tuple[Figure | None, str]],
     config: Mapping[str, Any],
 ) -> str:
@@ -30,7 +32,7 @@ def write_html(
     Args:
       title: heading.
       subtitle: a line below it.
-      numbers: name -> (value, what it means).
+      numbers: name -> (value, what it is).
       pictures: heading -> (figure, or None where there is nothing to show; what to see in it).
       config: setting -> value.
 
@@ -41,12 +43,13 @@ def write_html(
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{html.escape(title)}</h1><p class='note'>{html.escape(subtitle)}</p>",
-        "<h2>Numbers</h2><table>",
+        "<h2>Numbers</h2><table><tr><th></th><th></th><th></th><th>what it is</th><th>better</th><th>chance</th></tr>",
     ]
-    for name, (value, meaning) in numbers.items():
+    for name, (value, measure) in numbers.items():
+        words = (measure.unit, measure.meaning, measure.better, measure.chance)
         parts.append(
             f"<tr><td><code>{html.escape(name)}</code></td><td class='number'>{html.escape(_shown(value))}</td>"
-            f"<td>{html.escape(meaning)}</td></tr>"
+            f"{''.join(f'<td>{html.escape(word)}</td>' for word in words)}</tr>"
         )
     parts.append("</table>")
     for heading, (figure, note) in pictures.items():

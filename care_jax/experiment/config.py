@@ -15,7 +15,7 @@ from ml_collections.config_dict import placeholder
 from care_jax.errors import printable
 from care_jax.experiment import extensions
 from care_jax.experiment.settings import (
-    LATER,
+    ADDED,
     MAX_COUNT,
     SEED,
     STOOD_FOR_NONE,
@@ -122,7 +122,7 @@ def _check(name: str, value: Any, kind: Any, rule: Rule, is_optional: bool) -> N
     if isinstance(kind, tuple):
         element, length = kind
         if not isinstance(value, (tuple, list)) or (length is not None and len(value) != length):
-            wanted = f"{length} numbers" if length else "numbers"
+            wanted = "strings" if element is str else f"{length} numbers" if length else "numbers"
             raise ConfigError(f"config.{name} is {_shown(value)}; give a tuple of {wanted}")
         for part in value:
             _check(name, part, element, rule, False)
@@ -192,11 +192,14 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
 def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """The configuration that was written down as JSON, by whatever version.
 
-    In runs begun before, every setting had a value, and 0 (or an empty string) was written for "the default" in those
-    of `STOOD_FOR_NONE`. Now one of them at least has none, as no method takes all settings of `loss`. A setting of a
-    method or a term that did not exist then has what configs/base.py gives it: mostly, no value.
+    What runs did before a setting was there is in `ADDED`; a setting of a method or a term that did not exist then has
+    what configs/base.py gives it: mostly, no value. Before that, every setting had a value, and 0 (or an empty string)
+    was written for "the default" in those of `STOOD_FOR_NONE`. Now one of them at least has none, as no method takes
+    all settings of `loss`.
     """
-    config = ml_collections.ConfigDict({**LATER, **settings})
+    config = ml_collections.ConfigDict(settings)
+    for name in ADDED.keys() - leaves(config).keys():
+        config.update_from_flattened_dict({name: ADDED[name]})
     extensions.load(config)  # which know settings of their own
     found = leaves(config)
     begun_before = all(found.get(name) is not None for name in STOOD_FOR_NONE)

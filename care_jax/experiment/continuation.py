@@ -8,7 +8,13 @@ from care_jax.experiment.config import ConfigError, differences
 from care_jax.methods import METHODS
 
 # Settings that move neither a run's parameters nor what its numbers mean.
-_FREE = ("config.train.log_every", "config.train.keep_last", "config.augment.num_threads", "config.data.root")
+_FREE = (
+    "config.train.log_every",
+    "config.train.keep_last",
+    "config.augment.num_threads",
+    "config.data.root",
+    "config.evaluate.monitor",
+)
 _LENGTHS = ("num_steps", "epochs")
 _OF_EVALUATION = ("config.evaluate.", "config.data.root", "config.augment.num_threads")
 

@@ -79,6 +79,7 @@ _SETTINGS: dict[str, tuple[Kind, Rule]] = {
     "train.evaluate_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.checkpoint_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.keep_last": (int, at_least(1)),
+    "evaluate.monitor": ((str, None), _NOT_EMPTY),
     "evaluate.seed": (int, SEED),
     "evaluate.batch_size": (int, at_least(1)),
     "evaluate.center_fraction": (float, _FRACTION),
@@ -124,8 +125,8 @@ STOOD_FOR_NONE = {
     "train.num_steps": 0,
 }
 
-# Settings that came later, and what their absence from a run begun before stands for.
-LATER = {"extensions": ()}
+# Settings that came later -> what runs begun before them did.
+ADDED: dict[str, Any] = {"extensions": (), "evaluate.monitor": ("knn",)}
 
 
 def declared() -> dict[str, Setting]:

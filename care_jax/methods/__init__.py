@@ -3,7 +3,7 @@
 from care_jax.methods.ablation import Alignment, Nothing, Uniformity
 from care_jax.methods.augself import AugSelf, augself_color, augself_crop
 from care_jax.methods.barlow_twins import BarlowTwins
-from care_jax.methods.base import Method, Objective, Outputs, Pieces, Term, Terms, Update, Views, settings_of
+from care_jax.methods.base import Method, Objective, Outputs, Pieces, Space, Term, Terms, Update, Views, settings_of
 from care_jax.methods.byol import BYOL
 from care_jax.methods.care import Care
 from care_jax.methods.equimod import EQUIMOD_SIZE, EquiMod, equimod_parameters, equimod_standardisation
@@ -37,6 +37,7 @@ __all__ = [
     "Outputs",
     "Pieces",
     "SimCLR",
+    "Space",
     "Term",
     "Terms",
     "Uniformity",

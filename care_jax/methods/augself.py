@@ -66,7 +66,7 @@ class AugSelf(Term):
         pairs = jnp.concatenate([features, features[::-1]], axis=-1)
         found = {}
         for kind, difference in differences.items():
-            found[f"{kind}_predictions"] = jnp.tanh(networks.apply(f"{kind}_predictor", pairs))
+            found[f"{kind}_predictions"] = jnp.tanh(networks.through(f"{kind}_predictor", pairs))
             found[f"{kind}_differences"] = difference
         return found
 

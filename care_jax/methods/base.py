@@ -112,7 +112,7 @@ class _Declared:
 
     @property
     def heads(self) -> Mapping[str, linen.Module]:
-        """Networks trained beside the encoder, by name, for `networks.apply(name, ...)` in `embed`."""
+        """Networks trained beside the encoder, by name, for `networks.through(name, ...)` in `embed`."""
         return {}
 
 
@@ -148,6 +148,22 @@ class Method(_Declared):
         return state
 
 
+class Space(NamedTuple):
+    """The vectors that a term asks an augmentation to move by one linear map.
+
+    Attributes:
+      network: whose outputs they are made of: "backbone" (the features), "head" (the projections), or one of the
+        term's `heads`.
+      points: outputs [..., m] -> vectors [..., d].
+      form: d -> the bilinear form [d, d] that the maps keep; None for the inner product, which rotations and
+        reflections keep.
+    """
+
+    network: str
+    points: Callable[[jax.Array], jax.Array]
+    form: Callable[[int], jax.Array | None] | None = None
+
+
 class Term(_Declared):
     """An equivariance term: what is added to a base objective.
 
@@ -159,6 +175,11 @@ class Term(_Declared):
 
     needs: ClassVar[tuple[str, ...]] = ()
     num_views: ClassVar[int] = 1
+
+    @property
+    def space(self) -> Space | None:
+        """The vectors that it acts on, for whoever measures how they move; None: it moves none linearly."""
+        return None
 
     def embed(self, networks: Networks, views: Views, outputs: Outputs) -> Outputs:
         """What the loss needs; see `Method`."""

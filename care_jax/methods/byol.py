@@ -54,7 +54,7 @@ class BYOL(Method):
     def embed(self, networks: Networks, views: Views, outputs: Outputs, state: Any) -> Outputs:
         target = networks.frozen(state["target"], train=True)
         return {
-            "predictions": networks.apply("predictor", outputs["projections"]),
+            "predictions": networks.through("predictor", outputs["projections"]),
             "targets": jax.lax.stop_gradient(target.project(target.features(views.invariance))),
         }
 

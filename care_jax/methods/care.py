@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from care_jax import losses
-from care_jax.methods.base import Outputs, Pieces, Term, Terms, Views
+from care_jax.methods.base import Outputs, Pieces, Space, Term, Terms, Views
 from care_jax.models import Networks, ProjectionHead, normalize
 from care_jax.rules import one_of, setting
 
@@ -88,7 +88,7 @@ class Care(Term):
         if self.on == "projection":
             features = networks.project(features)
         elif self.on == "head":
-            features = networks.apply("equivariance_head", features)
+            features = networks.through("equivariance_head", features)
         return {"equivariance_outputs": features}
 
     def loss(self, outputs: Outputs) -> Terms:
@@ -96,3 +96,9 @@ class Care(Term):
         first, second = group.points(outputs["equivariance_outputs"])
         form = group.form(first.shape[-1])
         return {"equivariance": losses.equivariance_loss(first, second, num_groups=self.num_groups, form=form)}
+
+    @property
+    def space(self) -> Space:
+        network = {"projection": "head", "features": "backbone", "head": "equivariance_head"}[self.on]
+        group = GROUPS[self.group]
+        return Space(network, group.points, None if self.group == "orthogonal" else group.form)

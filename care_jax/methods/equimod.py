@@ -63,9 +63,9 @@ class EquiMod(Term):
         height, width = views.image_size
         mean, std = equimod_standardisation(self.spec)
         parameters = equimod_parameters(views.drawn, height=height, width=width)[: len(features)]
-        embedded = networks.apply("equivariance_head", jnp.concatenate([networks.features(views.plain), features]))
+        embedded = networks.through("equivariance_head", jnp.concatenate([networks.features(views.plain), features]))
         plain = jnp.broadcast_to(embedded[:1], embedded[1:].shape)
-        predicted = networks.apply("equivariance_predictor", plain, (parameters - mean) / std)
+        predicted = networks.through("equivariance_predictor", plain, (parameters - mean) / std)
         return {"view_embeddings": embedded[1:], "predicted_embeddings": predicted}
 
     def loss(self, outputs: Outputs) -> Terms:

@@ -46,7 +46,7 @@ class ESSL(Term):
 
     def embed(self, networks: Networks, views: Views, outputs: Outputs) -> Outputs:
         assert views.rotated is not None  # `needs` says so
-        logits = networks.apply("rotation_head", networks.features(views.rotated))
+        logits = networks.through("rotation_head", networks.features(views.rotated))
         # Row 4i + k is image i turned by k quarters -> [4, b, 4].
         return {"rotation_logits": jnp.moveaxis(logits.reshape(-1, NUM_TURNS, NUM_TURNS), 1, 0)}
 

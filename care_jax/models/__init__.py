@@ -10,7 +10,7 @@ from care_jax.models.batch_norm import BatchNorm
 from care_jax.models.deep_sets import DeepSet
 from care_jax.models.encoder import Encoder, encode_views
 from care_jax.models.heads import EquivariancePredictor, LayerNormHead, Linear, ProjectionHead
-from care_jax.models.networks import Networks
+from care_jax.models.networks import Networks, init_heads
 from care_jax.models.resnet import ResNet, resnet18, resnet34, resnet50
 from care_jax.models.torch_weights import (
     TorchCheckpoint,
@@ -47,6 +47,7 @@ __all__ = [
     "TorchCheckpoint",
     "VisionTransformer",
     "encode_views",
+    "init_heads",
     "load_torch_checkpoint",
     "normalize",
     "resnet18",

@@ -23,7 +23,7 @@ from care_jax.train.placements import Batch
 from care_jax.train.state import TrainState
 from care_jax.train.step import TrainStep
 
-Evaluator = Callable[[Mapping[str, Any]], dict[str, float]]
+Evaluator = Callable[[int, Mapping[str, Any]], dict[str, float]]
 
 
 class NonFiniteLossError(UserError, RuntimeError):
@@ -217,7 +217,7 @@ def run(
       timetable: when things are due.
       checkpoints: where to save.
       writer: where to log.
-      evaluators: functions of the encoder's variables that return numbers by name, or raise `stops.Interrupted`.
+      evaluators: functions of the step and the variables that return numbers by name, or raise `stops.Interrupted`.
       info: JSON values saved with each checkpoint; `seconds` is added.
       seconds_before: spent by earlier parts of this run.
       stop: asked before each call of the step: the name of what asks to stop, empty for nothing.
@@ -266,7 +266,7 @@ def run(
                 numbers: dict[str, float] = {}
                 try:
                     for evaluator in evaluators.values() if evaluating else ():
-                        numbers |= evaluator(state.variables)
+                        numbers |= evaluator(step, state.variables)
                 except stops.Interrupted:
                     bar.note(f"step {step}: the evaluation was left off")
                 if numbers:

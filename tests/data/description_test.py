@@ -72,8 +72,8 @@ def test_names_that_are_no_text():
 @pytest.fixture
 def digits():
     images = np.random.default_rng(0).integers(0, 255, (6, 4, 4, 3), np.uint8)
-    examples = Examples(images, {"label": np.arange(6, dtype=np.int32) % 2, "hue": np.arange(6, dtype=np.int32)})
-    return DataSet("digits", examples, examples, examples, {"label": 2, "hue": 6})
+    examples = Examples(images, {"class": np.arange(6, dtype=np.int32) % 2, "hue": np.arange(6, dtype=np.int32)})
+    return DataSet("digits", examples, examples, examples, {"class": 2, "hue": 6})
 
 
 @pytest.mark.parametrize("part", ["pretrain", "train", "test"])
@@ -88,7 +88,7 @@ def test_each_part_shows(digits, part):
 def test_name_classes_and_number_of_images_show(digits):
     before = data.describe(digits)
     assert different(before, data.describe(dataclasses.replace(digits, name="others"))) == ["data set"]
-    other = dataclasses.replace(digits, num_classes={"label": 3, "hue": 6})
+    other = dataclasses.replace(digits, num_classes={"class": 3, "hue": 6})
     assert different(before, data.describe(other)) == ["numbers of classes"]
     assert before["test part"] == "6 images"
 

@@ -26,20 +26,20 @@ def _hue(rgb):
 
 
 def test_sizes_and_labels(digits):
-    assert digits.num_classes == {"label": 10, "hue": HUE_CLASSES}
+    assert digits.num_classes == {"class": 10, "hue": HUE_CLASSES}
     told = "1438 training and 359 test images in 10 classes (0, 1, 2, 3, 4 and 5 more), 8 classes of hue"
     assert digits.description() == told
     assert (len(digits.train), len(digits.test)) == (1438, 359)
     assert digits.pretrain is digits.train
     for examples in (digits.train, digits.test):
         assert examples.images.shape[1:] == (32, 32, 3)
-        assert set(examples.labels) == {"label", "hue"}
+        assert set(examples.labels) == {"class", "hue"}
         for name, count in digits.num_classes.items():
             assert sorted(set(examples.labels[name])) == list(range(count))
 
 
 def test_the_split_is_stratified(digits):
-    share = np.bincount(digits.test.labels["label"]) / np.bincount(digits.train.labels["label"])
+    share = np.bincount(digits.test.labels["class"]) / np.bincount(digits.train.labels["class"])
     np.testing.assert_allclose(share, 0.25, atol=0.01)
 
 
@@ -54,7 +54,7 @@ def test_it_never_changes(digits):
     np.testing.assert_array_equal(again.train.images, digits.train.images)
     np.testing.assert_array_equal(again.test.labels["hue"], digits.test.labels["hue"])
     # The split and the tints are part of published numbers; a change of either must be a decision.
-    assert digits.test.labels["label"][:8].tolist() == [7, 8, 2, 7, 7, 3, 8, 0]
+    assert digits.test.labels["class"][:8].tolist() == [7, 8, 2, 7, 7, 3, 8, 0]
     assert digits.test.labels["hue"][:8].tolist() == [2, 2, 6, 1, 1, 6, 6, 1]
 
 

@@ -19,15 +19,15 @@ def test_doctests():
 def test_examples_check_their_arrays():
     images = np.zeros((2, 4, 4, 3), np.uint8)
     assert Examples(images).resident
-    assert len(Examples(images, {"label": np.zeros(2, np.int32)})) == 2
+    assert len(Examples(images, {"class": np.zeros(2, np.int32)})) == 2
     with pytest.raises(ValueError, match="uint8"):
         Examples(images.astype(np.float32))
     with pytest.raises(ValueError, match="uint8"):
         Examples(images[..., :1])
-    with pytest.raises(ValueError, match="'label'"):
-        Examples(images, {"label": np.zeros(3, np.int32)})
-    with pytest.raises(ValueError, match="'label'"):
-        Examples(images, {"label": np.zeros(2, np.int64)})
+    with pytest.raises(ValueError, match="'class'"):
+        Examples(images, {"class": np.zeros(3, np.int32)})
+    with pytest.raises(ValueError, match="'class'"):
+        Examples(images, {"class": np.zeros(2, np.int64)})
 
 
 def test_encoded_examples_are_not_resident():
@@ -42,7 +42,7 @@ def test_encoded_examples_are_not_resident():
             return str(index)
 
     assert isinstance(Encoded(), EncodedImages)
-    encoded = Examples(Encoded(), {"label": np.zeros(3, np.int32)})
+    encoded = Examples(Encoded(), {"class": np.zeros(3, np.int32)})
     assert not encoded.resident
     assert len(encoded) == 3
 
@@ -55,16 +55,16 @@ def test_a_data_error_is_a_value_error_of_one_line():
 
 def test_a_data_set_describes_itself():
     images = np.zeros((3, 4, 4, 3), np.uint8)
-    labels = {name: np.zeros(3, np.int32) for name in ("label", "hue")}
+    labels = {name: np.zeros(3, np.int32) for name in ("class", "hue")}
     one = Examples(images, labels)
-    names = {"label": [f"c{i}" for i in range(8)]}
-    described = DataSet("x", one, one, one, {"label": 8, "hue": 4}, class_names=names, notes=["this", "that"])
+    names = {"class": [f"c{i}" for i in range(8)]}
+    described = DataSet("x", one, one, one, {"class": 8, "hue": 4}, class_names=names, notes=["this", "that"])
     told = "3 training and 3 test images in 8 classes (c0, c1, c2, c3, c4 and 3 more), 4 classes of hue; this; that"
     assert described.description() == told
     bare = Examples(images)
     assert DataSet("x", bare, bare, bare, {}).description() == "3 training and 3 test images, unlabelled"
-    with pytest.raises(DataError, match="x has 7 classes 'label', but 8 names"):
-        DataSet("x", one, one, one, {"label": 7, "hue": 4}, class_names=names)
+    with pytest.raises(DataError, match="x has 7 classes 'class', but 8 names"):
+        DataSet("x", one, one, one, {"class": 7, "hue": 4}, class_names=names)
 
 
 def test_skipped_files_are_counted_once_by_many_threads():

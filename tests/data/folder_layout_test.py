@@ -72,7 +72,7 @@ def test_each_real_file_once(tmp_path, make, place):
         make(tmp_path / place / "1.png", tmp_path / place / f"{name}.png")
     layout = find(tmp_path)
     assert [os.path.basename(name) for name in everything(layout)] == ["0.png", "4.png", *(["7.png"] if place else [])]
-    assert len(layout.train.labels.get("label", [])) == (len(layout.train.listing) if place else 0)
+    assert len(layout.train.labels.get("class", [])) == (len(layout.train.listing) if place else 0)
     assert "passed over 3 names of files" in layout.notes[0]
 
 
@@ -160,7 +160,7 @@ def test_the_usual_names_of_a_split(tmp_path, train, test):
     assert layout.classes == ["cat", "dog"]
     assert held(layout.train) == [f"{train}/cat/0.png", f"{train}/dog/0.png"]
     assert held(layout.test) == [f"{test}/cat/0.png", f"{test}/dog/0.png"]
-    assert layout.test.labels["label"].tolist() == [0, 1]
+    assert layout.test.labels["class"].tolist() == [0, 1]
     assert layout.notes == []
 
 

@@ -60,12 +60,12 @@ def test_flat_folder_is_unlabelled(flat):
 
 def test_class_folders(classes):
     folder = load(classes, test_fraction=0.2)
-    assert folder.num_classes == {"label": 3}
-    assert folder.train.labels["label"].dtype == np.int32
+    assert folder.num_classes == {"class": 3}
+    assert folder.train.labels["class"].dtype == np.int32
     # The gray value says which image it is, and so its class.
     for examples in (folder.train, folder.test):
-        assert [value // 10 for value in values(examples)] == examples.labels["label"].tolist()
-    assert np.bincount(folder.test.labels["label"]).tolist() == [2, 2, 2]
+        assert [value // 10 for value in values(examples)] == examples.labels["class"].tolist()
+    assert np.bincount(folder.test.labels["class"]).tolist() == [2, 2, 2]
     assert sorted(values(folder.train) + values(folder.test)) == list(range(30))
 
 
@@ -76,7 +76,7 @@ def test_both_forms_hold_the_same_images(classes):
         images = getattr(encoded, part).images
         colors = [np.asarray(Image.open(images.name(i)))[0, 0, 0] for i in range(len(images))]
         assert colors == values(getattr(resident, part))
-        assert getattr(encoded, part).labels["label"].tolist() == getattr(resident, part).labels["label"].tolist()
+        assert getattr(encoded, part).labels["class"].tolist() == getattr(resident, part).labels["class"].tolist()
     with open(encoded.train.images.name(3), "rb") as file:
         assert encoded.train.images.read(3) == file.read()
 
@@ -88,18 +88,18 @@ def test_given_split(tmp_path, test_folder):
             for i in range(3):
                 write(tmp_path / part / name / f"{i}.jpg", start + 10 * label + i)
     folder = load(tmp_path)
-    assert folder.num_classes == {"label": 2}
+    assert folder.num_classes == {"class": 2}
     assert values(folder.train) == [0, 1, 2, 10, 11, 12]
     assert values(folder.test) == [100, 101, 102, 110, 111, 112]
-    assert folder.test.labels["label"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert folder.test.labels["class"].tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_test_set_may_lack_classes(tmp_path):
     for name in ("train/a/0.png", "train/b/0.png", "train/b/1.png", "test/b/0.png"):
         write(tmp_path / name)
     folder = load(tmp_path)
-    assert folder.test.labels["label"].tolist() == [1]
-    assert folder.num_classes == {"label": 2}
+    assert folder.test.labels["class"].tolist() == [1]
+    assert folder.num_classes == {"class": 2}
 
 
 def test_flat_given_split(tmp_path):
@@ -144,7 +144,7 @@ def test_a_flat_folder_is_told_as_such(flat):
 def test_a_class_may_be_called_train_inside_a_split(tmp_path):
     for name in ("train/train/0.png", "train/bus/0.png", "test/train/0.png"):
         write(tmp_path / name)
-    assert load(tmp_path).class_names == {"label": ["bus", "train"]}
+    assert load(tmp_path).class_names == {"class": ["bus", "train"]}
 
 
 def test_a_single_class_is_no_label(tmp_path):
@@ -167,7 +167,7 @@ def test_what_counts_as_an_image(tmp_path):
     folder = load(tmp_path, resident=False)
     found = names(folder.train) + names(folder.test)
     assert sorted(found) == ["a.jpeg", "b.PNG", "c.JpG", "d.png", "ignored.txt.png"]
-    assert folder.num_classes == {"label": 2}
+    assert folder.num_classes == {"class": 2}
 
 
 def test_shorter_side_is_resized_and_the_centre_kept(tmp_path):
@@ -192,7 +192,7 @@ def test_a_class_is_never_held_out_whole(tmp_path):
         for i in range(count):
             write(tmp_path / name / f"{i}.png")
     folder = load(tmp_path, test_fraction=0.4)
-    assert set(folder.train.labels["label"]) == {0, 1, 2, 3}
+    assert set(folder.train.labels["class"]) == {0, 1, 2, 3}
     assert len(folder.test) >= 1
 
 
@@ -208,7 +208,7 @@ def test_broken_files_are_skipped_and_counted(classes, resident):
     if resident:
         assert len(folder.train) + len(folder.test) == 27
         for examples in (folder.train, folder.test):
-            assert [value // 10 for value in values(examples)] == examples.labels["label"].tolist()
+            assert [value // 10 for value in values(examples)] == examples.labels["class"].tolist()
     else:
         assert len(folder.train) + len(folder.test) == 30  # found broken, replaced when a batch needs them
 

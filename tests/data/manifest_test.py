@@ -102,8 +102,8 @@ def test_names_of_any_bytes(tmp_path):
 def arrays(pixels=0, count=4, label=0, size=4):
     images = np.zeros((count, size, size, 3), np.uint8)
     images[-1, -1, -1, -1] = pixels
-    train = Examples(images, {"label": np.full(count, label, np.int32)})
-    return DataSet("noise", train, train, train, {"label": 2})
+    train = Examples(images, {"class": np.full(count, label, np.int32)})
+    return DataSet("noise", train, train, train, {"class": 2})
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def arrays(pixels=0, count=4, label=0, size=4):
     [
         ({"pixels": 1}, "the pixels of its pretrain part differ;"),
         ({"count": 5}, "its pretrain part has 5 images, not 4;"),
-        ({"label": 1}, "the labels of its pretrain part differ (label);"),
+        ({"label": 1}, "the labels of its pretrain part differ (class);"),
         ({"size": 5}, "the shape of its pretrain part differs ([5, 5, 3], not [4, 4, 3]);"),
     ],
 )
@@ -119,6 +119,17 @@ def test_arrays_are_told_apart_by_what_they_hold(tmp_path, changes, told):
     data.check_unchanged(arrays(), tmp_path / "m")
     data.check_unchanged(arrays(), tmp_path / "m")
     assert told in refused(arrays(**changes), tmp_path / "m")
+
+
+def test_records_of_before_call_the_classes_label(tmp_path):
+    def call_them_label(header):
+        for part in header["parts"].values():
+            part["labels"] = {"label": part["labels"].pop("class")}
+
+    data.check_unchanged(arrays(), tmp_path / "m")
+    rewritten(tmp_path / "m", call_them_label)
+    data.check_unchanged(arrays(), tmp_path / "m")
+    assert "the labels of its pretrain part differ (class);" in refused(arrays(label=1), tmp_path / "m")
 
 
 def test_digits(tmp_path):

@@ -26,7 +26,7 @@ def test_small_sets(name, size, classes, pretrain):
     with tfds.testing.mock_data(num_examples=5):
         as_stored = data.load(name)
         small = data.load(name, image_size=16)
-    assert as_stored.num_classes == {"label": classes}
+    assert as_stored.num_classes == {"class": classes}
     assert f"in {classes} classes (0, 1, " in as_stored.description()
     for part, count in (("pretrain", pretrain), ("train", 5), ("test", 5)):
         stored, resized = getattr(as_stored, part).images, getattr(small, part).images
@@ -36,8 +36,8 @@ def test_small_sets(name, size, classes, pretrain):
         expected = [np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR)) for image in stored]
         assert np.abs(resized.astype(float) - expected).max() <= 1
     for examples in (as_stored.train, as_stored.test):
-        assert examples.labels["label"].dtype == np.int32
-        assert (examples.labels["label"] < classes).all()
+        assert examples.labels["class"].dtype == np.int32
+        assert (examples.labels["class"] < classes).all()
     if name == "stl10":
         assert as_stored.pretrain.labels == {}
     else:
@@ -55,14 +55,14 @@ def test_unlabelled_images_come_after_the_labelled(monkeypatch):
     assert stl10.pretrain.images[:, 0, 0, 0].tolist() == [1, 1, 1, 3, 3, 3]
     assert stl10.train.images[:, 0, 0, 0].tolist() == [1, 1, 1]
     assert stl10.test.images[:, 0, 0, 0].tolist() == [2, 2, 2]
-    assert stl10.train.labels["label"].tolist() == [1, 1, 1]
+    assert stl10.train.labels["class"].tolist() == [1, 1, 1]
 
 
 def test_mocked_imagenet_stays_encoded():
     with tfds.testing.mock_data(num_examples=4):
         imagenet = data.load("imagenet2012")
     assert not imagenet.train.resident
-    assert imagenet.num_classes == {"label": 1000}
+    assert imagenet.num_classes == {"class": 1000}
     assert imagenet.train.images.read(2)[:3] == b"\xff\xd8\xff"
 
 
@@ -134,7 +134,7 @@ def test_imagenet(root):
         for examples in (imagenet.train, imagenet.test):
             numbers = [number(examples.images, i) for i in range(len(examples))]
             assert sorted(numbers) == list(range(len(examples)))
-            assert examples.labels["label"].tolist() == [i % CLASSES for i in numbers]
+            assert examples.labels["class"].tolist() == [i % CLASSES for i in numbers]
         assert (root / "imagenet2012" / "5.1.0" / "care_jax-train.npz").exists()
 
 
@@ -177,12 +177,12 @@ def test_class_file(root, tmp_path):
     ids = wordnet_ids()
     (tmp_path / "classes.txt").write_text(f"{ids[4]}\n\n  {ids[1]}  \r\n{ids[0]}\n")
     imagenet = data.load("imagenet2012", root=root, class_file=tmp_path / "classes.txt")
-    assert imagenet.num_classes == {"label": 3}
+    assert imagenet.num_classes == {"class": 3}
     assert f"in 3 classes ({ids[4]}, {ids[1]}, {ids[0]})" in imagenet.description()
     for examples, count in ((imagenet.train, 7), (imagenet.test, 3)):
         assert len(examples) == count
         numbers = [number(examples.images, i) for i in range(len(examples))]
-        assert examples.labels["label"].tolist() == [{4: 0, 1: 1, 0: 2}[i % CLASSES] for i in numbers]
+        assert examples.labels["class"].tolist() == [{4: 0, 1: 1, 0: 2}[i % CLASSES] for i in numbers]
 
 
 def test_records_feed_the_pipeline(root):

@@ -119,12 +119,12 @@ def test_what_is_written_is_of_the_checkpoint_and_its_folder(command, monkeypatc
 def _stub_measures(monkeypatch) -> None:
     """Which are tested elsewhere, and take long to compile."""
 
-    def evaluate(experiment, embedder, variables):
+    def measure(self, step, variables):
         numbers = dict.fromkeys(("linear_probe_top1", "wahba_mean", "relative_equivariance_median"), 0.5)
-        numbers["knn_top1"] = float(experiment.config.evaluate.knn_k)
-        return evaluation.Evaluation(numbers, equivariance=None, test=None)
+        numbers["knn_top1"] = float(self.experiment.config.evaluate.knn_k)
+        return evaluation.Measured(numbers)
 
-    monkeypatch.setattr(results, "evaluate", evaluate)
+    monkeypatch.setattr(evaluation.Evaluation, "measure", measure)
     monkeypatch.setattr(results, "_report", lambda *arguments: "")
 
 

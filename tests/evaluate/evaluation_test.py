@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 from care_jax.data import DataError, DataSet, Examples
 from care_jax.devices import sharding
-from care_jax.evaluate import embed, results
-from care_jax.evaluate.evaluation import evaluate, make_embedder, make_monitor
-from care_jax.evaluate.moved import measure_moved
+from care_jax.evaluate import embed, equivariance_error, results, term_space
+from care_jax.evaluate.embedded import make_embedder
+from care_jax.evaluate.evaluation import Evaluation
+from care_jax.evaluate.evaluators import measures
+from care_jax.evaluate.measure import SEVERAL
 from care_jax.evaluate.pictures import wahba_scatter
 from care_jax.experiment import build
 
@@ -35,9 +38,9 @@ def make(tiny_config, small_encoder):
         config.augment.placement = "device"
         made = build.build(config, sharding.make_mesh(jax.devices()[:1]))._replace(encoder=small_encoder())
         digits = made.dataset
-        train = Examples(digits.train.images[:num_train], {"label": np.arange(num_train, dtype=np.int32) % 10})
-        test = Examples(digits.test.images[:num_test], {"label": np.arange(num_test, dtype=np.int32) % 10})
-        few = DataSet("few digits", train, train, test, {"label": 10})
+        train = Examples(digits.train.images[:num_train], {"class": np.arange(num_train, dtype=np.int32) % 10})
+        test = Examples(digits.test.images[:num_test], {"class": np.arange(num_test, dtype=np.int32) % 10})
+        few = DataSet("few digits", train, train, test, {"class": 10})
         return made._replace(dataset=few), jax.device_get(build.make_state(made)).variables
 
     return experiment
@@ -49,11 +52,14 @@ def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # of numpy: a mean of nothing
         warnings.simplefilter("error", UserWarning)  # of matplotlib: a picture without limits
-        results.write(experiment, tmp_path, variables, step=1, seconds=1.0)
+        results.write(Evaluation(experiment), tmp_path, variables, step=1, seconds=1.0)
     text = (tmp_path / "summary.json").read_text()
     summary = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
     missing = {name for name, value in summary.items() if value is None}
-    assert OF_SEVERAL <= missing <= OF_SEVERAL | {"images_per_second", "hue_probe_top1", "hue_probe_top1_spread"}
+    assert missing == OF_SEVERAL | {"images_per_second"}
+    named = measures(experiment.dataset.num_classes)
+    space = set(term_space.measures(())) - summary.keys()  # of other terms
+    assert summary.keys() == named.keys() - space
     assert summary["test_examples"] == 1 and summary["relative_equivariance_examples"] == 0
     assert summary["displacement_mean"] > 0 and summary["knn_top1"] in (0, 100)
     assert (tmp_path / "report.html").read_text().endswith("</html>\n")
@@ -66,39 +72,63 @@ def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
 def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeypatch):
     """Whatever the embeddings are: ordinary, all the same, or no numbers."""
     # The probe takes long to compile; its own answer to NaN is linear_probe_test's.
-    monkeypatch.setattr("care_jax.evaluate.evaluation.linear_probe", lambda *sets, **_: np.asarray([np.mean(sets[0])]))
+    monkeypatch.setattr(
+        "care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([np.mean(sets[0])])
+    )
     experiment, variables = make(2, evaluate__knn_k=200, evaluate__probe__num_seeds=1)
-    embedder = make_embedder(experiment)
+    evaluation = Evaluation(experiment)
 
-    def evaluated(variables):
-        evaluation = evaluate(experiment, embedder, variables)
-        return evaluation, {name for name, value in evaluation.numbers.items() if value is None}
+    def evaluated(step, variables):
+        measured = evaluation.measure(step, variables)
+        return measured, {name for name, value in measured.numbers.items() if value is None}
 
-    nothing = {"linear_probe_top1_spread", "hue_probe_top1", "hue_probe_top1_spread"}  # one seed, and no hues
-    evaluation, missing = evaluated(variables)
-    assert missing == nothing and evaluation.numbers["relative_equivariance_examples"] == 2
-    assert evaluation.notes == (
+    nothing = {"linear_probe_top1_spread"}  # of one seed
+    measured, missing = evaluated(1, variables)
+    assert missing == nothing and measured.numbers["relative_equivariance_examples"] == 2
+    assert measured.notes == (
         "knn_top1: all 10 training images vote; evaluate.knn_k is 200",
         "could not be measured, null in summary.json: linear_probe_top1_spread: "
         "needs at least 2 seeds, evaluate.probe.num_seeds is 1",
     )
 
-    evaluation, missing = evaluated(jax.tree.map(np.zeros_like, variables))
+    measured, missing = evaluated(2, jax.tree.map(np.zeros_like, variables))
     assert missing == nothing
-    assert all(evaluation.numbers[name] == 0 for name in ("displacement_mean", *OF_SEVERAL - {"uniformity"}))
-    assert evaluation.numbers["uniformity"] == pytest.approx(0, abs=1e-6)  # cosines of zero rows
+    assert all(measured.numbers[name] == 0 for name in ("displacement_mean", *OF_SEVERAL - {"uniformity"}))
+    assert measured.numbers["uniformity"] == pytest.approx(0, abs=1e-6)  # cosines of zero rows
 
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), variables)
-    evaluation, missing = evaluated(broken)
+    measured, missing = evaluated(3, broken)
     assert OF_SEVERAL | {"knn_top1", "linear_probe_top1", "displacement_mean", "alignment"} <= missing
-    assert evaluation.notes[1].endswith("not finite; the features or embeddings of 2 of 2 test images are not")
-    assert make_monitor(experiment, embedder)(broken) == {}
-    assert wahba_scatter(evaluation.equivariance) is None
+    assert measured.notes[1].endswith("not finite; the features or embeddings of 2 of 2 test images are not")
+    assert evaluation.monitor(1)(3, broken) == {}
+    embedded = evaluation.embedded(3, broken)
+    assert wahba_scatter(embedded.once(equivariance_error.measure, experiment.config.evaluate)) is None
+
+
+def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
+    """By the monitors and the end together, for all evaluators; each set here is one forward pass."""
+    monkeypatch.setattr("care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([0.5]))
+    experiment, variables = make(3, evaluate__monitor=("knn", "equivariance", "linear_probe"))
+    evaluation = Evaluation(experiment)
+    passes = Mock(wraps=evaluation.embedded(1, variables).embedder._forward)
+    monkeypatch.setattr(evaluation.embedded(1, variables).embedder, "_forward", passes)
+    monitor, last = evaluation.monitor(1), experiment.num_steps
+    numbers = monitor(1, variables)
+    assert passes.call_count == 4  # the training set, the test set, 2 draws
+    assert monitor(last, variables) == numbers
+    assert passes.call_count == 8
+    measured = evaluation.measure(last, variables)
+    assert passes.call_count == 10  # alignment's two views
+    assert {name: measured.numbers[name] for name in numbers} == numbers
+    draws = equivariance_error.draws(evaluation.embedded(last, variables), experiment.config.evaluate)
+    evaluation.embedded(last, variables).drawn(draws[1], "equivariance")
+    assert passes.call_count == 10  # also for an evaluator to come
 
 
 def test_nor_is_one_image_enough_for_another_group(make):
-    numbers = measure_moved(*make(1, equivariance__on="projection", equivariance__group="lorentz"))
-    assert np.isnan(numbers["group_residual_mean"]) and numbers["group_displacement_mean"] > 0
+    experiment, variables = make(1, equivariance__on="projection", equivariance__group="lorentz")
+    numbers = term_space.run(Evaluation(experiment).embedded(0, variables), experiment.config.evaluate)
+    assert numbers["group_residual_mean"] == SEVERAL and numbers["group_displacement_mean"] > 0
 
 
 def test_not_one_readable_image_is_one_line(make, monkeypatch):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from care_jax.evaluate import pictures
-from care_jax.evaluate.equivariance import Equivariance
+from care_jax.evaluate.equivariance_error import Equivariance
+from care_jax.evaluate.measure import Measure
 from care_jax.evaluate.retrieval import Retrieval
 
 
@@ -47,5 +48,7 @@ def test_fewer_neighbours_than_asked_for(bank, neighbours):
 
 def test_curves_of_missing_numbers():
     rows = [{"step": 1, "loss": 2.0, "knn_top1": None}, {"step": 2, "loss": math.nan}, {"step": 3, "loss": 1.0}]
-    assert len(pictures.loss_curves(rows).axes) == 2
-    assert pictures.loss_curves([])
+    measures = {"knn_top1": Measure("", unit="%", heading="kNN"), "wahba_mean": Measure("")}
+    axes = pictures.loss_curves([*rows, {"step": 3, "wahba_mean": 0.5}], measures).axes
+    assert [axis.get_title() for axis in axes] == ["loss, total", "kNN, %", "wahba mean"]
+    assert pictures.loss_curves([], {})

@@ -5,6 +5,7 @@ import re
 from matplotlib.figure import Figure
 
 from care_jax.evaluate import report
+from care_jax.evaluate.measure import Measure
 
 
 def _html() -> str:
@@ -13,7 +14,10 @@ def _html() -> str:
     return report.write_html(
         "a <run>",
         "lambda & co",
-        {"knn_top1": (98.0512, "% of <test> images"), "hue_probe_top1": (None, "not here")},
+        {
+            "knn_top1": (98.0512, Measure("<test> images", "%", "higher", "100 / classes")),
+            "hue_probe_top1": (None, Measure("not here")),
+        },
         {"Loss": (figure, "falls"), "Nothing": (None, "no labels")},
         {"data.root": "<script>alert(1)</script>"},
     )
@@ -29,6 +33,7 @@ def test_needs_no_other_file():
 def test_shows_numbers_pictures_and_settings():
     text = _html()
     assert "98.05" in text and "–" in text
+    assert "<td>%</td><td>&lt;test&gt; images</td><td>higher</td><td>100 / classes</td>" in text
     assert text.count("<img") == 1 and "no labels" in text
 
 

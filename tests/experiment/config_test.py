@@ -288,3 +288,11 @@ def test_no_size_and_no_name_of_nothing(name):
     put(config, name, STOOD_FOR_NONE[name])
     message = outcome(config)
     assert f"config.{name} is {STOOD_FOR_NONE[name]!r}" in message and "leave it without a value (None)" in message
+
+
+def test_runs_begun_before_monitored_knn(tiny_config):
+    before = tiny_config().to_dict()
+    del before["evaluate"]["monitor"]
+    config = from_plain(json.loads(json.dumps(before)))
+    assert config.evaluate.monitor == ("knn",) and differences(config.to_dict(), tiny_config().to_dict()) == []
+    validate(config, {})

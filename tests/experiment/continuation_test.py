@@ -16,6 +16,7 @@ WORKDIR = Path("runs/mine")
         ({}, {"train__num_steps": 12}),
         ({}, {"train__num_steps": 12, "train__log_every": 1, "data__root": "moved"}),
         ({}, {"train__num_steps": 12, "train__keep_last": 9, "augment__num_threads": 3}),
+        ({}, {"evaluate__monitor": ("knn", "equivariance")}),
         ({"train__num_steps": None}, {"train__num_steps": None, "train__epochs": 500.0}),
         ({"optimizer__schedule": "step"}, {"optimizer__schedule": "step", "train__num_steps": 12}),
         ({"loss__method": "moco"}, {"loss__method": "moco", "train__num_steps": 12}),

@@ -47,7 +47,7 @@ class FakeNetworks:
     def project(self, features):
         return 2.0 * features[..., :4]
 
-    def apply(self, name, *inputs):
+    def through(self, name, *inputs):
         self.calls[name] = inputs
         return sum(x[..., :4] for x in inputs) / len(inputs)
 
@@ -162,7 +162,7 @@ def test_essl_tells_the_turns_apart():
         def features(self, views):
             return views
 
-        def apply(self, name, rows):
+        def through(self, name, rows):
             assert name == "rotation_head"
             return rows
 

@@ -26,6 +26,12 @@ def variables() -> dict:
     return {"params": variables["params"], "batch_stats": stats}
 
 
+def _encode(module, variables, views, *, remat=False):
+    """All views in one pass, and the running averages with them."""
+    outputs, updates = module.apply(variables, views, remat=remat, method=encode_views, mutable=["batch_stats"])
+    return outputs, updates.get("batch_stats", {})
+
+
 def _one_by_one(variables, views):
     """The definition: as many forward passes as views, each starting from the running averages the last one left."""
     stats, features, embeddings = variables["batch_stats"], [], []
@@ -50,7 +56,7 @@ def _gradient_and_results(encode):
     return jax.jit(jax.grad(partial(_loss_and_results, encode), has_aux=True))
 
 
-ONE_PASS = _gradient_and_results(partial(encode_views, ENCODER))
+ONE_PASS = _gradient_and_results(partial(_encode, ENCODER))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def test_one_pass_equals_one_pass_a_view(variables, expected):
 
 @pytest.mark.slow
 def test_remat_changes_nothing_but_memory(variables, expected):
-    remat = _gradient_and_results(partial(encode_views, ENCODER, remat=True))
+    remat = _gradient_and_results(partial(_encode, ENCODER, remat=True))
     arguments = (variables["params"], variables["batch_stats"], VIEWS)
     _assert_close(remat(*arguments), expected)
     used = [f.lower(*arguments).compile().memory_analysis().temp_size_in_bytes for f in (ONE_PASS, remat)]
@@ -103,7 +109,7 @@ def test_a_sharded_batch_stays_sharded(variables, remat):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     views = jax.ShapeDtypeStruct(VIEWS.shape, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(None, "data")))
     replicated = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
-    encode = jax.jit(partial(encode_views, ENCODER, remat=remat))
+    encode = jax.jit(partial(_encode, ENCODER, remat=remat))
     compiled = encode.lower(replicated, views).compile()
     assert "all-reduce" in compiled.as_text()
     assert not re.search(r"\b(all-gather|all-to-all|collective-permute)", compiled.as_text())
@@ -116,7 +122,7 @@ def test_modules_without_batch_norm_need_no_statistics():
     views = jax.random.normal(jax.random.key(0), (2, 4, 5))
     variables = head.init(jax.random.key(1), views[0])
     for remat in (False, True):
-        outputs, stats = encode_views(head, variables, views, remat=remat)
+        outputs, stats = _encode(head, variables, views, remat=remat)
         np.testing.assert_allclose(outputs, head.apply(variables, views), rtol=1e-5, atol=1e-6)
         assert not jax.tree.leaves(stats)
 

@@ -41,7 +41,7 @@ def _run(path, batches, *, state=None, start=0, stop=lambda: "", evaluator=None,
             timetable=timetable,
             checkpoints=checkpoints,
             writer=writer,
-            evaluators={"knn": evaluator or (lambda variables: {"knn_top1": float(variables["params"]["w"][0])})},
+            evaluators={"knn": evaluator or (lambda step, variables: {"knn_top1": float(variables["params"]["w"][0])})},
             info={},
             stop=stop,
         )
@@ -162,7 +162,7 @@ def test_a_stop_saves_and_the_rest_is_the_same(tmp_path):
 def test_an_evaluation_left_off_for_a_stop_is_said_and_the_step_saved(tmp_path, capsys, checkpoint_every):
     stopped = []
 
-    def left_off(variables):
+    def left_off(step, variables):
         stopped.append("SIGTERM")
         raise loop.stops.Interrupted
 

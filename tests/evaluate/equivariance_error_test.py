@@ -1,5 +1,7 @@
 """The measures of equivariance on encoders whose answer is known."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,8 @@ from care_jax.augment import NUM_UNIFORMS, AugmentSpec
 from care_jax.data import Examples, SkippedFiles
 from care_jax.devices import sharding
 from care_jax.evaluate.embed import Embedder
-from care_jax.evaluate.equivariance import measure_equivariance
+from care_jax.evaluate.embedded import EmbeddedDataSet
+from care_jax.evaluate.equivariance_error import Equivariance, measure
 from care_jax.evaluate.retrieval import hue_retrieval
 
 OFF = {
@@ -61,11 +64,17 @@ def _embedder(module: linen.Module, devices: int = 1, batch_size: int = 16) -> E
     return Embedder(module, mesh, PLAIN, batch_size=batch_size, skipped=SkippedFiles())
 
 
+def _measured(embedder: Embedder, examples: Examples, *, num_augmentations: int, seed: int) -> Equivariance:
+    experiment = SimpleNamespace(dataset=SimpleNamespace(test=examples), plan=SimpleNamespace(equivariance=HUE))
+    embedded = EmbeddedDataSet(experiment, lambda: embedder, {})
+    return measure(embedded, SimpleNamespace(num_augmentations=num_augmentations, seed=seed))
+
+
 @pytest.mark.slow
 def test_a_rotating_encoder_and_a_hash():
     examples = _tinted(36)
-    rotating = measure_equivariance(_embedder(MeanColor()), {}, examples, HUE, num_augmentations=6, seed=0)
-    hashed = measure_equivariance(_embedder(Noise()), {}, examples, HUE, num_augmentations=6, seed=0)
+    rotating = _measured(_embedder(MeanColor()), examples, num_augmentations=6, seed=0)
+    hashed = _measured(_embedder(Noise()), examples, num_augmentations=6, seed=0)
     # A hue turn is a rotation of the colour plane up to the hexagon's corners.
     assert rotating.displacement.mean() > 0.5
     assert rotating.wahba.max() < 0.12 * rotating.displacement.max()
@@ -80,7 +89,7 @@ def test_matches_the_metrics_on_the_embeddings():
     examples, embedder = _tinted(20), _embedder(Noise())
     draw = jax.random.uniform(jax.random.key(3), (2, NUM_UNIFORMS))
     f, fa = embedder({}, examples).embeddings, embedder({}, examples, draw[1], HUE).embeddings
-    measured = measure_equivariance(embedder, {}, examples, HUE, num_augmentations=2, seed=3)
+    measured = _measured(embedder, examples, num_augmentations=2, seed=3)
     np.testing.assert_allclose(measured.wahba[1], metrics.wahba(f, fa)[1] / np.sqrt(20), rtol=1e-5)
     np.testing.assert_allclose(measured.relative[1], metrics.relative_equivariance(f, fa), rtol=1e-5)
     np.testing.assert_allclose(measured.displacement[1], np.sqrt(np.mean(np.sum((f - fa) ** 2, axis=1))), rtol=1e-5)

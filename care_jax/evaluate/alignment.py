@@ -1,0 +1,45 @@
+"""Alignment and uniformity (Wang and Isola, 2020) of two views of the test images, an independent draw an image."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from care_jax import augment, losses
+from care_jax.evaluate.embedded import EmbeddedDataSet
+from care_jax.evaluate.measure import SEVERAL, Measure, Numbers
+
+_MEASURES = {
+    "alignment": Measure(
+        "minus the mean cosine of two views, an independent draw an image from the invariance branch; -1 is invariant",
+        better="lower",
+        chance="0: unrelated vectors",
+        heading="alignment",
+    ),
+    "uniformity": Measure(
+        "mean over anchors of the log of the mean over negatives of exp(cosine), of the same views; 1 if all are equal",
+        better="lower",
+        heading="uniformity",
+    ),
+}
+
+
+def measures(labellings: Iterable[str]) -> dict[str, Measure]:
+    """The same whatever is labelled."""
+    del labellings
+    return _MEASURES
+
+
+def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
+    """Both at temperature 1; the MEAN over negatives, that uniformity does not depend on the size of the test set."""
+    key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # apart from the shared draws' key
+    experiment = embedded.experiment
+    draws = augment.draw_uniforms(key, (2, len(experiment.dataset.test)), experiment.plan.invariance)
+    first, second = (jnp.asarray(embedded.drawn(rows, "invariance")) for rows in draws)
+    alignment = float(losses.alignment(first, second))
+    if len(first) < 2:  # no negatives
+        return {"alignment": alignment, "uniformity": SEVERAL}
+    uniformity = float(jax.jit(losses.uniformity)(first, second))
+    return {"alignment": alignment, "uniformity": uniformity - math.log(2 * len(first) - 2)}

@@ -1,0 +1,163 @@
+"""A data set as an encoder sees it, embedded once for all evaluators."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from flax import linen
+
+from care_jax.data import CLASS
+from care_jax.evaluate.embed import Embedded, Embedder
+from care_jax.experiment.build import Experiment, evaluation_spec
+
+Points = Callable[[jax.Array], jax.Array]
+T = TypeVar("T")
+
+
+class Labelled(NamedTuple):
+    """Features of both parts with the labels of one labelling: [n, w], [n], [m, w], [m]."""
+
+    train_features: np.ndarray
+    train_labels: np.ndarray
+    test_features: np.ndarray
+    test_labels: np.ndarray
+
+
+class EmbeddedDataSet:
+    """Each part of a data set, under each draw, is embedded when it is first asked for, and kept: no pixels are.
+
+    Attributes:
+      experiment: its data set, networks and ranges of draws.
+      embedder: of the network.
+      variables: of that network, at one step.
+      notes: lines for the user, of what was taken otherwise than set.
+
+    Args:
+      experiment: as the attribute.
+      make: () -> the embedder of the encoder; (network, points) -> that of `outputs`.
+      variables: of all networks.
+      keep_draws: whether embeddings under draws are kept too.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        make: Callable[..., Embedder],
+        variables: Mapping[str, Any],
+        *,
+        keep_draws: bool = True,
+    ):
+        self.experiment = experiment
+        self.embedder = make()
+        self.variables = variables
+        self.notes: list[str] = []
+        self._make = make
+        self._keep_draws = keep_draws
+        self._parts: dict[str, Embedded] = {}
+        self._drawn: dict[tuple[str, bytes], np.ndarray] = {}
+        self._once: dict[Callable[..., Any], Any] = {}
+
+    @property
+    def labellings(self) -> tuple[str, ...]:
+        """Those of the data set, and the class whether it has one or not."""
+        return tuple(dict.fromkeys((CLASS, *self.experiment.dataset.num_classes)))
+
+    def part(self, name: str) -> Embedded:
+        """The part "train" or "test": the central squares, nothing drawn."""
+        if name not in self._parts:
+            self._parts[name] = self.embedder(self.variables, getattr(self.experiment.dataset, name))
+        return self._parts[name]
+
+    def drawn(self, uniforms: jax.Array, branch: str) -> np.ndarray:
+        """Embeddings [n, d] of the test part, augmented.
+
+        Args:
+          uniforms: [K], shared by all images, or [n, K].
+          branch: "invariance" or "equivariance", whose ranges are drawn from.
+        """
+        key = branch, np.asarray(uniforms).tobytes()
+        if key in self._drawn:
+            return self._drawn[key]
+        spec = getattr(self.experiment.plan, branch)
+        embeddings = self.embedder(self.variables, self.experiment.dataset.test, uniforms, spec).embeddings
+        if self._keep_draws:
+            self._drawn[key] = embeddings
+        return embeddings
+
+    def labelled(self, labelling: str) -> Labelled | None:
+        """Features and labels of both parts; None without that labelling."""
+        if labelling not in self.experiment.dataset.num_classes:
+            return None
+        found: list[np.ndarray] = []
+        for name in ("train", "test"):
+            embedded = self.part(name)
+            found += [embedded.features, getattr(self.experiment.dataset, name).labels[labelling][embedded.rows]]
+        return Labelled(*found)
+
+    def once(self, function: "Callable[[EmbeddedDataSet, Any], T]", settings: Any) -> T:
+        """`function(self, settings)`, called the first time that it is asked for."""
+        if function not in self._once:
+            self._once[function] = function(self, settings)
+        return self._once[function]
+
+    def outputs(self, network: str, points: Points) -> "EmbeddedDataSet":
+        """The same data set with `points` of a network's outputs in the place of the embeddings.
+
+        Args:
+          network: "backbone", "head", or one of the objective's heads.
+          points: outputs [b, m] -> vectors [b, d].
+        """
+        names = {"backbone": "backbone"} | ({} if network == "backbone" else {"head": network})
+        variables = {
+            collection: {to: found[name] for to, name in names.items() if name in found}
+            for collection, found in self.variables.items()
+        }
+        return EmbeddedDataSet(self.experiment, partial(self._make, network, points), variables, keep_draws=False)
+
+
+class Outputs(linen.Module):
+    """Images to the points that a network's outputs give; called as an encoder is.
+
+    Attributes:
+      backbone: images -> features.
+      head: features -> outputs; None: the features themselves.
+      points: outputs -> points.
+    """
+
+    backbone: linen.Module
+    head: linen.Module | None
+    points: Points
+
+    @linen.compact
+    def __call__(self, images: jax.Array, train: bool = False, num_views: int = 1) -> tuple[jax.Array, jax.Array]:
+        """Features and points, [b, w] and [b, d]."""
+        features = self.backbone(images, train, num_views)
+        outputs = features if self.head is None else self.head(features, train, num_views)
+        return features, self.points(outputs)
+
+
+def make_embedder(
+    experiment: Experiment, check: Callable[[], None] = lambda: None, network: str = "", points: Points | None = None
+) -> Embedder:
+    """An embedder with the experiment's devices and evaluation view.
+
+    Args:
+      experiment: its encoder and heads.
+      check: as of `Embedder`.
+      network: whose `points` take the place of the embeddings; empty for the encoder as it is.
+      points: outputs -> points.
+    """
+    module: linen.Module = experiment.encoder
+    if points is not None:
+        heads = {"backbone": None, "head": experiment.encoder.head, **experiment.objective.heads}
+        module = Outputs(experiment.encoder.backbone, heads[network], points)
+    return Embedder(
+        module,
+        experiment.mesh,
+        evaluation_spec(experiment.config),
+        batch_size=experiment.config.evaluate.batch_size,
+        skipped=experiment.dataset.skipped,
+        check=check,
+    )

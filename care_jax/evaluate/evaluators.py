@@ -1,0 +1,50 @@
+"""The evaluators by name: a new one is a file with its table of measures and its `run`, and a line here."""
+
+import itertools
+from collections.abc import Iterable
+
+from care_jax.data import CLASS
+from care_jax.evaluate import alignment, equivariance_error, knn, linear_probe, term_space
+from care_jax.evaluate.measure import Evaluator, Measure
+
+# In the order in which their numbers are written.
+EVALUATORS = {
+    "knn": Evaluator(knn.measures, knn.run),
+    "linear_probe": Evaluator(linear_probe.measures, linear_probe.run),
+    "equivariance": Evaluator(equivariance_error.measures, equivariance_error.run),
+    "term_space": Evaluator(term_space.measures, term_space.run),
+    "alignment": Evaluator(alignment.measures, alignment.run),
+}
+
+# What summary.json says beside them.
+OF_THE_RUN = {
+    "test_examples": Measure("held-out images evaluated", unit="images"),
+    "images_per_second": Measure(
+        "training speed, median over the rows of metrics.jsonl", "images/s", better="higher", headline=True
+    ),
+    "seconds": Measure(
+        "training, all resumed parts, compilation and monitors included", "s", heading="time", decimals=0
+    ),
+    "steps": Measure("updates made"),
+    "params_sha256": Measure("of names, types, shapes and bytes of the parameters, in the order of their names"),
+    "device": Measure("number and kind"),
+    "skipped_files": Measure("image files that could not be read"),
+    "config": Measure("the settings that all this was made with"),
+}
+
+
+def measures(labellings: Iterable[str]) -> dict[str, Measure]:
+    """Every number of summary.json, for a data set with these labellings."""
+    labellings = tuple(labellings)
+    tables = [evaluator.measures(labellings) for evaluator in EVALUATORS.values()]
+    return {name: measure for table in (*tables, OF_THE_RUN) for name, measure in table.items()}
+
+
+def find(name: str) -> Measure:
+    """The measure of that name, for whichever labelling it is; a KeyError where there is none.
+
+    >>> find("hue_probe_top1").heading
+    'hue probe'
+    """
+    beginnings = itertools.accumulate(name.split("_"), "{}_{}".format)
+    return measures((CLASS, *beginnings))[name]

@@ -1,0 +1,63 @@
+"""What a measure is and what an evaluator is; an evaluator is a file beside this one and a line in `evaluators.py`."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from care_jax.data import CLASS
+from care_jax.evaluate.embedded import EmbeddedDataSet
+
+
+class Measure(NamedTuple):
+    """What a number of summary.json is.
+
+    Attributes:
+      meaning: in words, without unit.
+      unit: empty for a pure number.
+      better: "higher", "lower", or empty where neither is.
+      chance: the level of an encoder that knows nothing, in words; empty where there is none.
+      heading: its name above a column or a curve; empty for the name in summary.json.
+      decimals: shown in tables.
+      headline: whether it is shown when a run ends.
+    """
+
+    meaning: str
+    unit: str = ""
+    better: str = ""
+    chance: str = ""
+    heading: str = ""
+    decimals: int = 3
+    headline: bool = False
+
+
+class Missing(NamedTuple):
+    """In place of a number that can't be taken, and why: null in summary.json, and a line for the user."""
+
+    reason: str
+
+
+SEVERAL = Missing("needs at least 2 test images, there is 1")
+
+# By the names of measures; None where the data set lacks the labelling, NaN where the embeddings are broken.
+Numbers = dict[str, float | int | Missing | None]
+
+
+class Evaluator(NamedTuple):
+    """A way to judge an encoder.
+
+    Attributes:
+      measures: labellings -> its table, name -> `Measure`.
+      run: (embedded data set, `config.evaluate`) -> its numbers, by names of that table. Accuracies in percent. Floats
+        are drawn as curves where it monitors training; counts are ints.
+    """
+
+    measures: Callable[[Iterable[str]], dict[str, Measure]]
+    run: Callable[[EmbeddedDataSet, Any], Numbers]
+
+
+def prefix(labelling: str, of_class: str = "") -> str:
+    """What a measure's name begins with that is taken for every labelling.
+
+    >>> [f"{prefix(labelling, 'linear_')}probe_top1" for labelling in ("class", "hue")]
+    ['linear_probe_top1', 'hue_probe_top1']
+    """
+    return of_class if labelling == CLASS else f"{labelling}_"
