@@ -7,25 +7,8 @@ import pytest
 from care_jax.command_line import UsageError
 from care_jax.data import DataError
 from care_jax.experiment import build
-from care_jax.workdir import check_data, plain
+from care_jax.workdir import check_data
 from experiments import runs
-
-
-@pytest.fixture
-def made(monkeypatch):
-    """The runs that are made, which here takes no time."""
-    workdirs = []
-
-    def run(config, workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(json.dumps(plain(config)))
-        summary = {"knn_top1": 50.0 + config.seed, "steps": config.train.num_steps, "config": plain(config)}
-        (workdir / "summary.json").write_text(json.dumps(summary))
-        workdirs.append(workdir.name)
-        return True
-
-    monkeypatch.setattr(runs, "run", run)
-    return workdirs
 
 
 def _edit(path, **changed):
