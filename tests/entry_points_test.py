@@ -138,8 +138,7 @@ def test_the_launcher(images, workdirs, tmp_path):
             "confg.seed": run("--confg.seed=3"),
             "'digits' is not a flag": run("digits"),
             "config.train.batch_size is 4096": run("--config.train.batch_size=4096"),
-            "config.evaluate.monitor names 'knm'": run("--config.evaluate.monitor=('knm',)"),
-            "config.evaluate.monitor is 'knn'; give a tuple of strings": run("--config.evaluate.monitor=knn"),
+            "config.evaluate.monitor names 'knm'; there are knn, ": run("--config.evaluate.monitor=knn,knm"),
             "config.loss.momentum is 0.0, but simclr has none": run("--config.loss.momentum=0"),
             "config.loss.queue_size is 0": run("--config.loss.method=moco", "--config.loss.queue_size=0"),
             "config.data.root has no value": run(config="image_folder"),
@@ -207,6 +206,7 @@ def test_the_experiments(name, workdirs, tmp_path):
         "config.loss.momentum is 0.5": [workdir, "--config.loss.momentum=0.5", "--seeds=1"],
         "no such file": [workdir, "--config=none.py"],
         "seeds": [workdir, "--seeds=0"],
+        "--jobs=1000 is more than the": [workdir, "--jobs=1000"],
     }
     own = {
         "care_vs_simclr": {"--weights=a": [workdir, "--weights=a"], "weight": [workdir, "--weights=-1"]},

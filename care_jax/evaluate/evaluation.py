@@ -113,7 +113,8 @@ def monitors(config: ml_collections.ConfigDict) -> dict[str, int]:
         have a name that the loss has.
     """
     found = {}
-    for entry in config.evaluate.monitor:
+    # By commas within one string too: so the command line gives them.
+    for entry in [entry for entries in config.evaluate.monitor for entry in entries.split(",")]:
         name, given, epochs = entry.partition("@")
         where = f"config.evaluate.monitor names {entry!r}"
         if name not in EVALUATORS:

@@ -110,5 +110,7 @@ def test_mistakes_in_the_monitors_are_one_line(tiny_config, settings, told):
 def test_periods_are_multiples_of_decimal_numbers_too(tiny_config):
     config = tiny_config(train__evaluate_every_epochs=0.1, evaluate__monitor=("knn", "linear_probe@0.3"))
     assert monitors(config) == {"knn": 1, "linear_probe": 3}
+    config.evaluate.monitor = ("knn,linear_probe@0.3",)  # as the command line gives it
+    assert monitors(config) == {"knn": 1, "linear_probe": 3}
     config.evaluate.monitor = ()
     assert monitors(config) == {}

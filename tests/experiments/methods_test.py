@@ -1,46 +1,57 @@
-"""The rows of the table of methods are what they say, and their settings go together."""
+"""The rows of the experiments are what they say, and their settings go together."""
 
 import jax
 import pytest
-from absl import flags
 
+from care_jax.command_line import UsageError
 from care_jax.configs import digits
 from care_jax.devices import sharding
+from care_jax.evaluate.evaluators import find
 from care_jax.experiment import build
+from experiments import care_vs_simclr, methods
+from experiments.table import configured
+
+TABLES = [
+    care_vs_simclr.make_table(digits.get_config(), "0,0.1,0.3"),
+    methods.make_table(7),
+    methods.make_table(7, sweep="0.1,1"),
+]
 
 
-@pytest.fixture(scope="module")
-def methods():
-    """The experiment, without its flags staying behind: other programs of this process have flags of the same names."""
-    before = set(flags.FLAGS)
-    from experiments import methods
-
-    yield methods
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
-
-
-def test_rows(methods):
+@pytest.mark.parametrize("table", TABLES, ids=["care_vs_simclr", "methods", "sweep"])
+def test_rows_and_columns(table):
     config, mesh = digits.get_config(), sharding.make_mesh(jax.devices()[:1])
-    rows = methods.rows()
-    found = {(row.base, row.term) for row in rows.values()}
-    assert {(base, "–") for base in methods.BASES} | {(base, "care") for base in methods.BASES} <= found
-    assert {("simclr", rival) for rival in methods.RIVALS} <= found
-    for row in rows.values():
-        made = methods.configured(config, row, seed=3, num_steps=7)
+    for row in table.rows.values():
+        made = configured(config, row, seed=3)
         build.check(made, mesh)
-        assert (made.seed, made.train.num_steps, made.loss.method) == (3, 7, row.base)
-        assert made.equivariance.weight == row.weight
-        assert made.equivariance.term in row.term or row.term == "–"
+        assert made.seed == 3 and f"{made.equivariance.weight:g}" == row.labels[-1]
+        assert len(row.labels) == len(table.headings)
+        assert row.against in ("", *TABLES[1].rows, "lambda_0")
     # Rows share nothing: what one sets is not there for the next.
     assert config.to_dict() == digits.get_config().to_dict()
+    assert all(find(name).heading for name in (*table.columns, *table.compared))
 
 
-def test_verdicts_say_where_care_loses(methods):
-    def summary(relative, probe):
-        return {"relative_equivariance_median": relative, "linear_probe_top1": probe}
+def test_the_table_of_methods_has_every_base_and_every_rival():
+    found = {(row.labels[:2]) for row in TABLES[1].rows.values()}
+    assert {(base, term) for base in methods.BASES for term in ("–", "care")} <= found
+    assert {("simclr", rival) for rival in methods.RIVALS} <= found
+    for row in TABLES[1].rows.values():
+        made = configured(digits.get_config(), row, seed=0)
+        assert (made.loss.method, made.train.num_steps) == (row.labels[0], 7)
+        assert made.equivariance.term in row.labels[1] or row.labels[1] == "–"
+    assert list(methods.make_table(7, only=["vicreg", "byol"]).rows) == ["byol", "vicreg"]
 
-    results = {"byol": [summary(0.4, 50.0), summary(0.6, 52.0)], "byol_care": [summary(1.0, 40.0)]}
-    (line,) = methods.verdicts(results)
-    assert line.startswith("byol: CARE's median relative equivariance is 2.000 times the plain base's (NOT lower)")
-    assert line.endswith("digit probe -11.00 points")
+
+def test_mistakes_are_one_line():
+    with pytest.raises(UsageError, match="--only=a is no row; there are simclr, "):
+        methods.make_table(7, only=["a"])
+    with pytest.raises(UsageError, match="--sweep=1,a: give numbers"):
+        methods.make_table(7, sweep="1,a")
+    with pytest.raises(UsageError, match="--weights=a: give numbers"):
+        care_vs_simclr.make_table(digits.get_config(), "a")
+
+
+def test_the_weights_of_the_configuration_are_the_default():
+    table = care_vs_simclr.make_table(digits.get_config())
+    assert list(table.rows) == ["lambda_0", "lambda_0.3"]

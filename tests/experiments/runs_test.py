@@ -11,23 +11,6 @@ from care_jax.workdir import check_data, plain
 from experiments import runs
 
 
-@pytest.fixture
-def made(monkeypatch):
-    """The runs that are made, which here takes no time."""
-    workdirs = []
-
-    def run(config, workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(json.dumps(plain(config)))
-        summary = {"knn_top1": 50.0 + config.seed, "steps": config.train.num_steps, "config": plain(config)}
-        (workdir / "summary.json").write_text(json.dumps(summary))
-        workdirs.append(workdir.name)
-        return True
-
-    monkeypatch.setattr(runs, "run", run)
-    return workdirs
-
-
 def _edit(path, **changed):
     summary = json.loads(path.read_text())
     path.write_text(json.dumps({name: value for name, value in (summary | changed).items() if value is not None}))

@@ -1,0 +1,31 @@
+"""A run of a table as a process of its own: `python -m experiments.one_run FOLDER CORES < settings.json`."""
+
+import os
+import sys
+
+from care_jax import stops
+
+if __name__ == "__main__":
+    # Before libraries start their threads, one a core that they may use.
+    os.sched_setaffinity(0, [int(core) for core in sys.argv[2].split(",")])
+    stops.install()
+
+import json
+from pathlib import Path
+
+from absl import logging
+
+from care_jax.command_line import user_errors
+from care_jax.experiment.config import from_plain
+from experiments.runs import finished_run
+
+
+def main() -> None:
+    """Makes the run, unless it is there."""
+    logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
+    with user_errors():
+        finished_run(from_plain(json.load(sys.stdin)), Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

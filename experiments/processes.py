@@ -1,0 +1,128 @@
+"""Several runs of a table at a time, each a process with its share of the cores, or of the GPUs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from care_jax import stops
+from care_jax.command_line import UsageError, say
+from care_jax.errors import UserError
+from care_jax.workdir import plain, writing
+from experiments.runs import Run
+
+_POLL = 0.2  # seconds
+_SAVED = "every run is saved where it was, those that are finished stay; the same command goes on"
+
+
+class RunError(UserError):
+    """A run of a table ended before it was finished."""
+
+
+class Share(NamedTuple):
+    """What one of several runs has: processors by their numbers, and GPUs by their names; none for none."""
+
+    cores: tuple[int, ...]
+    gpus: tuple[str, ...] = ()
+
+
+def shares(jobs: int) -> list[Share]:
+    """The cores and GPUs that this process may use, in equal parts.
+
+    Raises:
+      UsageError: more jobs than there are of them; or the system can't share out cores, or has TPUs.
+    """
+    if not hasattr(os, "sched_getaffinity") or list(Path("/dev").glob("accel*")):
+        raise UsageError(f"--jobs={jobs}: cores and GPUs are shared out on Linux alone, TPUs are not; leave it out")
+    cores, gpus = sorted(os.sched_getaffinity(0)), _gpus()
+    for name, there in (("cores", cores), ("GPUs", gpus)):
+        if there and jobs > len(there):
+            raise UsageError(f"--jobs={jobs} is more than the {len(there)} {name}; give --jobs={len(there)} at most")
+    return [Share(tuple(cores[part::jobs]), tuple(gpus[part::jobs])) for part in range(jobs)]
+
+
+def _gpus() -> list[str]:
+    if os.environ.get("JAX_PLATFORMS", "") == "cpu":
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
+    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return sorted((match.group(1) for match in found if match), key=int)
+
+
+def make(runs: Sequence[Run], shares: Sequence[Share]) -> Iterator[Run]:
+    """Makes runs, as many at a time as there are shares; what they say goes to `log.txt` in their folders.
+
+    Yields:
+      Each run when it is finished.
+
+    Raises:
+      RunError: a run failed, or was stopped by itself: with its own line. The others are stopped, and saved, before.
+    """
+    waiting, free = deque(runs), deque(shares)
+    going: dict[Share, _Going] = {}
+    stops.note()
+    try:
+        while waiting or going:
+            while waiting and free:
+                share = free.popleft()
+                going[share] = _Going(waiting.popleft(), share)
+            time.sleep(_POLL)
+            if stops.noted():
+                break
+            for share, one in list(going.items()):
+                if one.process.poll() is None:
+                    continue
+                free.append(share)
+                del going[share]
+                one.check()
+                yield one.run
+    finally:
+        for one in going.values():
+            one.process.terminate()  # which saves
+        for one in going.values():
+            one.process.wait()
+        stops.at_once(_SAVED)  # ends the program where a signal was noted
+
+
+class _Going:
+    """A run that is going on."""
+
+    def __init__(self, run: Run, share: Share):
+        self.run = run
+        with writing(run.workdir):
+            run.workdir.mkdir(parents=True, exist_ok=True)
+            with (run.workdir / "log.txt").open("a") as log:
+                self._from = log.tell()
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "experiments.one_run", str(run.workdir), ",".join(map(str, share.cores))],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    text=True,
+                    env={**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(share.gpus)} if share.gpus else {})},
+                )
+        assert self.process.stdin
+        with suppress(BrokenPipeError), self.process.stdin as pipe:  # it ended at once, which `check` tells
+            pipe.write(json.dumps(plain(run.config)))
+        say(f"{run.workdir}: begun, its lines are in log.txt there")
+
+    def check(self) -> None:
+        """Raises RunError unless it ended as it should."""
+        status = self.process.returncode
+        if not status and (self.run.workdir / "summary.json").exists():
+            return
+        with (self.run.workdir / "log.txt").open(errors="replace") as log:
+            log.seek(self._from)
+            said = log.read().splitlines()
+        own = [line.removeprefix("care_jax: ") for line in said if line.startswith("care_jax: ")]
+        reason = own[-1] if own and status in (0, 2) else f"status {status}, see log.txt there"
+        raise RunError(f"{self.run.workdir} is not finished: {reason}; {_SAVED}")

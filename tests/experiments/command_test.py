@@ -1,0 +1,166 @@
+"""A table's runs: what is missing is made, one by one or several at a time; an end in the middle loses nothing."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from care_jax.command_line import UsageError
+from care_jax.experiment.config import ConfigError, from_plain
+from experiments import processes
+from experiments.command import progress, run_table
+from experiments.processes import RunError, Share
+from experiments.runs import Run
+from experiments.table import Row, Table
+
+TABLE = Table(
+    ("lambda",), {str(w): Row((str(w),), {"equivariance.weight": w}) for w in (0.0, 0.5)}, ("knn_top1",), ("knn_top1",)
+)
+
+
+def test_runs_that_are_there_are_not_made_again(made, finish, tmp_path, tiny_config, capsys):
+    finish(tiny_config(equivariance__weight=0.5, seed=1), tmp_path / "0.5_seed_1")
+    text = run_table(TABLE, tiny_config(), tmp_path, seeds=2)
+    assert made == ["0.0_seed_0", "0.0_seed_1", "0.5_seed_0"]
+    assert text.splitlines()[-1] == "| 0.5 | 50.5 ± 0.7 |" and (tmp_path / "table.md").read_text() == text + "\n"
+    said = [line for line in capsys.readouterr().err.splitlines() if "finished" in line]
+    assert said[0] == "care_jax: 1 of 4 runs are finished, about 3 min left" and len(said) == 4
+    assert run_table(TABLE, tiny_config(), tmp_path, seeds=2) == text and len(made) == 3
+
+
+def test_every_row_is_checked_before_the_first_run(made, finish, tmp_path, tiny_config):
+    rows = TABLE.rows | {"bad": Row(("bad",), {"equivariance.num_groups": 5})}
+    with pytest.raises(ConfigError, match="num_groups is 5"):
+        run_table(TABLE._replace(rows=rows), tiny_config(), tmp_path, seeds=1)
+    finish(tiny_config(seed=3), tmp_path / "0.5_seed_0")
+    with pytest.raises(UsageError, match="holds a run with other settings"):
+        run_table(TABLE, tiny_config(), tmp_path, seeds=1)
+    assert made == []
+
+
+class Children:
+    """In the place of processes: each ends when it is next asked, with a finished run, or as `ends` says for seed 1."""
+
+    def __init__(self, finish):
+        self.finish = finish
+        self.ends: tuple[int, str] | None = None  # status, last line
+        self.started, self.going, self.most = [], set(), 0
+
+    def __call__(self, arguments, *, stdin, stdout, stderr, text, env):
+        child = Child(self, Path(arguments[-2]))
+        self.started.append((child.workdir.name, arguments[-1]))
+        self.going.add(child)
+        self.most = max(self.most, len(self.going))
+        return child
+
+
+class Child:
+    returncode = None
+
+    def __init__(self, children, workdir):
+        read, write = os.pipe()
+        self.children, self.workdir = children, workdir
+        self.stdin, self.settings = os.fdopen(write, "w"), os.fdopen(read)
+
+    def poll(self):
+        self.children.going.discard(self)
+        with self.settings:
+            config = from_plain(json.load(self.settings))
+        self.returncode, line = self.children.ends if self.children.ends and config.seed == 1 else (0, "")
+        if line:
+            with (self.workdir / "log.txt").open("a") as log:
+                log.write(f"a traceback\ncare_jax: {line}\n")
+        else:
+            self.children.finish(config, self.workdir)
+        return self.returncode
+
+    def terminate(self):
+        self.children.going.discard(self)
+        self.settings.close()
+
+    def wait(self):
+        assert self not in self.children.going, "it is waited for and was not told to stop"
+
+
+@pytest.fixture
+def children(monkeypatch, finish):
+    made = Children(finish)
+    monkeypatch.setattr(subprocess, "Popen", made)
+    monkeypatch.setattr(processes, "_POLL", 0.0)
+    monkeypatch.setattr(processes, "stops", Mock(noted=lambda: ""))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4}, raising=False)
+    monkeypatch.setattr(processes, "_gpus", lambda: [])
+    return made
+
+
+def test_several_at_a_time_each_with_its_cores(children, made, tmp_path, tiny_config):
+    text = run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2)
+    assert "| 0.0 | 50.5 ± 0.7 |" in text and made == []
+    assert children.most == 2 and {cores for _, cores in children.started} == {"0,2,4", "1,3"}
+    assert [name for name, _ in children.started] == ["0.0_seed_0", "0.0_seed_1", "0.5_seed_0", "0.5_seed_1"]
+    processes.stops.at_once.assert_called_once()
+    assert run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2) == text and len(children.started) == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "line", "told"),
+    [
+        (2, "the disk is full", "the disk is full; every run is saved"),
+        (0, "stopped by SIGTERM: step 3 is saved", "stopped by SIGTERM: step 3 is saved; every"),
+        (1, "said before a crash", "status 1, see log.txt there; every"),
+        (-9, "said before it was killed", "status -9, see log.txt there; every"),
+    ],
+)
+def test_a_run_that_is_not_finished_ends_the_table_with_its_line(children, tmp_path, tiny_config, status, line, told):
+    children.ends = status, line
+    with pytest.raises(RunError, match=r"0\.0_seed_1 is not finished: .* the same command goes on$") as ended:
+        run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2)
+    assert told in str(ended.value)
+    assert (tmp_path / "0.0_seed_0" / "summary.json").exists() and not (tmp_path / "table.md").exists()
+    assert not children.going
+    children.ends = None
+    assert "50.5" in run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2)
+
+
+def test_a_signal_stops_all_runs_and_ends_the_table(children, tmp_path, tiny_config, monkeypatch):
+    monkeypatch.setattr(processes.stops, "noted", lambda: "SIGINT")
+    monkeypatch.setattr(processes.stops, "at_once", Mock(side_effect=SystemExit(0)))  # as it does then
+    with pytest.raises(SystemExit):
+        run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2)
+    assert len(children.started) == 2 and not children.going
+    assert not list(tmp_path.glob("*/summary.json"))
+
+
+def test_progress():
+    assert progress([], 3, 1) == "0 of 3 runs are finished"
+    assert progress([{"seconds": 40.0}], 3, 1) == "1 of 3 runs are finished, about 80 s left"
+    assert progress([{"seconds": 40.0}, {"seconds": 200.0}], 8, 3) == "2 of 8 runs are finished, about 4 min left"
+
+
+def test_no_more_jobs_than_cores_or_gpus(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 7}, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,6")
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    assert processes.shares(2) == [Share((2, 7), ("3",)), Share((5,), ("6",))]
+    with pytest.raises(UsageError, match=r"--jobs=3 is more than the 2 GPUs; give --jobs=2 at most"):
+        processes.shares(3)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert processes.shares(3) == [Share((2,)), Share((5,)), Share((7,))]
+    with pytest.raises(UsageError, match="--jobs=4 is more than the 3 cores"):
+        processes.shares(4)
+
+
+@pytest.mark.slow
+def test_a_process_that_can_not_run_says_why(tmp_path, tiny_config):
+    """A real one: it takes its settings and its cores, and what it says is told."""
+    core = min(os.sched_getaffinity(0))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.txt").write_text("care_jax: what was said the last time\n")
+    run = Run(tiny_config(equivariance__num_groups=5), tmp_path / "run")
+    with pytest.raises(
+        RunError, match=r"is not finished: config\.equivariance\.num_groups is 5, which does not divide"
+    ):
+        list(processes.make([run], [Share((core,))]))
