@@ -1,5 +1,5 @@
 # `make run` trains, evaluates and reports on a laptop; `make test` runs every test, `make test-fast` those that are cheap
-# and start no program. They install what they need first.
+# and start no program; `make docs` builds the site. They install what they need first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ WORKDIR ?= runs/digits
 
 PYTEST := $(BIN)/python -m pytest -x -q -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-fast check format install clean
+.PHONY: run test test-fast check format docs install clean
 
 run: $(VENV)/run.done
 	$(BIN)/python -m care_jax.main --config=configs/digits.py --workdir=$(WORKDIR)
@@ -29,6 +29,10 @@ format: $(VENV)/test.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, into site/: index.html opens from the disk.
+docs: $(VENV)/docs.done
+	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mkdocs build --strict --quiet
+
 install: $(VENV)/test.done
 
 $(BIN)/python:
@@ -38,12 +42,16 @@ $(BIN)/python:
 	  { rm -rf $(VENV); echo "Python's venv module is missing: on Debian, apt-get install python3-venv"; exit 2; }
 
 $(VENV)/run.done: $(BIN)/python requirements.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train]'
 	@touch $@
 
 $(VENV)/test.done: $(BIN)/python requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/run.done
 
+$(VENV)/docs.done: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf $(VENV) runs site .pytest_cache .ruff_cache .mypy_cache *.egg-info

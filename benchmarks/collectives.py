@@ -5,8 +5,6 @@
 The devices are CPU devices that stand in for any others; the data set is noise of the size that the config asks for.
 """
 
-import os
-
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -19,11 +17,11 @@ flags.DEFINE_integer("show", 12, "Collectives listed by themselves, the largest 
 def main(argv: list[str]) -> None:
     """Prints a table, and the sums of each kind."""
     del argv
-    # Read when JAX starts, so JAX is imported after it.
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={FLAGS.num_devices}"
-    os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
     import numpy as np
+
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", FLAGS.num_devices)
 
     from care_jax import data
     from care_jax.devices import sharding

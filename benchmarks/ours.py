@@ -44,8 +44,8 @@ def make_plan(case: Case) -> ViewPlan:
 
 def make_objective() -> methods.Objective:
     """SimCLR with CARE's term on the projection."""
-    term = methods.care(num_groups=settings.NUM_GROUPS)
-    return methods.Objective(methods.simclr(temperature=settings.TEMPERATURE), term, settings.EQUIVARIANCE_WEIGHT)
+    term = methods.Care(num_groups=settings.NUM_GROUPS)
+    return methods.Objective(methods.SimCLR(temperature=settings.TEMPERATURE), term, settings.EQUIVARIANCE_WEIGHT)
 
 
 class Ours:

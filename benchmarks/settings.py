@@ -7,15 +7,12 @@ PyTorch do. `tests/benchmarks/settings_test.py` holds the two together.
 import os
 from typing import Any, NamedTuple
 
+from care_jax.augment import AugmentSpec
+
 IMAGE_SIZE = 32  # pixels a side
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
-AUGMENTATION: dict[str, Any] = {
-    "crop": "random_resized",
-    "crop_scale": (0.08, 1.0),
-    "crop_ratio": (3 / 4, 4 / 3),
-    "center_fraction": 1.0,
-    "antialias": True,
+AUGMENTATION: dict[str, Any] = AugmentSpec.settings() | {
     "flip_probability": 0.5,
     "jitter_probability": 0.8,
     "brightness": 0.4,
@@ -24,12 +21,6 @@ AUGMENTATION: dict[str, Any] = {
     "hue": 0.1,
     "grayscale_probability": 0.2,
     "blur_probability": 0.5,
-    "blur_kernel_size": 3,
-    "blur_sigma": (0.1, 2.0),
-    "solarize_probability": 0.0,
-    "solarize_threshold": 0.5,
-    "rotation_degrees": 0.0,
-    "translation": 0.0,
 }
 SEED = 0
 STEM = "cifar"

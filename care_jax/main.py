@@ -5,11 +5,11 @@ Any setting can be overridden: `--config.train.batch_size=512`. A mistake in the
 a signal that asks to stop (Ctrl-C, SIGHUP, SIGTERM) with one line, status 0, and nothing lost.
 """
 
-from care_jax import stops
+from care_jax import extras, stops
 
 if __name__ == "__main__":
     stops.install()  # before what takes time
-
+    extras.require_train()
 
 from absl import app, flags, logging
 from ml_collections import config_flags

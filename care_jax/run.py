@@ -17,7 +17,7 @@ from care_jax.devices import agreement, sharding
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation, monitors
-from care_jax.experiment import build
+from care_jax.experiment import build, extensions
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
 from care_jax.train import loop
@@ -45,7 +45,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
       ConfigError, DataError, CheckpointError, NonFiniteLossError, WorkdirError, DistributedError: one line for the
         user.
     """
-    agreement.check_settings(_settings(config), workdir)
+    extensions.load(config)
+    agreement.check_settings(_settings(config) | extensions.versions(config), workdir)
     mesh = sharding.make_mesh()
     agreement.check_devices()
     stop = loop.agreed_stop()

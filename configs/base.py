@@ -10,29 +10,23 @@ A `placeholder` has no value before it is given one, and none again after `=None
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+from care_jax.augment import AugmentSpec
+from care_jax.experiment.settings import add_declared
+
 
 def augmentation() -> ml_collections.ConfigDict:
-    """The ranges that one branch draws from (`care_jax.augment.AugmentSpec`): SimCLR's set, as the paper uses it."""
-    spec = ml_collections.ConfigDict()
-    spec.crop = "random_resized"  # or "center": the central square, no draw
-    spec.crop_scale = (0.08, 1.0)  # share of the image's area
-    spec.crop_ratio = (3 / 4, 4 / 3)  # width over height
-    spec.center_fraction = 1.0  # side of the central square over the shorter side ("center" only)
-    spec.antialias = True
+    """The ranges that one branch draws from: SimCLR's set, as the paper uses it.
+
+    `care_jax.augment.AugmentSpec` explains them all. Those not named here leave their operation off, or are the usual
+    ones (crops of 8 to 100 % of the area, a blur of 0.1 to 2 pixels); operations of one's own are off as well.
+    """
+    spec = ml_collections.ConfigDict(AugmentSpec.settings())
     spec.flip_probability = 0.5
     spec.jitter_probability = 0.8
-    spec.brightness = 0.4  # factor from U(max(0, 1 - x), 1 + x); contrast and saturation alike
-    spec.contrast = 0.4
-    spec.saturation = 0.4
+    spec.brightness = spec.contrast = spec.saturation = 0.4  # factors from U(max(0, 1 - x), 1 + x)
     spec.hue = 0.1  # turns, from U(-x, x)
     spec.grayscale_probability = 0.2
     spec.blur_probability = 0.5
-    spec.blur_kernel_size = 3  # pixels, odd
-    spec.blur_sigma = (0.1, 2.0)  # pixels
-    spec.solarize_probability = 0.0
-    spec.solarize_threshold = 0.5
-    spec.rotation_degrees = 0.0  # angle from U(-x, x); off by default
-    spec.translation = 0.0  # share of the side, from U(-x, x) in each direction; off by default
     return spec
 
 
@@ -40,6 +34,8 @@ def get_config() -> ml_collections.ConfigDict:
     """The complete configuration."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # with the step's number it determines every batch, crop and colour
+
+    config.extensions = ()  # modules of one's own, ("my_lab.posterize",) say: docs/extending.md
 
     config.data = data = ml_collections.ConfigDict()
     data.name = "cifar10"  # digits, cifar10, cifar100, stl10, imagenet2012, image_folder
@@ -75,25 +71,18 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss = loss = ml_collections.ConfigDict()
     # The base objective: simclr, moco, byol, barlow_twins, vicreg; or for an ablation alignment, uniformity, none.
     loss.method = "simclr"
-    loss.temperature = 0.5  # of those that have one; the paper's MoCo-v2 has 0.1
-    # Of some methods alone; None: as the method's paper has it.
-    loss.momentum = placeholder(float)  # share of the momentum encoder kept by an update: moco 0.99; byol 0.996 to 1
-    loss.queue_size = placeholder(int)  # keys of earlier batches that moco keeps as negatives: 65536
-    loss.off_diagonal_weight = placeholder(float)  # of barlow_twins: 0.0051
-    loss.invariance_weight = placeholder(float)  # of vicreg: 25
-    loss.variance_weight = placeholder(float)  # of vicreg: 25
-    loss.covariance_weight = placeholder(float)  # of vicreg: 1
 
     config.equivariance = equivariance = ml_collections.ConfigDict()
     # What is added to the base objective: care, or a rival: equimod (weight 1 in its paper), essl (0.4), augself (0.5).
     equivariance.term = "care"
     equivariance.weight = 0.01  # lambda; 0: the plain base objective (paper 0.01, script 0.03)
-    # The rest is of care alone.
-    equivariance.num_groups = 16  # groups a batch is cut into; each draws its own pair of augmentations
+    equivariance.num_groups = 16  # of care: groups a batch is cut into; each draws its own pair of augmentations
     equivariance.draws = "group"  # or "batch": one pair for the whole batch, as the official code happens to do
-    equivariance.batch_size = placeholder(int)  # images of the batch that the term uses, the first ones; None: all
-    equivariance.on = "projection"  # what the augmentation should move: projection, features, or a head of its own
-    equivariance.group = "orthogonal"  # linear maps it may be: orthogonal, lorentz (on the hyperboloid), symplectic
+    equivariance.batch_size = placeholder(int)  # of care: images of the batch that it uses, the first ones; None: all
+
+    # Further settings of `loss` and `equivariance` (temperature, queue_size, on, ...) are declared by the methods and
+    # terms in care_jax/methods/; docs/methods.md has a table. One without a value is as the method's paper has it.
+    add_declared(config)
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
     optimizer.name = "adam"  # adam (weight decay added to the gradient), adamw, sgd, lars

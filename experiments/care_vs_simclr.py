@@ -8,10 +8,11 @@ refused. The table, mean and standard deviation over the training seeds, goes to
 `--jobs=2` makes two runs at a time, each with its share of the cores, or of the GPUs.
 """
 
-from care_jax import stops
+from care_jax import extras, stops
 
 if __name__ == "__main__":
     stops.install()  # before what takes time
+    extras.require_train()
 
 import ml_collections
 from absl import flags

@@ -81,6 +81,9 @@ def test_none_takes_a_value_away():
     assert check(parse("--config.train.num_steps=None", "--config.train.num_steps=7")[0]) == ""
     assert parse("--config.train.num_steps=None", "--config.train.num_steps=7")[0].train.num_steps == 7
     assert parse("--config.train.num_steps=7", "--config.train.num_steps=None")[0].train.num_steps is None
+    assert parse("--config.data.root=None_of_it")[0].data.root == "None_of_it"
+    assert parse("--config.train.num_steps=None", "--config.train.num_steps", "7")[0].train.num_steps == 7
+    assert parse("-config.train.num_steps=None")[0].train.num_steps is None
     assert check(parse("--config.seed=None")[0]) == "config.seed is None; give a whole number"
     assert "did you mean 'train'?" in parse("--config.trian.num_steps=None")[1]
 
@@ -88,12 +91,15 @@ def test_none_takes_a_value_away():
 def test_a_bundled_configuration_by_its_name(tmp_path, monkeypatch):
     """From any folder; also in one that has a `configs` of its own."""
     (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("")
     (tmp_path / "configs" / "base.py").write_text("raise RuntimeError('the wrong one')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     for config in ("--config=digits", "-config=digits", f"--config={DIGITS}"):
         assert parse(config=config)[0].data.name == "digits"
     assert parse("digits", config="--config")[0].data.name == "digits"
+    assert parse("--config=digits", config=f"--config={DIGITS}")[0].data.name == "digits"
+    assert "TypeError: get_config() takes 0 positional" in parse("digits:x", config="--config")[1]
     assert re.search(r"digits.py: TypeError: get_config\(\) takes 0 positional", parse(config="--config=digits:x")[1])
     line = parse(config="--config=configs/digits.py")[1]
     assert "--config=configs/digits.py: no such file, nor a bundled configuration; there are base, cifar10, " in line

@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 # Read once, when JAX starts: it must be set before anything imports jax.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -26,6 +27,7 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
+from absl import flags
 from flax import linen
 
 from care_jax import data, models
@@ -150,3 +152,14 @@ def tiny_config() -> Callable[..., ml_collections.ConfigDict]:
 def small_encoder_fixture() -> Callable[..., models.Encoder]:
     """`small_encoder(width=32, batch_norm=True)`."""
     return small_encoder
+
+
+@pytest.fixture(scope="module")
+def command() -> Iterator[ModuleType]:
+    """`python -m care_jax.evaluate` without its flags staying behind: other programs have flags of the same names."""
+    before = set(flags.FLAGS)
+    from care_jax.evaluate import __main__ as command
+
+    yield command
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)

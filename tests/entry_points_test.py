@@ -178,6 +178,7 @@ def test_evaluating_again(images, workdirs, tmp_path):
         "care_jax.evaluate",
         {
             "--workdir is missing": [],
+            "Missing value for flag --workdir": ["--workdir"],
             "--workdir=gs://b is an address": ["--workdir=gs://b"],
             "must be the folder of a run": run("none"),
             f"{workdirs / 'file'}": run("file"),

@@ -36,11 +36,12 @@ TINY = [
 ]
 
 
-def _start(*arguments: str, devices: int = 1, module: str = "care_jax.main") -> subprocess.Popen:
+def _start(*arguments: str, devices: int = 1, module: str = "care_jax.main", **variables: str) -> subprocess.Popen:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        **variables,
     }
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -77,9 +78,12 @@ def _wait_for(process: subprocess.Popen, condition) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """The workdir of an uninterrupted run."""
+    """The workdir of an uninterrupted run, on a machine without TensorFlow."""
     workdir = tmp_path_factory.mktemp("run") / "finished"
-    done = _run(*TINY, f"--workdir={workdir}")
+    without = tmp_path_factory.mktemp("without")
+    for name in ("tensorflow", "tensorflow_datasets"):
+        (without / f"{name}.py").write_text("raise ImportError('it is not to be imported')")
+    done = _run(*TINY, f"--workdir={workdir}", PYTHONPATH=str(without))
     assert done.returncode == 0, done.stderr
     return workdir
 
@@ -146,13 +150,14 @@ def test_commands_that_have_hardly_begun_end_with_a_line(module, said, tmp_path)
     assert err.startswith(f"care_jax: stopped by SIGINT: {said}; the same command ") and len(err.splitlines()) == 1
 
 
-def test_every_command_takes_them_in_its_first_line():
+def test_every_command_takes_them_in_its_first_line_and_then_looks_for_its_packages():
     commands = [path for room in ("care_jax", "experiments") for path in (ROOT / room).rglob("*.py")]
     commands = [path for path in commands if 'if __name__ == "__main__":' in path.read_text()]
     assert len(commands) >= 5
     for path in commands:
-        before, install, _ = path.read_text().partition("stops.install(")
+        before, install, after = path.read_text().partition("stops.install(")
         assert install and before.count("import ") == 1, path
+        assert "extras.require_train()" in after.partition("import ")[0], path
 
 
 def _catches(pid: int, number: signal.Signals) -> bool:

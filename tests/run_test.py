@@ -1,6 +1,7 @@
 """Whole runs on a folder of images: every placement, labels or none, broken files, and the going on of a run."""
 
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 from unittest.mock import Mock
@@ -61,7 +62,8 @@ def _summary(workdir: Path) -> dict:
     return json.loads((workdir / "summary.json").read_text())
 
 
-def test_a_flat_folder_switches_the_probes_off(tiny_config, tmp_path, capsys):
+def test_a_flat_folder_switches_the_probes_off_and_needs_no_tensorflow(tiny_config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # importing it fails
     root = _folder(tmp_path / "images", classes=False)
     assert run.run(_config(tiny_config, root, "device"), tmp_path / "run")
     said = capsys.readouterr().err

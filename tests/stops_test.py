@@ -23,8 +23,10 @@ NOTED = (
 
 
 def _start(program: str, *, before: str = "", **streams: Any) -> subprocess.Popen:
-    code = (
-        f"import os, signal, sys, time; signal.alarm(20)\n{before}\nfrom care_jax import stops\nstops.install()\n"
+    code = (  # with the signals that are ignored where nohup started the tests
+        "import os, signal, sys, time; signal.alarm(20)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        f"{before}\nfrom care_jax import stops\nstops.install()\n"
         f"def ready(): print('ready', flush=True)\n{program}"
     )
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
@@ -81,19 +83,47 @@ def test_where_something_is_to_save_the_signal_is_noted(name):
 def test_a_second_sigint_ends_at_once_and_what_takes_long_is_said():
     process = _start(f"stops.note(); ready(); {IN_C}")
     process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGHUP)  # systemd and logouts send both
     assert process.stderr is not None
     notice = process.stderr.readline()
     assert "SIGTERM: stopping after the step at hand and a save; Ctrl-C ends at once" in notice
+    process.send_signal(signal.SIGHUP)  # systemd and logouts send both
     process.send_signal(signal.SIGTERM)  # only SIGINT does not wait, and no system call is broken off
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=0.2)
+        process.wait(timeout=1.3)  # the notice is not said again
     process.send_signal(signal.SIGINT)
     status, lines = _end(process)
     assert status == 130
     assert lines == [
         "care_jax: ended at once by SIGINT: what was saved before is kept; the same command goes on from there"
     ]
+
+
+def test_a_pipe_that_is_full_and_that_nobody_reads_keeps_nothing_going():
+    fill = "os.set_blocking(2, False)\ntry:\n while True: os.write(2, bytes(4096))\nexcept BlockingIOError: pass\n"
+    process = _start(f"{fill}os.set_blocking(2, True); ready(); {IN_C}")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=15) == 0
+
+
+@pytest.mark.parametrize("lost", ["pass", "sys.stderr.close()"])
+def test_where_nothing_can_be_said_a_signal_ends_all_the_same(lost):
+    reader, writer = os.pipe()
+    process = _start(f"{lost}; ready(); {IN_C}", stderr=writer)
+    os.close(writer)
+    os.close(reader)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=15) == 0
+
+
+def test_on_a_terminal_the_line_that_is_begun_is_ended():
+    """With ^C, or with a bar."""
+    terminal, stderr = os.openpty()
+    process = _start(f"ready(); {IN_C}", stderr=stderr)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=15) == 0
+    assert os.read(terminal, 1000).startswith(b"\r\ncare_jax: stopped by SIGINT: ")
+    os.close(terminal)
+    os.close(stderr)
 
 
 def test_two_sigints_of_one_moment_are_one():
@@ -113,10 +143,10 @@ def test_a_signal_noted_before_is_obeyed_where_nothing_is_lost_any_more():
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
-    """As nohup does, and a shell script for its background jobs."""
+    """As nohup does, and a shell script for its background jobs; one that is another's stays that."""
     before = "for name in ('SIGHUP', 'SIGINT'): signal.signal(signal.Signals[name], signal.SIG_IGN)"
-    process = _start(NOTED, before=before)
-    for number in (signal.SIGHUP, signal.SIGINT):
+    process = _start(NOTED, before=f"{before}\nsignal.signal(signal.SIGUSR1, lambda *_: None)")
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
         process.send_signal(number)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=0.2)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,9 @@ from care_jax.experiment import build
 
 def test_a_file_is_replaced_and_leaves_no_draft(tmp_path):
     storage.replace_file(tmp_path / "a.json", "old")
+    opened = len(os.listdir("/proc/self/fd"))
     storage.replace_file(tmp_path / "a.json", "new é")
+    assert len(os.listdir("/proc/self/fd")) == opened
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == "new é"
     storage.replace_file(tmp_path / "b", b"\0")
     assert sorted(os.listdir(tmp_path)) == ["a.json", "b"]
@@ -19,11 +22,16 @@ def test_a_file_is_replaced_and_leaves_no_draft(tmp_path):
 
 def test_its_bytes_are_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
     done = []
-    flush, rename = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("flushed"), flush(descriptor))[1])
+    rename = os.replace
+
+    def note_flush(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        done.append((path.parent, path.read_text()) if path.is_file() else path)
+
+    monkeypatch.setattr(os, "fsync", note_flush)
     monkeypatch.setattr(os, "replace", lambda *names: (done.append("renamed"), rename(*names))[1])
     storage.replace_file(tmp_path / "a", "text")
-    assert done == ["flushed", "renamed", "flushed"]  # the last one is the folder's
+    assert done == [(tmp_path, "text"), "renamed", tmp_path]
 
 
 def test_what_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -35,6 +43,8 @@ def test_what_fails_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         storage.replace_file(tmp_path / "a", "new")
+    with pytest.raises(UnicodeEncodeError):
+        storage.replace_file(tmp_path / "a", "\udcff")
     assert (tmp_path / "a").read_text() == "old"
     assert os.listdir(tmp_path) == ["a"]
 
@@ -103,8 +113,9 @@ def test_what_is_set_aside_replaces_nothing(tmp_path):
     for content in ("first", "second"):
         (tmp_path / "a.json").write_text(content)
         storage.set_aside(tmp_path / "a.json")
+    (tmp_path / "a.json.damaged-2").symlink_to(tmp_path / "nowhere")
     (tmp_path / "a.json").mkdir()
-    assert storage.set_aside(tmp_path / "a.json") == tmp_path / "a.json.damaged-2"
+    assert storage.set_aside(tmp_path / "a.json") == tmp_path / "a.json.damaged-3"
     assert (tmp_path / "a.json.damaged").read_text() == "first"
     assert (tmp_path / "a.json.damaged-1").read_text() == "second"
 
@@ -121,3 +132,8 @@ def test_whether_an_open_file_is_still_in_its_place(tmp_path):
         assert not storage.is_same_file(file.fileno(), path)
         assert storage.is_same_file(file.fileno(), tmp_path / "moved" / "a")
         assert not storage.is_same_file(file.fileno(), tmp_path / "moved" / "a" / "b")
+        (tmp_path / "link").symlink_to(tmp_path / "moved" / "a")
+        assert storage.is_same_file(file.fileno(), tmp_path / "link")
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        with pytest.raises(OSError, match="symbolic links"):  # what can't be looked at need not be gone
+            storage.is_same_file(file.fileno(), tmp_path / "loop")

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -11,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from care_jax import storage
-from care_jax.experiment import config as config_room
+from care_jax import data, storage
 from care_jax.experiment.config import ConfigError, read_config
-from care_jax.workdir import WorkdirError, claim, plain, recover_config, writing
+from care_jax.workdir import WorkdirError, check_data, claim, writing
 
 
 def _one_line(caught) -> str:
@@ -47,6 +45,12 @@ def test_what_no_file_system_says_keeps_its_traceback(tmp_path):
         (tmp_path / "elsewhere").read_bytes()
     with pytest.raises(WorkdirError, match="No such file or directory"), writing(tmp_path):
         (tmp_path / "gone").read_bytes()
+
+
+def test_a_folder_above_that_is_lost_is_the_workdirs(tmp_path):
+    gone = FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / "gone"))
+    with pytest.raises(WorkdirError, match="run can't be written: No such"), writing(tmp_path / "gone" / "run"):
+        raise gone
 
 
 def test_another_file_than_the_workdirs_is_named_as_such(tmp_path):
@@ -108,6 +112,23 @@ def test_a_folder_without_right_to_list_its_parent(tmp_path, tiny_config, monkey
     monkeypatch.setattr(os, "open", refuse)
     with claim(tmp_path / "run", tiny_config()):
         pass
+
+
+def test_one_run_at_a_time(tmp_path, tiny_config):
+    (tmp_path / "lock").write_text("process 7 on a host with a name longer than any" * 3)
+    holder = f"process {os.getpid()} on {os.uname().nodename}"
+    for _ in range(2):
+        with claim(tmp_path, tiny_config()):
+            with pytest.raises(WorkdirError, match=f"in use: {holder} is running"), claim(tmp_path, tiny_config()):
+                pass
+            assert (tmp_path / "lock").read_text() == holder
+
+
+def test_new_folders_are_made_and_there_after_a_power_cut(tmp_path, tiny_config, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(storage, "flush_folder", flushed.append)
+    with claim(tmp_path / "runs" / "mine", tiny_config()):
+        assert tmp_path / "runs" in flushed
 
 
 @pytest.mark.slow
@@ -178,73 +199,40 @@ def test_the_settings_are_flushed_before_their_rename(tmp_path, tiny_config, mon
     assert replaced == ["config.json"]  # what it does is tested in storage_test
 
 
-def _checkpoint(workdir: Path, step: int, info: object) -> None:
-    folder = workdir / "checkpoints" / str(step) / "info"
-    folder.mkdir(parents=True)
-    (folder / "metadata").write_text(json.dumps(info))
-
-
-DAMAGE = {
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:100]),
-    "empty": lambda path: path.write_bytes(b""),
-    "no text": lambda path: path.write_bytes(b"\xff\0\xfe"),
-    "no settings": lambda path: path.write_text("[]"),
-    "deep": lambda path: path.write_text("[" * 100_000),
-    "folder": lambda path: (path.unlink(), path.mkdir()),
-    "removed": lambda path: path.unlink(),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_settings_come_back_from_the_newest_checkpoint_that_has_them(tmp_path, tiny_config, damage):
-    config = tiny_config(train__log_every=7)
-    with claim(tmp_path, config):
-        pass
-    _checkpoint(tmp_path, 9, {"params_sha256": "0" * 64, "config": plain(config)})
-    _checkpoint(tmp_path, 10, ["damaged"])
-    DAMAGE[damage](tmp_path / "config.json")
-    said = []
-    with (
-        pytest.raises(ConfigError, match=r"config\.seed: 0 -> 1"),
-        claim(tmp_path, tiny_config(seed=1), warn=said.append),
-    ):
-        pass
-    assert len(said) == 1 and "was made again with the settings in checkpoint 9" in said[0]
-    assert (tmp_path / "config.json.damaged").exists() == (damage != "removed")
-    assert plain(read_config(tmp_path)) == plain(config)
-    with claim(tmp_path, tiny_config(), warn=said.append):
-        pass
-    assert len(said) == 1
-
-
-def test_damaged_settings_without_a_checkpoint(tmp_path, tiny_config):
-    """Nothing had been made of them."""
-    (tmp_path / "config.json").write_text("{")
-    said = []
-    with claim(tmp_path, tiny_config(), warn=said.append):
-        pass
-    assert len(said) == 1 and "nothing was saved yet, the run begins anew" in said[0]
-    assert read_config(tmp_path).seed == 0
-
-
-def test_damaged_settings_that_no_checkpoint_has_are_refused_and_kept(tmp_path, tiny_config):
-    (tmp_path / "config.json").write_text("{")
-    _checkpoint(tmp_path, 3, {"params_sha256": "0" * 64})
-    with pytest.raises(ConfigError, match="was damaged, and no checkpoint beside it holds the settings: put it back"):
-        recover_config(tmp_path)
-    assert (tmp_path / "config.json").read_text() == "{"
-
-
-def test_settings_that_cannot_be_read_now_are_left_alone(tmp_path, tiny_config, monkeypatch):
+@pytest.mark.parametrize(
+    ("left", "holds"),
+    [
+        ("lock", False),
+        ("checkpoints/0.orbax-checkpoint-tmp", False),
+        ("checkpoints/3", True),
+        ("checkpoints/damaged-3", True),
+        ("summary.json", True),
+    ],
+)
+def test_what_failed_early_may_begin_anew_with_other_settings_and_data(tmp_path, tiny_config, monkeypatch, left, holds):
+    """And what has been saved, or measured, is not spoiled."""
+    checked = []
+    monkeypatch.setattr(data, "check_unchanged", lambda dataset, record: checked.append(record.exists()))
     with claim(tmp_path, tiny_config()):
-        pass
-    _checkpoint(tmp_path, 9, {"params_sha256": "0" * 64, "config": plain(tiny_config())})
+        check_data(tmp_path, None)
+        (tmp_path / "data.json.gz").write_text("")
+        (tmp_path / left).parent.mkdir(exist_ok=True)
+        (tmp_path / left).touch()
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        (tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp").mkdir()
+        check_data(tmp_path, None)
+    assert checked == [False, holds]
+    try:
+        with claim(tmp_path, tiny_config(seed=1)):
+            begun = 1
+    except ConfigError as error:
+        assert "config.seed: 0 -> 1" in str(error)
+        begun = 0
+    assert begun == read_config(tmp_path).seed == (not holds)
 
-    def refuse(workdir):
-        raise ConfigError("Stale file handle") from OSError(errno.ESTALE, "Stale file handle")
 
-    monkeypatch.setattr("care_jax.workdir.read_config", refuse)
-    with pytest.raises(ConfigError, match="Stale"), claim(tmp_path, tiny_config()):
-        pass
-    assert sorted(os.listdir(tmp_path)) == ["checkpoints", "config.json", "lock"]
-    assert config_room.read_config(tmp_path).seed == 0
+def test_the_settings_of_a_run_made_longer_are_the_longer_runs(tmp_path, tiny_config):
+    (tmp_path / "summary.json").touch()
+    for num_steps in (6, 12):
+        with claim(tmp_path, tiny_config(train__num_steps=num_steps)):
+            assert read_config(tmp_path).train.num_steps == num_steps

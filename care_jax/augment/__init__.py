@@ -17,32 +17,25 @@ measures equivariance; two in turn make a composition. The same code runs on the
 
 from care_jax.augment import color, geometry
 from care_jax.augment.apply import apply, apply_after_crop, crop, share, unit_range
-from care_jax.augment.augmentation import Augmentation, AugmentSpec
-from care_jax.augment.parameters import (
-    EQUIMOD_SIZE,
-    augself_color,
-    augself_crop,
-    equimod_parameters,
-    equimod_standardisation,
-)
-from care_jax.augment.sample import NUM_UNIFORMS, identity, sample, sample_box, sample_given_box
+from care_jax.augment.augmentation import Augmentation, AugmentSpec, box_fractions
+from care_jax.augment.operations import OPERATIONS, Operation
+from care_jax.augment.sample import NUM_UNIFORMS, draw_uniforms, identity, sample, sample_box, sample_given_box
 from care_jax.augment.views import ViewPlan, ViewUniforms
 
 __all__ = [
-    "EQUIMOD_SIZE",
     "NUM_UNIFORMS",
+    "OPERATIONS",
     "AugmentSpec",
     "Augmentation",
+    "Operation",
     "ViewPlan",
     "ViewUniforms",
     "apply",
     "apply_after_crop",
-    "augself_color",
-    "augself_crop",
+    "box_fractions",
     "color",
     "crop",
-    "equimod_parameters",
-    "equimod_standardisation",
+    "draw_uniforms",
     "geometry",
     "identity",
     "sample",

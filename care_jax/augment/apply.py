@@ -11,7 +11,7 @@ _CHANNEL_AXIS = -2
 
 
 def apply(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
-    """Crop, resize, flip, rotate and shift, jitter, gray, blur, solarize, normalise: in this order.
+    """Crop, resize, flip, rotate and shift, jitter, gray, blur, solarize, further operations, normalise: in this order.
 
     Args:
       augmentation: leading shape [b], a row an image, or (), one shared by all images (its weights are made once).
@@ -29,7 +29,7 @@ def apply(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array
     if spec.flip_probability > 0:  # a box read from right to left makes the flip free
         flip, left, width = (to_float(xp, x) for x in (augmentation.flip, augmentation.left, augmentation.width))
         augmentation = augmentation._replace(left=left + flip * width, width=width * (1.0 - 2.0 * flip))
-    return _normalise(_distort(augmentation, _crop(augmentation, images, spec), spec), spec)
+    return _finish(augmentation, _distort(augmentation, _crop(augmentation, images, spec), spec), spec)
 
 
 def crop(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
@@ -63,7 +63,7 @@ def apply_after_crop(augmentation: Augmentation, images: Array, spec: AugmentSpe
     if spec.flip_probability > 0:
         flip = to_float(xp, augmentation.flip)[..., None, None, None]
         images = xp.where(flip > 0.5, geometry.horizontal_flip(images, channel_axis=_CHANNEL_AXIS), images)
-    return _normalise(_distort(augmentation, images, spec), spec)
+    return _finish(augmentation, _distort(augmentation, images, spec), spec)
 
 
 def unit_range(images: Array) -> Array:
@@ -129,9 +129,15 @@ def _distort(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Ar
     return images
 
 
-def _normalise(images: Array, spec: AugmentSpec) -> Array:
+def _finish(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
+    """Further operations that the augmentation has drawn, and the normalisation."""
+    images = _swap(images)
+    start = 0
+    for operation in spec.operations if augmentation.further.shape[-1] else ():  # the identity has drawn nothing
+        images = operation.apply(images, augmentation.further[..., start : start + operation.size])
+        start += operation.size
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
-    return (_swap(images) - mean) / std
+    return (images - mean) / std
 
 
 def _check(images: Array) -> None:

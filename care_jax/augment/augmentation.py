@@ -5,9 +5,11 @@ An augmentation is a value: drawn once, it can be shared by a group, composed, l
 
 import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from care_jax.augment.namespace import Array
+from care_jax.augment.namespace import Array, namespace, to_float
+from care_jax.augment.operations import Chosen, choose, settings_of_operations
 
 CROPS = ("random_resized", "center")
 
@@ -52,6 +54,7 @@ class AugmentSpec:
       translation: x for shifts in U(-x, x), each way, as a fraction of the side.
       mean: subtracted from each channel at the end.
       std: then divides each channel.
+      operations: further ones that can happen, as `from_settings` makes them of their settings.
 
     Raises:
       ValueError: a field is out of its range; the message names it and its value.
@@ -84,6 +87,27 @@ class AugmentSpec:
     translation: float = 0.0
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    operations: tuple[Chosen, ...] = ()
+
+    @classmethod
+    def settings(cls) -> dict[str, Any]:
+        """All settings of a branch, those of the registered operations too, with the values that leave all off."""
+        given = {"size", "mean", "std", "operations"}
+        return {f.name: f.default for f in dataclasses.fields(cls) if f.name not in given} | settings_of_operations()
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], **given: Any) -> "AugmentSpec":
+        """The ranges that settings of a branch describe; lists, of a configuration read from JSON, are pairs.
+
+        Args:
+          settings: as `settings` lists them.
+          **given: size, mean and std.
+        """
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+        }
+        own: dict[str, Any] = {name: value for name, value in values.items() if name not in settings_of_operations()}
+        return cls(**own, **given, operations=choose(values))
 
     def __post_init__(self) -> None:
         for name in _PAIRS + _TRIPLES:
@@ -118,7 +142,7 @@ class AugmentSpec:
 
 
 class Augmentation(NamedTuple):
-    """One drawn augmentation a row: every field has the same leading shape [...], `order` one axis more.
+    """One drawn augmentation a row: every field has the same leading shape [...], `order` and `further` one axis more.
 
     A pytree for JAX and a structure for `tf.nest`. With leading shape () it acts on a whole batch alike.
     """
@@ -140,3 +164,23 @@ class Augmentation(NamedTuple):
     angle: Array  # radians, counter-clockwise; 0 is off
     shift_y: Array  # fraction of the side, downwards; 0 is off
     shift_x: Array  # fraction of the side, to the right; 0 is off
+    further: Array  # [..., k] what further operations have drawn, one after the other
+
+
+def box_fractions(
+    augmentation: Augmentation, *, height: int | Array, width: int | Array
+) -> tuple[Array, Array, Array, Array]:
+    """The crop as fractions of the image's sides.
+
+    Args:
+      augmentation: leading shape [...].
+      height: of the input image, pixels: one number, or one a row [...].
+      width: the same.
+
+    Returns:
+      Top, left, height and width, each [...] float32.
+    """
+    xp = namespace(*augmentation, height, width)
+    height, width = to_float(xp, height), to_float(xp, width)
+    top, left, box_height, box_width = (to_float(xp, x) for x in augmentation[:4])
+    return top / height, left / width, box_height / height, box_width / width

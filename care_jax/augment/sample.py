@@ -2,8 +2,11 @@
 
 import itertools
 import math
+import zlib
 from types import ModuleType
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from care_jax.augment.augmentation import Augmentation, AugmentSpec
@@ -34,7 +37,7 @@ def sample(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width: in
     """Turns rows of uniform numbers into augmentations.
 
     Args:
-      uniforms: [..., NUM_UNIFORMS] in [0, 1), float32.
+      uniforms: [..., K] in [0, 1), float32; K is NUM_UNIFORMS, and more with further operations: `draw_uniforms`.
       spec: the ranges.
       height: of the input image, pixels: one number, or one a row [...].
       width: the same.
@@ -44,7 +47,7 @@ def sample(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width: in
       box of a photograph in 80,000, of a 32x32 image in 700,000, is a pixel larger in one of them.
 
     Raises:
-      ValueError: the last axis of `uniforms` is not NUM_UNIFORMS.
+      ValueError: the last axis of `uniforms` is not K.
     """
     return sample_given_box(uniforms, spec, sample_box(uniforms, spec, height=height, width=width))
 
@@ -55,7 +58,7 @@ def sample_box(uniforms: Array, spec: AugmentSpec, *, height: int | Array, width
     Returns:
       Top, left, height and width, each [...], whole pixels as float32.
     """
-    xp, uniforms = _checked(uniforms, height, width)
+    xp, uniforms = _checked(uniforms, spec, height, width)
     zeros = xp.zeros_like(uniforms[..., 0])
     height, width = to_float(xp, height) + zeros, to_float(xp, width) + zeros
     if spec.crop == "center":
@@ -71,7 +74,7 @@ def sample_given_box(uniforms: Array, spec: AugmentSpec, box: Box) -> Augmentati
       spec: as for `sample`.
       box: top, left, height and width, each [...], pixels.
     """
-    xp, uniforms = _checked(uniforms, *box)
+    xp, uniforms = _checked(uniforms, spec, *box)
 
     def drawn(name: str) -> Array:
         return uniforms[..., SLOTS[name].start]
@@ -107,13 +110,48 @@ def sample_given_box(uniforms: Array, spec: AugmentSpec, box: Box) -> Augmentati
         angle=between("angle", -angle, angle),
         shift_y=between("shift_y", -spec.translation, spec.translation),
         shift_x=between("shift_x", -spec.translation, spec.translation),
+        further=_draw_further(xp, uniforms[..., NUM_UNIFORMS:], spec),
     )
 
 
-def _checked(uniforms: Array, *others: Array) -> tuple[ModuleType, Array]:
+def num_uniforms(spec: AugmentSpec) -> int:
+    """K, numbers in [0, 1) behind one draw: NUM_UNIFORMS, and what further operations take."""
+    return NUM_UNIFORMS + sum(operation.size for operation in spec.operations)
+
+
+def draw_uniforms(key: jax.Array, shape: tuple[int, ...], spec: AugmentSpec) -> jax.Array:
+    """Rows for `sample`.
+
+    Args:
+      key: of the draw. What further operations add at the end of a row changes none of the numbers before.
+      shape: [...] of the rows.
+      spec: the ranges.
+
+    Returns:
+      [..., K] float32 in [0, 1).
+    """
+    rows = [jax.random.uniform(key, (*shape, NUM_UNIFORMS), jnp.float32)]
+    for operation in spec.operations:
+        own = jax.random.fold_in(key, zlib.crc32(operation.name.encode()))
+        rows.append(jax.random.uniform(own, (*shape, operation.size), jnp.float32))
+    return jnp.concatenate(rows, axis=-1) if len(rows) > 1 else rows[0]
+
+
+def _draw_further(xp: ModuleType, uniforms: Array, spec: AugmentSpec) -> Array:
+    """[..., k] of all further operations, of rows [..., k] of uniforms."""
+    if not spec.operations:
+        return uniforms
+    drawn, start = [], 0
+    for operation in spec.operations:
+        drawn.append(to_float(xp, operation.draw(uniforms[..., start : start + operation.size])))
+        start += operation.size
+    return xp.concatenate(drawn, axis=-1)
+
+
+def _checked(uniforms: Array, spec: AugmentSpec, *others: Array) -> tuple[ModuleType, Array]:
     """The namespace, and the uniforms as float32 below 1."""
-    if uniforms.shape[-1] != NUM_UNIFORMS:
-        raise ValueError(f"uniforms must be [..., {NUM_UNIFORMS}]; got shape {tuple(uniforms.shape)}")
+    if uniforms.shape[-1] != num_uniforms(spec):
+        raise ValueError(f"uniforms must be [..., {num_uniforms(spec)}]; got shape {tuple(uniforms.shape)}")
     xp = namespace(uniforms, *others)
     # A float64 just below 1 would round to 1.
     return xp, xp.minimum(to_float(xp, uniforms), to_float(xp, _BELOW_ONE))
@@ -154,6 +192,7 @@ def identity(
         angle=zeros,
         shift_y=zeros,
         shift_x=zeros,
+        further=to_float(xp, order[..., :0]),
     )
 
 

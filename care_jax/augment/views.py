@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from care_jax.augment.augmentation import AugmentSpec
-from care_jax.augment.sample import NUM_UNIFORMS
+from care_jax.augment.sample import draw_uniforms
 
 DRAWS = ("group", "batch")
 _STREAM = int.from_bytes(b"view", "big")  # keeps these bits apart from others drawn from the same seed and step
 
 
 class ViewUniforms(NamedTuple):
-    """Rows for `sample`, float32 in [0, 1); K = NUM_UNIFORMS."""
+    """Rows for `sample`, float32 in [0, 1); K is that of the branch's ranges."""
 
     invariance: jax.Array  # [2, b, K] one row an image and view
     equivariance: jax.Array  # [2, e, K] row i is the draw of image i's group
@@ -75,11 +75,10 @@ class ViewPlan(NamedTuple):
         num_draws = groups if self.draws == "group" else 1
 
         def own(key: jax.Array) -> jax.Array:
-            return jax.random.uniform(key, (self.batch_size, NUM_UNIFORMS), jnp.float32)
+            return draw_uniforms(key, (self.batch_size,), self.invariance)
 
         def shared(key: jax.Array) -> jax.Array:
-            rows = jax.random.uniform(key, (num_draws, NUM_UNIFORMS), jnp.float32)
-            return jnp.repeat(rows, images // num_draws, axis=0)
+            return jnp.repeat(draw_uniforms(key, (num_draws,), self.equivariance), images // num_draws, axis=0)
 
         return ViewUniforms(
             invariance=jnp.stack([own(first), own(second)]),

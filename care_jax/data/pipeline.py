@@ -101,14 +101,16 @@ def _augmented(tf: ModuleType, share: Share) -> Any:
     size = examples.pixels.shape[1:3] if examples.resident else (plan.invariance.size,) * 2
     draw = step_augmentations(plan, size, share.whole_shape[:2])
 
-    def draws_of_steps() -> Iterator[dict[str, Augmentation]]:
+    def draws_of_steps() -> Iterator[dict[str, dict[str, np.ndarray]]]:
         for step in share.steps:
             uniforms = share.uniforms(step)
             draws = draw(
                 uniforms.invariance[:, share.rows].swapaxes(0, 1),
                 uniforms.equivariance[:, share.equivariance_rows].swapaxes(0, 1),
             )
-            yield draws if share.equivariance_rows else {"invariance": draws["invariance"]}
+            kinds = ("invariance", "equivariance") if share.equivariance_rows else ("invariance",)
+            # Without what is empty, on which tf.data's unbatching crashes.
+            yield {kind: {name: x for name, x in draws[kind]._asdict().items() if x.size} for kind in kinds}
 
     def pixels_of_steps() -> Iterator[dict[str, np.ndarray]]:
         for step in share.steps:
@@ -122,8 +124,10 @@ def _augmented(tf: ModuleType, share: Share) -> Any:
     def views(pixels: dict[str, Any], draws: dict[str, Any]) -> dict[str, Any]:
         """Of one part of a step: [n, 2, ...] in, [n, 2, s, s, 3] out, both views of all images in one call."""
 
-        def both(apply: Callable[..., Any], drawn: Augmentation, images: Any, spec: AugmentSpec) -> Any:
-            made = apply(tf.nest.map_structure(_merge, drawn), _merge(images), spec)
+        def both(apply: Callable[..., Any], drawn: dict[str, Any], images: Any, spec: AugmentSpec) -> Any:
+            images = _merge(images)
+            fields = {"further": tf.zeros((images.shape[0], 0))} | {name: _merge(x) for name, x in drawn.items()}
+            made = apply(Augmentation(**fields), images, spec)
             return tf.reshape(made, (-1, 2, spec.size, spec.size, 3))
 
         def twice(images: Any) -> Any:

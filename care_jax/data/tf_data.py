@@ -24,7 +24,7 @@ def import_tensorflow() -> ModuleType:
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise DataError("this needs TensorFlow on the host: pip install tensorflow-cpu") from error
+        raise DataError("this needs TensorFlow on the host: pip install 'care_jax[tfds]'") from error
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
     return tf

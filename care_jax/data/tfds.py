@@ -133,7 +133,7 @@ def _builder(name: str, root: str | os.PathLike[str] | None, download: bool) -> 
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise DataError(f"{name} needs TensorFlow Datasets: pip install tensorflow-datasets") from error
+        raise DataError(f"{name} needs TensorFlow Datasets: pip install 'care_jax[tfds]'") from error
     try:
         with contextlib.suppress(OSError):  # what is missing is told below, with what to do about it
             os.stat(root or ".")

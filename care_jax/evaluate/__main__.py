@@ -5,13 +5,15 @@ The settings are the run's. Those of the evaluation may be changed, and where th
 `--config.evaluate.knn_k=20 --config.data.root=elsewhere`.
 """
 
-from care_jax import stops
+from care_jax import extras, stops
 
 if __name__ == "__main__":
     stops.install(  # before what takes time
         "nothing is lost, summary.json and report.html are each the old one or the new; the same command evaluates"
     )
+    extras.require_train()
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,7 +86,7 @@ def _step(text: str, checkpoints: Checkpoints) -> int | None:
                 "evaluated yet)"
             )
         return best
-    if not text.isdigit():
+    if not re.fullmatch(r"[0-9]{1,18}", text):
         raise UsageError(f"--step={text}: give a step, 'best', or leave it out for the newest checkpoint")
     return int(text)
 
@@ -96,6 +98,7 @@ def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
     flags.DEFINE_string("workdir", None, "", flag_values=first)
     with suppress(flags.Error):  # which the parser proper will say
         first(argv, known_only=True)
+    first.mark_as_parsed()  # also after an error
     if first.workdir:
         with user_errors():
             workdir = local_path(first.workdir, "--workdir")

@@ -35,7 +35,8 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
 def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
     """Both at temperature 1; the MEAN over negatives, that uniformity does not depend on the size of the test set."""
     key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # apart from the shared draws' key
-    draws = jax.random.uniform(key, (2, len(embedded.experiment.dataset.test), augment.NUM_UNIFORMS))
+    experiment = embedded.experiment
+    draws = augment.draw_uniforms(key, (2, len(experiment.dataset.test)), experiment.plan.invariance)
     first, second = (jnp.asarray(embedded.drawn(rows, "invariance")) for rows in draws)
     alignment = float(losses.alignment(first, second))
     if len(first) < 2:  # no negatives

@@ -89,7 +89,7 @@ class Embedder:
         Args:
           variables: of the encoder.
           examples: n images.
-          uniforms: [NUM_UNIFORMS], one draw shared by all the images, or [n, NUM_UNIFORMS], a draw each; None for none.
+          uniforms: [K], one draw shared by all the images, or [n, K], a draw each; None for none.
           spec: the ranges they are drawn from.
 
         Raises:

@@ -74,7 +74,7 @@ class EmbeddedDataSet:
         """Embeddings [n, d] of the test part, augmented.
 
         Args:
-          uniforms: [NUM_UNIFORMS], shared by all images, or [n, NUM_UNIFORMS].
+          uniforms: [K], shared by all images, or [n, K].
           branch: "invariance" or "equivariance", whose ranges are drawn from.
         """
         key = branch, np.asarray(uniforms).tobytes()

@@ -122,9 +122,10 @@ _relative = jax.jit(metrics.relative_equivariance)
 _ratios = jax.jit(metrics.relative_equivariance_ratios)
 
 
-def draws(settings: Any) -> jax.Array:
-    """Uniforms of the augmentations to measure, [settings.num_augmentations, NUM_UNIFORMS]."""
-    return jax.random.uniform(jax.random.key(settings.seed), (settings.num_augmentations, augment.NUM_UNIFORMS))
+def draws(embedded: EmbeddedDataSet, settings: Any) -> jax.Array:
+    """Uniforms of the augmentations to measure, [settings.num_augmentations, K]."""
+    spec = embedded.experiment.plan.equivariance
+    return augment.draw_uniforms(jax.random.key(settings.seed), (settings.num_augmentations,), spec)
 
 
 def measure(embedded: EmbeddedDataSet, settings: Any) -> Equivariance:
@@ -144,7 +145,7 @@ def measure(embedded: EmbeddedDataSet, settings: Any) -> Equivariance:
     few = embeddings[:MAX_PAIRWISE]
     paired = len(few) > 1
     off_diagonal = ~np.eye(len(few), dtype=bool)
-    for draw in draws(settings):
+    for draw in draws(embedded, settings):
         moved = embedded.drawn(draw, "equivariance")
         row = dict(jax.device_get(_measure(embeddings, moved)))
         if paired:

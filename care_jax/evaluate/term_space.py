@@ -62,7 +62,7 @@ def _of_group(embedded: EmbeddedDataSet, settings: Any, space: Space) -> Numbers
     residual = jax.jit(metrics.group_residual)
     scale = len(points) ** -0.5
     errors, displacements = [], []
-    for draw in equivariance_error.draws(settings):
+    for draw in equivariance_error.draws(embedded, settings):
         moved = outputs.drawn(draw, "equivariance")
         # As Wahba's error, that of a single example says nothing.
         if len(points) > 1:

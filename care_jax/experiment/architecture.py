@@ -1,25 +1,14 @@
 """From a configuration to its networks."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import ml_collections
-from flax import linen
 
 from care_jax import models
 from care_jax.experiment.config import ConfigError
+from care_jax.methods import TERMS
 
-BACKBONES: dict[str, Callable[..., linen.Module]] = {
-    # One block a stage: for small images on a laptop.
-    "resnet10": partial(models.ResNet, stage_sizes=(1, 1, 1, 1)),
-    "resnet18": models.resnet18,
-    "resnet34": models.resnet34,
-    "resnet50": models.resnet50,
-    "vit_small": models.vit_small,
-    "vit_base": models.vit_base,
-}
 DTYPES: dict[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -34,17 +23,18 @@ def check_architecture(config: ml_collections.ConfigDict) -> None:
             f"config.data.image_size is {size}, which the {patch} x {patch} patches of {config.model.backbone} with "
             f"config.model.stem={config.model.stem} do not divide; use {max(size // patch, 1) * patch} for instance"
         )
-    if config.equivariance.weight and config.equivariance.term == "essl" and size // 2 % patch:
+    term = TERMS[config.equivariance.term]
+    if config.equivariance.weight and "rotated" in term.needs and size // 2 % patch:
         raise ConfigError(
-            f"config.equivariance.term is 'essl', whose views of {size // 2} pixels the {patch} x {patch} patches of "
-            f"{config.model.backbone} do not divide; make config.data.image_size a multiple of {2 * patch}"
+            f"config.equivariance.term is {term.name!r}, whose views of {size // 2} pixels the {patch} x {patch} "
+            f"patches of {config.model.backbone} do not divide; make config.data.image_size a multiple of {2 * patch}"
         )
 
 
 def make_encoder(config: ml_collections.ConfigDict) -> models.Encoder:
     """The backbone and its projection head."""
     model = config.model
-    backbone = BACKBONES[model.backbone](stem=model.stem, width=model.width, dtype=DTYPES[model.dtype])
+    backbone = models.BACKBONES[model.backbone](stem=model.stem, width=model.width, dtype=DTYPES[model.dtype])
     return models.Encoder(backbone=backbone, head=make_head(config, output_batch_norm=model.head_output_batch_norm))
 
 

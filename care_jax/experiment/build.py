@@ -11,12 +11,14 @@ from jax.sharding import Mesh
 
 from care_jax import data, methods, models
 from care_jax.augment import AugmentSpec, ViewPlan
+from care_jax.augment.views import DRAWS
 from care_jax.data import DataSet
 from care_jax.devices import sharding
-from care_jax.experiment.architecture import BACKBONES, DTYPES, check_architecture, make_encoder
+from care_jax.experiment import extensions
+from care_jax.experiment.architecture import DTYPES, check_architecture, make_encoder
 from care_jax.experiment.config import ConfigError, validate
-from care_jax.experiment.objective import check_objective, make_objective
-from care_jax.methods.care import GROUPS, SPACES
+from care_jax.experiment.objective import make_objective
+from care_jax.experiment.settings import BRANCHES
 from care_jax.storage import is_url, local_path
 from care_jax.train import optim
 from care_jax.train.batches import stacked_batches
@@ -24,23 +26,24 @@ from care_jax.train.placements import BATCH_AXES, PLACEMENTS, Batch
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
 
-CHOICES = {
-    "data.name": tuple(data.DATA_SETS),
-    "augment.placement": tuple(PLACEMENTS),
-    "model.backbone": tuple(BACKBONES),
-    "model.stem": ("cifar", "imagenet"),
-    "model.dtype": tuple(DTYPES),
-    "loss.method": tuple(methods.METHODS),
-    "equivariance.term": tuple(methods.TERMS),
-    "equivariance.draws": ("group", "batch"),
-    "equivariance.on": SPACES,
-    "equivariance.group": tuple(GROUPS),
-    "optimizer.name": optim.OPTIMIZERS,
-    "optimizer.schedule": optim.SCHEDULES,
-    "optimizer.decay": optim.DECAYS,
-    "evaluate.probe.optimizer": optim.OPTIMIZERS,
-    "evaluate.probe.schedule": optim.SCHEDULES,
-}
+
+def choices() -> dict[str, tuple[str, ...]]:
+    """What a setting of names may be, of what is registered now."""
+    return {
+        "data.name": tuple(data.DATA_SETS),
+        "augment.placement": tuple(PLACEMENTS),
+        "model.backbone": tuple(models.BACKBONES),
+        "model.stem": ("cifar", "imagenet"),
+        "model.dtype": tuple(DTYPES),
+        "loss.method": tuple(methods.METHODS),
+        "equivariance.term": tuple(methods.TERMS),
+        "equivariance.draws": DRAWS,
+        "optimizer.name": optim.OPTIMIZERS,
+        "optimizer.schedule": optim.SCHEDULES,
+        "optimizer.decay": optim.DECAYS,
+        "evaluate.probe.optimizer": optim.OPTIMIZERS,
+        "evaluate.probe.schedule": optim.SCHEDULES,
+    }
 
 
 class Experiment(NamedTuple):
@@ -75,11 +78,11 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     Raises:
       ConfigError: one line that names the setting.
     """
-    validate(config, CHOICES)
-    for branch in ("invariance", "equivariance"):
-        augment_spec(config, branch)
+    extensions.load(config)
+    validate(config, choices())
+    specs = [augment_spec(config, branch) for branch in BRANCHES]
     check_architecture(config)
-    check_objective(config)
+    make_objective(config, specs[0], num_steps=1)  # how many they are depends on the data
     parts = config.train.micro_batches
     try:
         sharding.check_divides(mesh, "config.train.batch_size", config.train.batch_size, parts)
@@ -95,17 +98,11 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
 
 def augment_spec(config: ml_collections.ConfigDict, branch: str) -> AugmentSpec:
     """The ranges of a branch, "invariance" or "equivariance", with the sizes and colours of the data set."""
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in config.augment[branch].to_dict().items()
-    }
-    fields |= {
-        "size": config.data.image_size,
-        "mean": tuple(config.data.mean),
-        "std": tuple(config.data.std),
-    }
+    settings = config.augment[branch].to_dict()
     try:
-        return AugmentSpec(**fields)
+        return AugmentSpec.from_settings(
+            settings, size=config.data.image_size, mean=tuple(config.data.mean), std=tuple(config.data.std)
+        )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.augment.{branch}: {error}") from error
 

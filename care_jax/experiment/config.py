@@ -10,14 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
-from care_jax.errors import UserError, printable
-from care_jax.experiment.settings import ADDED, MAX_COUNT, OPTIONAL, RULES, SECTIONS, SEED
-
-
-class ConfigError(UserError, ValueError):
-    """A setting that can't be used: the message names it, its value, and what to do."""
-
+from care_jax.errors import printable
+from care_jax.experiment import extensions
+from care_jax.experiment.settings import (
+    ADDED,
+    MAX_COUNT,
+    SEED,
+    STOOD_FOR_NONE,
+    ConfigError,
+    add_declared,
+    optional,
+    rules,
+    sections,
+)
+from care_jax.rules import Rule
 
 _SHOWN = 100  # characters of a value in a message
 
@@ -48,19 +56,19 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
     required = _without_value(config)
     if required:
         raise ConfigError(f"config.{required} has no value; give it one in the configuration file")
-    found = leaves(config)
+    found, known, without = leaves(config), rules(), optional()
     for name in found:
-        if name in SECTIONS:
+        if name in sections(known):
             raise ConfigError(f"config.{name} is {_shown(found[name])}; it is a section, see configs/base.py")
-        if name not in RULES:
+        if name not in known:
             raise ConfigError(f"config.{printable(name)} is not a setting; configs/base.py lists them all")
-    for name in RULES:
+    for name in known:
         if name not in found:
             raise ConfigError(f"config.{name} is missing; start from configs/base.py, which has them all")
-    for section in sorted(SECTIONS):
+    for section in sorted(sections(known)):
         _check_section(config, section)
-    for name, (kind, condition) in RULES.items():
-        _check(name, found[name], kind, condition)
+    for name, (kind, rule) in known.items():
+        _check(name, found[name], kind, rule, name in without)
     for name, allowed in choices.items():
         if found[name] not in allowed:
             raise ConfigError(f"config.{name} is {_shown(found[name])}; choose one of {', '.join(allowed)}")
@@ -108,9 +116,8 @@ def _without_value(config: ml_collections.ConfigDict, prefix: str = "") -> str:
     return ""
 
 
-def _check(name: str, value: Any, kind: Any, condition: tuple[str, Any]) -> None:
-    text, holds = condition
-    if value is None and name in OPTIONAL:
+def _check(name: str, value: Any, kind: Any, rule: Rule, is_optional: bool) -> None:
+    if value is None and is_optional:
         return
     if isinstance(kind, tuple):
         element, length = kind
@@ -118,7 +125,7 @@ def _check(name: str, value: Any, kind: Any, condition: tuple[str, Any]) -> None
             wanted = "strings" if element is str else f"{length} numbers" if length else "numbers"
             raise ConfigError(f"config.{name} is {_shown(value)}; give a tuple of {wanted}")
         for part in value:
-            _check(name, part, element, condition)
+            _check(name, part, element, rule, False)
         return
     # NumPy's numbers won't do: most are none of Python's, and the configuration is kept as JSON.
     if kind is float:
@@ -130,10 +137,10 @@ def _check(name: str, value: Any, kind: Any, condition: tuple[str, Any]) -> None
     if not fits:
         wanted = {float: "a finite number", int: "a whole number", bool: "True or False", str: "a string"}[kind]
         raise ConfigError(f"config.{name} is {_shown(value)}; give {wanted}")
-    if not holds(value):
-        unset = "; leave it without a value (None) for the default" if name in OPTIONAL else ""
-        raise ConfigError(f"config.{name} is {_shown(value)}; it {text}{unset}")
-    if kind is int and condition is not SEED and value > MAX_COUNT:
+    if not rule.holds(value):
+        unset = "; leave it without a value (None) for the default" if is_optional else ""
+        raise ConfigError(f"config.{name} is {_shown(value)}; {rule.text}{unset}")
+    if kind is int and rule is not SEED and value > MAX_COUNT:
         raise ConfigError(f"config.{name} is {_shown(value)}; it must be at most {MAX_COUNT}")
 
 
@@ -183,22 +190,25 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
 
 
 def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """The configuration that was written down as JSON, with what runs begun before meant by it.
+    """The configuration that was written down as JSON, by whatever version.
 
-    What they did before a setting was there is in `ADDED`. Before that every setting had a value, and 0 (or an empty
-    string) was written for "the default" in those of `OPTIONAL`; now one of them at least has none, as no method takes
+    What runs did before a setting was there is in `ADDED`; a setting of a method or a term that did not exist then has
+    what configs/base.py gives it: mostly, no value. Before that, every setting had a value, and 0 (or an empty string)
+    was written for "the default" in those of `STOOD_FOR_NONE`. Now one of them at least has none, as no method takes
     all settings of `loss`.
     """
     config = ml_collections.ConfigDict(settings)
-    found = leaves(config)
-    for name in ADDED.keys() - found.keys():
+    for name in ADDED.keys() - leaves(config).keys():
         config.update_from_flattened_dict({name: ADDED[name]})
-    begun_before = all(found.get(name) is not None for name in OPTIONAL)
-    for name, (kind, _) in RULES.items():
-        stood_for_none = begun_before and name in OPTIONAL and found[name] == OPTIONAL[name]
+    extensions.load(config)  # which know settings of their own
+    found = leaves(config)
+    begun_before = all(found.get(name) is not None for name in STOOD_FOR_NONE)
+    for name, (kind, _) in rules().items():
+        stood_for_none = begun_before and name in STOOD_FOR_NONE and found[name] == STOOD_FOR_NONE[name]
         if name in found and (found[name] is None or stood_for_none):
             section, _, key = name.rpartition(".")
             values = config[section] if section else config
             with values.ignore_type():
-                values[key] = ml_collections.config_dict.placeholder(kind)
+                values[key] = placeholder(kind)
+    add_declared(config)
     return config

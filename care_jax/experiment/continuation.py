@@ -5,6 +5,7 @@ from pathlib import Path
 import ml_collections
 
 from care_jax.experiment.config import ConfigError, differences
+from care_jax.methods import METHODS
 
 # Settings that move neither a run's parameters nor what its numbers mean.
 _FREE = (
@@ -62,6 +63,4 @@ def _depends_on_length(config: ml_collections.ConfigDict) -> str:
     """What makes the steps of a run depend on how many there are to be; empty if nothing does."""
     if config.optimizer.schedule == "cosine":
         return "its learning rate (optimizer.schedule=cosine) falls to 0 at its last step"
-    if config.loss.method == "byol":
-        return "byol's momentum rises to 1 at its last step"
-    return ""
+    return METHODS[config.loss.method].if_longer

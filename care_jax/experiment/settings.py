@@ -1,134 +1,116 @@
 """What a setting may hold: its type and its range, and which settings may be left without a value."""
 
+from collections.abc import Iterable
 from typing import Any
 
-# A setting's type, and what it must satisfy: in words, and the test.
-Rule = tuple[type | tuple[type, int | None], tuple[str, Any]]
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+from care_jax import methods
+from care_jax.augment import AugmentSpec
+from care_jax.errors import UserError
+from care_jax.rules import ANY, POSITIVE, Rule, Setting, at_least
+
+
+class ConfigError(UserError, ValueError):
+    """A setting that can't be used: the message names it, its value, and what to do."""
+
+
+Kind = type | tuple[type, int | None]
 
 # What an int32 holds, as counts do on a device; and what a JAX seed may be.
 MAX_COUNT, _MAX_SEED = 2**31 - 1, 2**63 - 1
 _MAX_EPOCHS = 1e6  # far from where their number of steps would overflow, and beyond every run
 
+_BELOW_1 = Rule("it must be at least 0 and below 1", lambda value: 0 <= value < 1)
+_INSIDE = Rule("it must be above 0 and below 1", lambda value: 0 < value < 1)
+_FRACTION = Rule("it must be above 0 and at most 1", lambda value: 0 < value <= 1)
+SEED = Rule(f"it must be at least 0 and at most {_MAX_SEED}", lambda value: 0 <= value <= _MAX_SEED)
+_EPOCHS = Rule(f"it must be above 0 and at most {_MAX_EPOCHS:g}", lambda value: 0 < value <= _MAX_EPOCHS)
+_EPOCHS_OR_NONE = Rule(f"it must be at least 0 and at most {_MAX_EPOCHS:g}", lambda value: 0 <= value <= _MAX_EPOCHS)
+_NOT_EMPTY = Rule("it must not be empty", lambda value: bool(value.strip()))
 
-def _at_least(low: float) -> tuple[str, Any]:
-    return f"must be at least {low:g}", lambda value: value >= low
-
-
-_POSITIVE = ("must be above 0", lambda value: value > 0)
-_SHARE = ("must be above 0 and below 1", lambda value: 0 < value < 1)
-_FRACTION = ("must be above 0 and at most 1", lambda value: 0 < value <= 1)
-SEED = (f"must be at least 0 and at most {_MAX_SEED}", lambda value: 0 <= value <= _MAX_SEED)
-_EPOCHS = (f"must be above 0 and at most {_MAX_EPOCHS:g}", lambda value: 0 < value <= _MAX_EPOCHS)
-_EPOCHS_OR_NONE = (f"must be at least 0 and at most {_MAX_EPOCHS:g}", lambda value: 0 <= value <= _MAX_EPOCHS)
-_ANY = ("", lambda value: True)
-_NOT_EMPTY = ("must not be empty", lambda value: bool(value.strip()))
-
-# Setting -> (its type, what it must satisfy and the test). Strings with a fixed choice are in `choices` of `validate`;
+# Setting -> its type and its rule. Strings with a fixed choice are in `choices` of `validate`;
 # the ranges of an augmentation are checked by AugmentSpec itself.
-_SETTINGS: dict[str, Rule] = {
+_SETTINGS: dict[str, tuple[Kind, Rule]] = {
     "seed": (int, SEED),
-    "data.name": (str, _ANY),
+    "extensions": ((str, None), _NOT_EMPTY),
+    "data.name": (str, ANY),
     "data.root": (str, _NOT_EMPTY),
-    "data.image_size": (int, _at_least(8)),
-    "data.stored_size": (int, _at_least(1)),
-    "data.mean": ((float, 3), _ANY),
-    "data.std": ((float, 3), _POSITIVE),
+    "data.image_size": (int, at_least(8)),
+    "data.stored_size": (int, at_least(1)),
+    "data.mean": ((float, 3), ANY),
+    "data.std": ((float, 3), POSITIVE),
     "data.class_file": (str, _NOT_EMPTY),
-    "data.download": (bool, _ANY),
-    "data.test_fraction": (float, _SHARE),
-    "augment.placement": (str, _ANY),
-    "augment.num_threads": (int, _at_least(1)),
-    "model.backbone": (str, _ANY),
-    "model.stem": (str, _ANY),
-    "model.width": (int, _at_least(1)),
-    "model.dtype": (str, _ANY),
-    "model.head_hidden_sizes": ((int, None), _at_least(1)),
-    "model.head_size": (int, _at_least(2)),
-    "model.head_batch_norm": (bool, _ANY),
-    "model.head_output_batch_norm": (bool, _ANY),
-    "model.remat": (bool, _ANY),
-    "loss.method": (str, _ANY),
-    "loss.temperature": (float, _POSITIVE),
-    "loss.momentum": (float, ("must be at least 0 and at most 1", lambda value: 0 <= value <= 1)),
-    "loss.queue_size": (int, _at_least(1)),
-    "loss.off_diagonal_weight": (float, _at_least(0)),
-    "loss.invariance_weight": (float, _at_least(0)),
-    "loss.variance_weight": (float, _at_least(0)),
-    "loss.covariance_weight": (float, _at_least(0)),
-    "equivariance.term": (str, _ANY),
-    "equivariance.on": (str, _ANY),
-    "equivariance.group": (str, _ANY),
-    "equivariance.weight": (float, _at_least(0)),
-    "equivariance.num_groups": (int, _at_least(1)),
-    "equivariance.draws": (str, _ANY),
-    "equivariance.batch_size": (int, _at_least(1)),
-    "optimizer.name": (str, _ANY),
-    "optimizer.learning_rate": (float, _POSITIVE),
-    "optimizer.momentum": (float, ("must be at least 0 and below 1", lambda value: 0 <= value < 1)),
-    "optimizer.weight_decay": (float, _at_least(0)),
-    "optimizer.decay": (str, _ANY),
-    "optimizer.schedule": (str, _ANY),
+    "data.download": (bool, ANY),
+    "data.test_fraction": (float, _INSIDE),
+    "augment.placement": (str, ANY),
+    "augment.num_threads": (int, at_least(1)),
+    "model.backbone": (str, ANY),
+    "model.stem": (str, ANY),
+    "model.width": (int, at_least(1)),
+    "model.dtype": (str, ANY),
+    "model.head_hidden_sizes": ((int, None), at_least(1)),
+    "model.head_size": (int, at_least(2)),
+    "model.head_batch_norm": (bool, ANY),
+    "model.head_output_batch_norm": (bool, ANY),
+    "model.remat": (bool, ANY),
+    "loss.method": (str, ANY),
+    "equivariance.term": (str, ANY),
+    "equivariance.weight": (float, at_least(0)),
+    "equivariance.num_groups": (int, at_least(1)),
+    "equivariance.draws": (str, ANY),
+    "equivariance.batch_size": (int, at_least(1)),
+    "optimizer.name": (str, ANY),
+    "optimizer.learning_rate": (float, POSITIVE),
+    "optimizer.momentum": (float, _BELOW_1),
+    "optimizer.weight_decay": (float, at_least(0)),
+    "optimizer.decay": (str, ANY),
+    "optimizer.schedule": (str, ANY),
     "optimizer.warmup_epochs": (float, _EPOCHS_OR_NONE),
     "optimizer.step_epochs": ((float, None), _EPOCHS),
     "optimizer.step_factor": (float, _FRACTION),
-    "train.batch_size": (int, _at_least(2)),
-    "train.micro_batches": (int, _at_least(1)),
-    "train.steps_per_call": (int, _at_least(1)),
+    "train.batch_size": (int, at_least(2)),
+    "train.micro_batches": (int, at_least(1)),
+    "train.steps_per_call": (int, at_least(1)),
     "train.epochs": (float, _EPOCHS),
-    "train.num_steps": (int, _at_least(0)),
-    "train.log_every": (int, _at_least(1)),
+    "train.num_steps": (int, at_least(0)),
+    "train.log_every": (int, at_least(1)),
     "train.evaluate_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.checkpoint_every_epochs": (float, _EPOCHS_OR_NONE),
-    "train.keep_last": (int, _at_least(1)),
+    "train.keep_last": (int, at_least(1)),
     "evaluate.monitor": ((str, None), _NOT_EMPTY),
     "evaluate.seed": (int, SEED),
-    "evaluate.batch_size": (int, _at_least(1)),
+    "evaluate.batch_size": (int, at_least(1)),
     "evaluate.center_fraction": (float, _FRACTION),
-    "evaluate.knn_k": (int, _at_least(1)),
-    "evaluate.knn_temperature": (float, _POSITIVE),
-    "evaluate.num_augmentations": (int, _at_least(1)),
-    "evaluate.probe.num_seeds": (int, _at_least(1)),
+    "evaluate.knn_k": (int, at_least(1)),
+    "evaluate.knn_temperature": (float, POSITIVE),
+    "evaluate.num_augmentations": (int, at_least(1)),
+    "evaluate.probe.num_seeds": (int, at_least(1)),
     "evaluate.probe.epochs": (int, _EPOCHS),
-    "evaluate.probe.batch_size": (int, _at_least(1)),
-    "evaluate.probe.optimizer": (str, _ANY),
-    "evaluate.probe.learning_rate": (float, _POSITIVE),
-    "evaluate.probe.momentum": (float, ("must be at least 0 and below 1", lambda value: 0 <= value < 1)),
-    "evaluate.probe.weight_decay": (float, _at_least(0)),
-    "evaluate.probe.schedule": (str, _ANY),
+    "evaluate.probe.batch_size": (int, at_least(1)),
+    "evaluate.probe.optimizer": (str, ANY),
+    "evaluate.probe.learning_rate": (float, POSITIVE),
+    "evaluate.probe.momentum": (float, _BELOW_1),
+    "evaluate.probe.weight_decay": (float, at_least(0)),
+    "evaluate.probe.schedule": (str, ANY),
     "evaluate.probe.step_epochs": ((float, None), _EPOCHS),
     "evaluate.probe.step_factor": (float, _FRACTION),
 }
-_BRANCH_SETTINGS: dict[str, type | tuple[type, int]] = {
-    "crop": str,
-    "crop_scale": (float, 2),
-    "crop_ratio": (float, 2),
-    "center_fraction": float,
-    "antialias": bool,
-    "flip_probability": float,
-    "jitter_probability": float,
-    "brightness": float,
-    "contrast": float,
-    "saturation": float,
-    "hue": float,
-    "grayscale_probability": float,
-    "blur_probability": float,
-    "blur_kernel_size": int,
-    "blur_sigma": (float, 2),
-    "solarize_probability": float,
-    "solarize_threshold": float,
-    "rotation_degrees": float,
-    "translation": float,
-}
-RULES: dict[str, Rule] = _SETTINGS | {
-    f"augment.{branch}.{name}": (kind, _ANY)
-    for branch in ("invariance", "equivariance")
-    for name, kind in _BRANCH_SETTINGS.items()
-}
-SECTIONS = {name.rpartition(".")[0] for name in RULES} - {""}
+BRANCHES = ("invariance", "equivariance")
 
-# Settings that may have no value, None, and then mean what configs/base.py says beside them: 0 is 0 everywhere. In
-# runs begun before, 0 and the empty string stood for that.
-OPTIONAL = {
+# Settings that may have no value, None, and then mean what configs/base.py says beside them: 0 is 0 everywhere.
+_OPTIONAL = {
+    "data.root",
+    "data.stored_size",
+    "data.class_file",
+    "augment.num_threads",
+    "equivariance.batch_size",
+    "train.num_steps",
+}
+
+# In runs begun before, every setting had a value: these stood for none. No setting is added here.
+STOOD_FOR_NONE = {
     "data.root": "",
     "data.stored_size": 0,
     "data.class_file": "",
@@ -144,4 +126,47 @@ OPTIONAL = {
 }
 
 # Settings that came later -> what runs begun before them did.
-ADDED: dict[str, Any] = {"evaluate.monitor": ("knn",)}
+ADDED: dict[str, Any] = {"extensions": (), "evaluate.monitor": ("knn",)}
+
+
+def declared() -> dict[str, Setting]:
+    """The settings that methods and terms declare, by their dotted names; of those that are registered now."""
+    found = {"loss": methods.settings_of(methods.METHODS), "equivariance": methods.settings_of(methods.TERMS)}
+    return {f"{section}.{name}": one for section, settings in found.items() for name, one in settings.items()}
+
+
+def add_declared(config: ml_collections.ConfigDict) -> None:
+    """Adds the settings that methods and terms declare, where the configuration does not have them."""
+    for name, one in declared().items():
+        section, key = name.split(".")
+        values = config.get(section)
+        if isinstance(values, ml_collections.ConfigDict) and key not in values:
+            values[key] = one.default if one.stated else placeholder(one.kind)
+
+
+def rules() -> dict[str, tuple[Kind, Rule]]:
+    """Every setting that there is -> its type and its rule: those of methods, terms and operations too.
+
+    Raises:
+      ValueError: a method or a term declares a setting that its section has already.
+    """
+    own = declared()
+    for name in own.keys() & _SETTINGS.keys():
+        raise ValueError(f"a method or term declares {name!r}, which is a setting already: use another name")
+    kinds = {name: _kind(value) for name, value in AugmentSpec.settings().items()}
+    of_branches = {f"augment.{branch}.{name}": (kind, ANY) for branch in BRANCHES for name, kind in kinds.items()}
+    return _SETTINGS | of_branches | {name: (one.kind, one.rule) for name, one in own.items()}
+
+
+def sections(names: Iterable[str]) -> set[str]:
+    """What the settings of these names lie in."""
+    return {name.rpartition(".")[0] for name in names} - {""}
+
+
+def optional() -> set[str]:
+    """The settings that may have no value: None."""
+    return _OPTIONAL | {name for name, one in declared().items() if not one.stated}
+
+
+def _kind(value: Any) -> Kind:
+    return (type(value[0]), len(value)) if isinstance(value, tuple) else type(value)

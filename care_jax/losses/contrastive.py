@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from care_jax.losses.arrays import as_pair, as_temperature, product
+
 
 def info_nce(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array) -> jax.Array:
     """NT-Xent over 2n embeddings, self excluded, both directions averaged.
@@ -42,8 +44,8 @@ def info_nce(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array) ->
 
     Source: Chen et al., SimCLR, equation 1; the InfoNCE term of the official CARE code.
     """
-    z1, z2 = _as_views(z1, z2)
-    temperature = _as_temperature(temperature, z1.dtype)
+    z1, z2 = as_pair(z1=z1, z2=z2)
+    temperature = as_temperature(temperature, z1.dtype)
     positives = jnp.sum(z1 * z2, axis=-1) / temperature
     # log(1 + sum of exp(negative - positive)): once positives win, the loss is far smaller than the logits,
     # and log-sum-exp minus the positive logit would have rounded it away.
@@ -71,8 +73,8 @@ def alignment(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array = 
 
     Source: L_inv of the CARE paper's ablation (on the sphere, minus the cosine), as the official code scales it.
     """
-    z1, z2 = _as_views(z1, z2)
-    return -jnp.mean(jnp.sum(z1 * z2, axis=-1)) / _as_temperature(temperature, z1.dtype)
+    z1, z2 = as_pair(z1=z1, z2=z2)
+    return -jnp.mean(jnp.sum(z1 * z2, axis=-1)) / as_temperature(temperature, z1.dtype)
 
 
 def uniformity(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array = 1.0) -> jax.Array:
@@ -99,10 +101,10 @@ def uniformity(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array =
 
     Source: L_unif of the CARE paper's ablation, as the official code computes it.
     """
-    z1, z2 = _as_views(z1, z2)
+    z1, z2 = as_pair(z1=z1, z2=z2)
     if len(z1) < 2:
         raise ValueError(f"uniformity: n = {len(z1)} pair has no negatives; pass at least 2 pairs")
-    return jnp.mean(_log_sum_negatives(_stacked(z1, z2, _as_temperature(temperature, z1.dtype))))
+    return jnp.mean(_log_sum_negatives(_stacked(z1, z2, as_temperature(temperature, z1.dtype))))
 
 
 # Similarities held at once, in entries: 64 MiB in float32. Up to 4,096 embeddings that is all of them.
@@ -120,7 +122,7 @@ def _log_sum_negatives(z: jax.Array) -> jax.Array:
     def add_block(carry: tuple[jax.Array, jax.Array], block: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         largest, total = carry
         z_block, inputs = block
-        similarities = _in_negatives(_product("aid,bjd->aibj", z, z_block), inputs, -jnp.inf)
+        similarities = _in_negatives(product("aid,bjd->aibj", z, z_block), inputs, -jnp.inf)
         new_largest = jnp.maximum(largest, jnp.max(similarities, axis=(2, 3)))
         # Without a negative so far the largest is -inf, and -inf - -inf would be no number.
         shift = jnp.where(jnp.isfinite(new_largest), new_largest, 0.0)
@@ -149,11 +151,11 @@ def _log_sum_negatives_backward(residuals: tuple[jax.Array, jax.Array], gradient
 
     def add_block(total: jax.Array, block: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         z_block, inputs, block_log_sums, block_gradient = block
-        similarities = _product("aid,bjd->aibj", z, z_block)
+        similarities = product("aid,bjd->aibj", z, z_block)
         as_anchor = gradient[:, :, None, None] * jnp.exp(similarities - log_sums[:, :, None, None])
         as_negative = block_gradient * jnp.exp(similarities - block_log_sums)
         weights = _in_negatives(as_anchor + as_negative, inputs, 0.0)
-        return total + _product("aibj,bjd->aid", weights, z_block), None
+        return total + product("aibj,bjd->aid", weights, z_block), None
 
     total, _ = jax.lax.scan(add_block, jnp.zeros_like(z), (blocks, inputs, block_log_sums, block_gradients))
     return (total,)
@@ -189,27 +191,7 @@ def _in_negatives(x: jax.Array, inputs: jax.Array, otherwise: float) -> jax.Arra
     return jnp.where(inputs < n, x, otherwise) if padded else x
 
 
-def _product(subscripts: str, *operands: jax.Array) -> jax.Array:
-    return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST)
-
-
 def _stacked(z1: jax.Array, z2: jax.Array, temperature: jax.Array) -> jax.Array:
     """Both views, [2, n, d], scaled so that their inner products are similarities / temperature."""
     # Stacked, not concatenated: the input axis stays an axis of its own, so a sharded batch stays sharded.
     return jnp.stack([z1, z2]) / jnp.sqrt(temperature)
-
-
-def _as_views(z1: ArrayLike, z2: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Both views as checked arrays of one type, float32 at least."""
-    z1, z2 = jnp.asarray(z1), jnp.asarray(z2)
-    if z1.ndim != 2 or z1.shape != z2.shape or z1.size == 0:
-        raise ValueError(f"the views must have one shape [n, d], not empty; got z1 {z1.shape} and z2 {z2.shape}")
-    dtype = jnp.promote_types(jnp.result_type(z1, z2), jnp.float32)
-    return z1.astype(dtype), z2.astype(dtype)
-
-
-def _as_temperature(temperature: float | jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """The temperature as a scalar of the embeddings' type; a value that is known while tracing is checked."""
-    if not isinstance(temperature, jax.Array) and not temperature > 0:
-        raise ValueError(f"temperature must be positive; got {temperature}")
-    return jnp.asarray(temperature, dtype)

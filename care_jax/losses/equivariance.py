@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from care_jax.losses.arrays import as_pair, product
+
 
 def equivariance_loss(z1: ArrayLike, z2: ArrayLike, *, num_groups: int, form: ArrayLike | None = None) -> jax.Array:
     """Squared change of the inner products inside each group, from one augmentation to the other.
@@ -50,8 +52,11 @@ def equivariance_loss(z1: ArrayLike, z2: ArrayLike, *, num_groups: int, form: Ar
 
     Source: CARE (Gupta et al., ICLR 2024), L_equi and section 3.2; normalised as in the official code.
     """
-    z1, z2, form = _checked(z1, z2, form)
+    z1, z2 = as_pair(z1=z1, z2=z2)
     num_rows, d = z1.shape
+    form = None if form is None else jnp.asarray(form, z1.dtype)
+    if form is not None and form.shape != (d, d):
+        raise ValueError(f"form must be [d, d] with d = {d}, as the embeddings; got {form.shape}")
     num_groups = operator.index(num_groups)
     if num_groups < 1 or num_rows % num_groups:
         raise ValueError(f"num_groups must be positive and divide the {num_rows} rows of z1; got {num_groups}")
@@ -67,9 +72,9 @@ def equivariance_loss(z1: ArrayLike, z2: ArrayLike, *, num_groups: int, form: Ar
 
 def _squared_change_in_pairs(total: jax.Array, difference: jax.Array, form: jax.Array | None) -> jax.Array:
     """Sum over groups and i != j of the squared change, from [n, n] Gram differences: O(n^2 d)."""
-    x = _product("...id,...jd->...ij", _times(total, form), difference)
+    x = product("...id,...jd->...ij", _times(total, form), difference)
     # y_ij = d_i' B s_j; for the inner product it is the transpose of x, which costs nothing.
-    y = x.mT if form is None else _product("...id,...jd->...ij", _times(difference, form), total)
+    y = x.mT if form is None else product("...id,...jd->...ij", _times(difference, form), total)
     change = (x + y) / 2
     # 0 times the diagonal, not 0: in a group of one input there is nothing else that a NaN could show in.
     change = jnp.where(jnp.eye(total.shape[-2], dtype=bool), 0.0 * change, change)
@@ -83,17 +88,17 @@ def _squared_change_in_coordinates(total: jax.Array, difference: jax.Array, form
         ||X||^2 = <S'S, B D'D B'>,   ||Y||^2 = <B' D'D B, S'S>,   <X, Y> = tr(B' M B M)  with  M = S'D.
     For B = I this is (<S'S, D'D> + tr(M M)) / 2. The diagonal terms (s_i' B d_i + d_i' B s_i)^2 / 4 come off.
     """
-    total_gram = _product("...ni,...nj->...ij", total, total)
-    difference_gram = _product("...ni,...nj->...ij", difference, difference)
-    cross = _product("...ni,...nj->...ij", total, difference)
+    total_gram = product("...ni,...nj->...ij", total, total)
+    difference_gram = product("...ni,...nj->...ij", difference, difference)
+    cross = product("...ni,...nj->...ij", total, difference)
     if form is None:
         everything = jnp.sum(total_gram * difference_gram) / 2 + jnp.sum(cross * cross.mT) / 2
         diagonal = jnp.sum(total * difference, axis=-1)
     else:
-        x_and_y = _product("ij,...jk,lk->...il", form, difference_gram, form) + _product(
+        x_and_y = product("ij,...jk,lk->...il", form, difference_gram, form) + product(
             "ji,...jk,kl->...il", form, difference_gram, form
         )
-        x_with_y = _product("ji,...jk->...ik", form, cross) * _product("ij,...jk->...ik", form, cross).mT
+        x_with_y = product("ji,...jk->...ik", form, cross) * product("ij,...jk->...ik", form, cross).mT
         everything = jnp.sum(total_gram * x_and_y) / 4 + jnp.sum(x_with_y) / 2
         # s' B d + d' B s = s' (B + B') d
         diagonal = jnp.sum(_times(total, form + form.mT) * difference, axis=-1) / 2
@@ -102,22 +107,4 @@ def _squared_change_in_coordinates(total: jax.Array, difference: jax.Array, form
 
 def _times(z: jax.Array, form: jax.Array | None) -> jax.Array:
     """Rows z_i' B, so that an inner product with them is the bilinear form."""
-    return z if form is None else _product("...id,de->...ie", z, form)
-
-
-def _product(subscripts: str, *operands: jax.Array) -> jax.Array:
-    # HIGHEST: no TF32 on GPU, no bfloat16 passes on TPU; their 1e-3 is the size of the change being measured.
-    return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST)
-
-
-def _checked(z1: ArrayLike, z2: ArrayLike, form: ArrayLike | None) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """The arguments as checked arrays of one type, float32 at least."""
-    z1, z2 = jnp.asarray(z1), jnp.asarray(z2)
-    if z1.ndim != 2 or z1.shape != z2.shape or z1.size == 0:
-        raise ValueError(f"the views must have one shape [g*n, d], not empty; got z1 {z1.shape} and z2 {z2.shape}")
-    dtype = jnp.promote_types(jnp.result_type(z1, z2), jnp.float32)
-    if form is not None:
-        form = jnp.asarray(form, dtype)
-        if form.shape != (z1.shape[1], z1.shape[1]):
-            raise ValueError(f"form must be [d, d] with d = {z1.shape[1]}, as the embeddings; got {form.shape}")
-    return z1.astype(dtype), z2.astype(dtype), form
+    return z if form is None else product("...id,de->...ie", z, form)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from care_jax.losses.arrays import promote
+
 
 def lorentz_form(d: int) -> jax.Array:
     """The Minkowski form diag(-1, 1, ..., 1), kept by the Lorentz group O(1, d-1): R' B R = B.
@@ -83,5 +85,5 @@ def hyperboloid(x: ArrayLike) -> jax.Array:
     x = jnp.asarray(x)
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"hyperboloid: x must be [..., d-1] with d >= 2; got shape {x.shape}")
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    (x,) = promote(x)
     return jnp.concatenate([jnp.sqrt(1 + jnp.sum(x**2, axis=-1, keepdims=True)), x], axis=-1)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from care_jax.losses.arrays import as_temperature, matmul, promote
+
 
 def queue_info_nce(
     queries: ArrayLike, keys: ArrayLike, queue: ArrayLike, *, temperature: float | jax.Array
@@ -42,14 +44,11 @@ def queue_info_nce(
         raise ValueError(f"queries and keys must be [n, d] and the queue [k, d]; got {shapes}")
     if queries.size == 0 or queue.size == 0:
         raise ValueError(f"queries, keys and queue must not be empty; got {shapes}")
-    if not isinstance(temperature, jax.Array) and not temperature > 0:
-        raise ValueError(f"temperature must be positive; got {temperature}")
-    dtype = jnp.promote_types(jnp.result_type(queries, keys, queue), jnp.float32)
-    queries, keys, queue = queries.astype(dtype), keys.astype(dtype), queue.astype(dtype)
-    temperature = jnp.asarray(temperature, dtype)
+    queries, keys, queue = promote(queries, keys, queue)
+    temperature = as_temperature(temperature, queries.dtype)
     positives = jnp.sum(queries * keys, axis=-1) / temperature
     # Scaled before the product: [n, d] is smaller than [n, k].
-    negatives = jnp.matmul(queries / temperature, queue.T, precision=jax.lax.Precision.HIGHEST)
+    negatives = matmul(queries / temperature, queue.T)
     # log(1 + sum of exp(negative - positive)): once positives win, the loss is far smaller than the logits,
     # and log-sum-exp minus the positive logit would have rounded it away.
     return jnp.mean(jax.nn.softplus(jax.nn.logsumexp(negatives, axis=-1) - positives))

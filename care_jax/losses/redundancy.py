@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from care_jax.losses.arrays import as_pair, matmul
+
 _BATCH_NORM_EPSILON = 1e-5  # torch.nn.BatchNorm1d's; the published Barlow Twins standardises with it.
 
 
@@ -40,7 +42,7 @@ def barlow_twins(z1: ArrayLike, z2: ArrayLike, *, off_diagonal_weight: float = 0
     Source: Zbontar et al. 2021, equation 1, and its official code (weight 0.0051).
     """
     z1, z2 = _as_views(z1, z2)
-    correlation = _product(_standardised(z1).T, _standardised(z2)) / len(z1)
+    correlation = matmul(_standardised(z1).T, _standardised(z2)) / len(z1)
     on_diagonal = jnp.sum((1 - jnp.diagonal(correlation)) ** 2)
     return on_diagonal + off_diagonal_weight * _sum_of_squares_off_diagonal(correlation)
 
@@ -130,7 +132,7 @@ def covariance(z1: ArrayLike, z2: ArrayLike) -> jax.Array:
 
     def redundancy(z: jax.Array) -> jax.Array:
         centred = z - jnp.mean(z, axis=0)
-        return _sum_of_squares_off_diagonal(_product(centred.T, centred) / (len(z) - 1)) / z.shape[1]
+        return _sum_of_squares_off_diagonal(matmul(centred.T, centred) / (len(z) - 1)) / z.shape[1]
 
     z1, z2 = _as_views(z1, z2)
     return redundancy(z1) + redundancy(z2)
@@ -180,16 +182,9 @@ def _sum_of_squares_off_diagonal(x: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(jnp.eye(len(x), dtype=bool), 0.0 * x, x) ** 2)
 
 
-def _product(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
-
-
 def _as_views(z1: ArrayLike, z2: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Both views as checked arrays of one type, float32 at least."""
-    z1, z2 = jnp.asarray(z1), jnp.asarray(z2)
-    if z1.ndim != 2 or z1.shape != z2.shape or z1.size == 0:
-        raise ValueError(f"the views must have one shape [n, d], not empty; got z1 {z1.shape} and z2 {z2.shape}")
+    """Both views in one type; statistics need two rows."""
+    z1, z2 = as_pair(z1=z1, z2=z2)
     if len(z1) < 2:
         raise ValueError(f"statistics over the batch need at least 2 rows; got n = {len(z1)}")
-    dtype = jnp.promote_types(jnp.result_type(z1, z2), jnp.float32)
-    return z1.astype(dtype), z2.astype(dtype)
+    return z1, z2

@@ -1,55 +1,52 @@
-"""Base objectives and equivariance terms, one file each; a new one is its file plus one line below."""
+"""Base objectives and equivariance terms, one file each; a new one is its file plus its class in the list below."""
 
-from collections.abc import Callable
+from care_jax.methods.ablation import Alignment, Nothing, Uniformity
+from care_jax.methods.augself import AugSelf, augself_color, augself_crop
+from care_jax.methods.barlow_twins import BarlowTwins
+from care_jax.methods.base import Method, Objective, Outputs, Pieces, Space, Term, Terms, Update, Views, settings_of
+from care_jax.methods.byol import BYOL
+from care_jax.methods.care import Care
+from care_jax.methods.equimod import EQUIMOD_SIZE, EquiMod, equimod_parameters, equimod_standardisation
+from care_jax.methods.essl import ESSL
+from care_jax.methods.moco import MoCo
+from care_jax.methods.simclr import SimCLR
+from care_jax.methods.vicreg import VICReg
 
-from care_jax.methods.ablation import alignment, none, uniformity
-from care_jax.methods.augself import augself
-from care_jax.methods.barlow_twins import barlow_twins
-from care_jax.methods.base import Method, Objective, Outputs, Space, Term, Terms, Update, Views
-from care_jax.methods.byol import byol
-from care_jax.methods.care import care
-from care_jax.methods.equimod import equimod
-from care_jax.methods.essl import essl
-from care_jax.methods.moco import moco
-from care_jax.methods.simclr import simclr
-from care_jax.methods.vicreg import vicreg
+_METHODS: list[type[Method]] = [SimCLR, MoCo, BYOL, BarlowTwins, VICReg, Alignment, Uniformity, Nothing]
+_TERMS: list[type[Term]] = [Care, EquiMod, ESSL, AugSelf]
 
-# `loss.method` -> its factory. Its arguments are settings of `loss`, or pieces of the run (`experiment/objective.py`).
-METHODS: dict[str, Callable[..., Method]] = {
-    "simclr": simclr,
-    "moco": moco,
-    "byol": byol,
-    "barlow_twins": barlow_twins,
-    "vicreg": vicreg,
-    "alignment": alignment,
-    "uniformity": uniformity,
-    "none": none,
-}
-
-# `equivariance.term` -> its factory.
-TERMS: dict[str, Callable[..., Term]] = {"care": care, "equimod": equimod, "essl": essl, "augself": augself}
+# By `loss.method` and by `equivariance.term`. A configuration file may add to them before it calls base.get_config().
+METHODS = {method.name: method for method in _METHODS}
+TERMS = {term.name: term for term in _TERMS}
 
 __all__ = [
+    "BYOL",
+    "EQUIMOD_SIZE",
+    "ESSL",
     "METHODS",
     "TERMS",
+    "Alignment",
+    "AugSelf",
+    "BarlowTwins",
+    "Care",
+    "EquiMod",
     "Method",
+    "MoCo",
+    "Nothing",
     "Objective",
     "Outputs",
+    "Pieces",
+    "SimCLR",
     "Space",
     "Term",
     "Terms",
+    "Uniformity",
     "Update",
+    "VICReg",
     "Views",
-    "alignment",
-    "augself",
-    "barlow_twins",
-    "byol",
-    "care",
-    "equimod",
-    "essl",
-    "moco",
-    "none",
-    "simclr",
-    "uniformity",
-    "vicreg",
+    "augself_color",
+    "augself_crop",
+    "equimod_parameters",
+    "equimod_standardisation",
+    "settings_of",
 ]

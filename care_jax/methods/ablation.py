@@ -11,31 +11,35 @@ CARE                  loss.method=simclr      equivariance.weight above 0
 from typing import Any
 
 from care_jax import losses
-from care_jax.methods.base import Method, Outputs, Terms
+from care_jax.methods.base import TEMPERATURE, Method, Outputs, Terms
 
 
-def alignment(*, temperature: float) -> Method:
+class Alignment(Method):
     """Positives attract each other, and nothing repels: `losses.alignment`. It collapses, as it should."""
 
-    def loss(outputs: Outputs, state: Any) -> Terms:
-        del state
+    name = "alignment"
+    temperature: float = TEMPERATURE
+
+    def loss(self, outputs: Outputs, state: Any) -> Terms:
         first, second = outputs["embeddings"][:2]
-        return {"alignment": losses.alignment(first, second, temperature=temperature)}
-
-    return Method(name="alignment", loss=loss)
+        return {"alignment": losses.alignment(first, second, temperature=self.temperature)}
 
 
-def uniformity(*, temperature: float) -> Method:
+class Uniformity(Method):
     """Embeddings of different images repel each other, and nothing attracts: `losses.uniformity`."""
 
-    def loss(outputs: Outputs, state: Any) -> Terms:
-        del state
+    name = "uniformity"
+    temperature: float = TEMPERATURE
+
+    def loss(self, outputs: Outputs, state: Any) -> Terms:
         first, second = outputs["embeddings"][:2]
-        return {"uniformity": losses.uniformity(first, second, temperature=temperature)}
-
-    return Method(name="uniformity", loss=loss)
+        return {"uniformity": losses.uniformity(first, second, temperature=self.temperature)}
 
 
-def none() -> Method:
+class Nothing(Method):
     """No base objective: the equivariance term alone."""
-    return Method(name="none", loss=lambda outputs, state: {})
+
+    name = "none"
+
+    def loss(self, outputs: Outputs, state: Any) -> Terms:
+        return {}

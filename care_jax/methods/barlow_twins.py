@@ -4,20 +4,20 @@ from typing import Any
 
 from care_jax import losses
 from care_jax.methods.base import Method, Outputs, Terms
+from care_jax.rules import at_least, setting
 
 
-def barlow_twins(*, off_diagonal_weight: float = 0.0051) -> Method:
+class BarlowTwins(Method):
     """`losses.barlow_twins` of the projections, before they are put on the sphere: the term `redundancy`.
-
-    Args:
-      off_diagonal_weight: of the redundancy reduction, against the invariance on the diagonal.
 
     Source: Zbontar et al., ICML 2021.
     """
 
-    def loss(outputs: Outputs, state: Any) -> Terms:
-        del state
-        first, second = outputs["projections"][:2]
-        return {"redundancy": losses.barlow_twins(first, second, off_diagonal_weight=off_diagonal_weight)}
+    name = "barlow_twins"
+    off_diagonal_weight: float = setting(
+        0.0051, at_least(0), "of the redundancy reduction, against the invariance on the diagonal"
+    )
 
-    return Method(name="barlow_twins", loss=loss)
+    def loss(self, outputs: Outputs, state: Any) -> Terms:
+        first, second = outputs["projections"][:2]
+        return {"redundancy": losses.barlow_twins(first, second, off_diagonal_weight=self.off_diagonal_weight)}

@@ -1,20 +1,27 @@
 """What a training step minimises: a base objective on invariance views plus lambda times an equivariance term."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform, get_type_hints
 
 import jax
 import jax.numpy as jnp
 from flax import linen
 
-from care_jax.augment import Augmentation
-from care_jax.models import Networks, normalize
+from care_jax.augment import Augmentation, AugmentSpec
+from care_jax.models import Networks, ProjectionHead, normalize
+from care_jax.rules import POSITIVE, Setting, setting
 
 # What the networks made of a batch, by name, each [v, b, ...]: of the invariance views `features` [v, b, w],
 # `projections` [v, b, d] and `embeddings` [v, b, d] (unit rows); of the equivariance views, if there are any,
 # `equivariance_features` [2, e, w]; and what a method or a term adds under names of its own.
 Outputs = dict[str, jax.Array]
 Terms = dict[str, jax.Array]
+
+# Of all contrastive methods; data sets' files set it.
+TEMPERATURE: Any = setting(
+    0.5, POSITIVE, "tau, which cosines are divided by; the paper's MoCo-v2 has 0.1", stated=True, ignorable=True
+)
 
 
 class Views(NamedTuple):
@@ -51,27 +58,94 @@ class Update(NamedTuple):
     outputs: Outputs
 
 
-class Method(NamedTuple):
-    """A base objective: a few pure functions.
+class Pieces(NamedTuple):
+    """What a run has for its method and its term, beside their own settings.
+
+    Attributes:
+      spec: the ranges that the invariance views are drawn from.
+      num_steps: length of the run.
+      num_groups: g, groups of images that share a pair of equivariance draws.
+      head: (output_batch_norm=...) -> a head of the projection head's shape.
+      hidden_sizes: of heads that read features: as wide as the projection head's, and two, as in their papers.
+      batch_norm: whether heads have it.
+      dtype: of their computation.
+      num_features: () -> w, the dimension of the features.
+    """
+
+    spec: AugmentSpec
+    num_steps: int
+    num_groups: int
+    head: Callable[..., ProjectionHead]
+    hidden_sizes: tuple[int, ...]
+    batch_norm: bool
+    dtype: Any
+    num_features: Callable[[], int]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class _Declared:
+    """A frozen dataclass; `settings` are those of its fields that `rules.setting` made, by name."""
+
+    name: ClassVar[str]
+    settings: ClassVar[Mapping[str, Setting]] = {}
+
+    def __init_subclass__(cls) -> None:
+        own, kinds = {}, get_type_hints(cls)
+        for name, value in list(vars(cls).items()):
+            if isinstance(value, Setting):
+                if kinds[name] not in (bool, int, float, str):
+                    raise TypeError(f"{cls.__name__}.{name} is a {kinds[name]}; make it a bool, int, float or str")
+                own[name] = value._replace(kind=kinds[name])
+                setattr(cls, name, value.default)
+        cls.settings = {**cls.settings, **own}
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+    @classmethod
+    def make(cls, pieces: Pieces, **settings: Any) -> Self:
+        """From the pieces of a run and the settings that have a value; to be overridden by what needs the pieces.
+
+        Raises:
+          ValueError: one line, if it does not go together with them.
+        """
+        del pieces
+        return cls(**settings)
+
+    @property
+    def heads(self) -> Mapping[str, linen.Module]:
+        """Networks trained beside the encoder, by name, for `networks.through(name, ...)` in `embed`."""
+        return {}
+
+
+class Method(_Declared):
+    """A base objective: settings, and a few pure functions.
 
     Attributes:
       name: as `loss.method` in the config names it.
-      loss: (outputs, state) -> its terms by name; their sum is minimised. All rows of the batch are there, in order.
-      init: (key, variables of the encoder, d) -> the state that the method keeps beside the parameters, a pytree.
-      embed: (networks, views, outputs, state) -> what the loss needs beyond features, projections and embeddings, each
-        [v, b, ...]. Rows may be a part of the batch: nothing here may mix them, but for batch norm.
-      after_update: (state, `Update`) -> the state for the next step.
-      heads: networks trained beside the encoder, by name, for `networks.apply(name, ...)` in `embed`.
       num_views: how many of the two invariance views pass through the encoder.
+      if_longer: what makes its steps depend on how many there are to be; empty: nothing does.
     """
 
-    name: str
-    loss: Callable[[Outputs, Any], Terms]
-    init: Callable[[jax.Array, Mapping[str, Any], int], Any] = lambda key, variables, size: {}
-    embed: Callable[[Networks, Views, Outputs, Any], Outputs] = lambda networks, views, outputs, state: {}
-    after_update: Callable[[Any, Update], Any] = lambda state, update: state
-    heads: Mapping[str, linen.Module] = {}
-    num_views: int = 2
+    num_views: ClassVar[int] = 2
+    if_longer: ClassVar[str] = ""
+
+    def init(self, key: jax.Array, variables: Mapping[str, Any], size: int) -> Any:
+        """From the encoder's variables and d: the state that the method keeps beside the parameters, a pytree."""
+        return {}
+
+    def embed(self, networks: Networks, views: Views, outputs: Outputs, state: Any) -> Outputs:
+        """What the loss needs beyond features, projections and embeddings, each [v, b, ...].
+
+        Rows may be a part of the batch: nothing here may mix them, but for batch norm.
+        """
+        return {}
+
+    def loss(self, outputs: Outputs, state: Any) -> Terms:
+        """Its terms by name; their sum is minimised. All rows of the batch are there, in order."""
+        raise NotImplementedError
+
+    def after_update(self, state: Any, update: Update) -> Any:
+        """The state for the next step."""
+        return state
 
 
 class Space(NamedTuple):
@@ -90,30 +164,34 @@ class Space(NamedTuple):
     form: Callable[[int], jax.Array | None] | None = None
 
 
-class Term(NamedTuple):
+class Term(_Declared):
     """An equivariance term: what is added to a base objective.
 
     Attributes:
       name: as `equivariance.term` in the config names it.
-      loss: outputs -> its terms by name; lambda times their sum is added to the base objective.
-      embed: (networks, views, outputs) -> what the loss needs; see `Method`.
-      heads: see `Method`.
       needs: the fields of `Views` that it uses beside `invariance`.
       num_views: how many of the two invariance views it needs through the encoder.
-      space: the vectors that it acts on, for whoever measures how they move; None for a term that moves none linearly.
     """
 
-    name: str
-    loss: Callable[[Outputs], Terms]
-    embed: Callable[[Networks, Views, Outputs], Outputs] = lambda networks, views, outputs: {}
-    heads: Mapping[str, linen.Module] = {}
-    needs: tuple[str, ...] = ()
-    num_views: int = 1
-    space: Space | None = None
+    needs: ClassVar[tuple[str, ...]] = ()
+    num_views: ClassVar[int] = 1
+
+    @property
+    def space(self) -> Space | None:
+        """The vectors that it acts on, for whoever measures how they move; None: it moves none linearly."""
+        return None
+
+    def embed(self, networks: Networks, views: Views, outputs: Outputs) -> Outputs:
+        """What the loss needs; see `Method`."""
+        return {}
+
+    def loss(self, outputs: Outputs) -> Terms:
+        """Its terms by name; lambda times their sum is added to the base objective."""
+        raise NotImplementedError
 
 
 class Objective(NamedTuple):
-    """L = L_base + lambda * L_equivariance (PAPER.md's section 1; arXiv:2306.13924, section 3.1).
+    """L = L_base + lambda * L_equivariance (arXiv:2306.13924, section 3.1).
 
     Attributes:
       method: the base objective.
@@ -174,3 +252,30 @@ class Objective(NamedTuple):
             total = total + self.weight * sum(added.values())
             terms |= added
         return total, {"loss": total, **terms}
+
+
+Declared = TypeVar("Declared", bound=_Declared)
+
+
+def settings_of(registry: Mapping[str, type[Declared]]) -> dict[str, Setting]:
+    """All settings of the registered methods, or of the terms, by name.
+
+    Raises:
+      ValueError: two that have a setting of one name differ in what it may hold, or in what the configuration states.
+    """
+    found: dict[str, Setting] = {}
+    first: dict[str, str] = {}
+    for owner, cls in registry.items():
+        for name, own in cls.settings.items():
+            other, other_owner = found.setdefault(name, own), first.setdefault(name, owner)
+            if _shared(own) != _shared(other):
+                raise ValueError(
+                    f"{owner} and {other_owner} declare the setting {name!r} differently; use one for both, as "
+                    "TEMPERATURE is, or another name"
+                )
+    return found
+
+
+def _shared(own: Setting) -> tuple[Any, ...]:
+    """What the configuration knows of a setting: all but the meaning, and a default that is not in it."""
+    return own.kind, own.rule.text, own.stated, own.ignorable, own.default if own.stated else None

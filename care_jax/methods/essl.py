@@ -1,39 +1,56 @@
 """E-SSL: beside the base objective, tell by how many quarter turns a small third view was turned."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import jax.numpy as jnp
 import optax
+from flax import linen
 
-from care_jax.methods.base import Outputs, Term, Terms, Views
+from care_jax.methods.base import Outputs, Pieces, Term, Terms, Views
 from care_jax.models import LayerNormHead, Networks
 
 NUM_TURNS = 4
 
 
-def essl(*, hidden_sizes: tuple[int, ...], dtype: Any = jnp.float32) -> Term:
+class ESSL(Term):
     """Cross-entropy of the four-fold rotation of each image's third view: the term `rotation`.
 
     All four turns of all images pass through the backbone as one view of 4b images of half the side.
 
-    Args:
+    Attributes:
       hidden_sizes: of the head that classifies the features; (2048, 2048) in the original.
       dtype: of its computation.
 
     Source: Dangovski et al., ICLR 2022; the official code's CIFAR10 set-up.
     """
-    heads = {"rotation_head": LayerNormHead(hidden_sizes, NUM_TURNS, dtype=dtype)}
 
-    def embed(networks: Networks, views: Views, outputs: Outputs) -> Outputs:
-        del outputs
+    name = "essl"
+    needs = ("rotated",)
+    hidden_sizes: tuple[int, ...]
+    dtype: Any = jnp.float32
+
+    @classmethod
+    def make(cls, pieces: Pieces, **settings: Any) -> Self:
+        angle = pieces.spec.rotation_degrees
+        if angle:
+            raise ValueError(
+                f"config.augment.invariance.rotation_degrees is {angle:g}, but essl tells how far an image was turned; "
+                "make it 0, or use another config.equivariance.term"
+            )
+        return cls(hidden_sizes=pieces.hidden_sizes, dtype=pieces.dtype, **settings)
+
+    @property
+    def heads(self) -> Mapping[str, linen.Module]:
+        return {"rotation_head": LayerNormHead(self.hidden_sizes, NUM_TURNS, dtype=self.dtype)}
+
+    def embed(self, networks: Networks, views: Views, outputs: Outputs) -> Outputs:
         assert views.rotated is not None  # `needs` says so
-        logits = networks.apply("rotation_head", networks.features(views.rotated))
+        logits = networks.through("rotation_head", networks.features(views.rotated))
         # Row 4i + k is image i turned by k quarters -> [4, b, 4].
         return {"rotation_logits": jnp.moveaxis(logits.reshape(-1, NUM_TURNS, NUM_TURNS), 1, 0)}
 
-    def loss(outputs: Outputs) -> Terms:
+    def loss(self, outputs: Outputs) -> Terms:
         logits = outputs["rotation_logits"]
         turns = jnp.broadcast_to(jnp.arange(NUM_TURNS)[:, None], logits.shape[:2])
         return {"rotation": optax.softmax_cross_entropy_with_integer_labels(logits, turns).mean()}
-
-    return Term("essl", loss, embed, heads, needs=("rotated",))

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 
 from care_jax import losses
 from care_jax.methods import momentum as momentum_encoder
-from care_jax.methods.base import Method, Outputs, Terms, Update, Views
+from care_jax.methods.base import TEMPERATURE, Method, Outputs, Terms, Update, Views
 from care_jax.models import Networks, normalize
+from care_jax.rules import SHARE, at_least, setting
 
 
-def moco(*, temperature: float, momentum: float = 0.99, queue_size: int = 65536) -> Method:
+class MoCo(Method):
     """InfoNCE of the first views, the queries, against the second views' keys and the queue: the term `info_nce`.
 
     Batch norm cannot leak between a query and its key. In the official code both would be normalised by the same
@@ -24,36 +25,34 @@ def moco(*, temperature: float, momentum: float = 0.99, queue_size: int = 65536)
     The state: `target`, the momentum encoder's variables; `queue` [k, d], unit rows, random ones at first; `position`,
     the row that is overwritten next, that of the oldest key.
 
-    Args:
-      temperature: tau; 0.2 for ImageNet100, 0.1 for CIFAR in the paper.
-      momentum: share of the momentum encoder that an update keeps.
-      queue_size: k, keys in the queue.
-
     Source: He et al., CVPR 2020; Chen et al., 2020 (v2: MLP head, stronger augmentation), not symmetrised.
     """
 
-    def init(key: jax.Array, variables: Mapping[str, Any], size: int) -> dict[str, Any]:
+    name = "moco"
+    num_views = 1
+    temperature: float = TEMPERATURE
+    momentum: float = setting(0.99, SHARE, "share of the momentum encoder that an update keeps")
+    queue_size: int = setting(65536, at_least(1), "keys of earlier batches that are kept as negatives")
+
+    def init(self, key: jax.Array, variables: Mapping[str, Any], size: int) -> dict[str, Any]:
         return {
             "target": momentum_encoder.copy(variables),
-            "queue": normalize(jax.random.normal(key, (queue_size, size))),
+            "queue": normalize(jax.random.normal(key, (self.queue_size, size))),
             "position": jnp.zeros((), jnp.int32),
         }
 
-    def embed(networks: Networks, views: Views, outputs: Outputs, state: Any) -> Outputs:
-        del outputs
+    def embed(self, networks: Networks, views: Views, outputs: Outputs, state: Any) -> Outputs:
         target = networks.frozen(state["target"], train=False)
         return {"keys": jax.lax.stop_gradient(normalize(target.project(target.features(views.invariance[1:]))))}
 
-    def loss(outputs: Outputs, state: Any) -> Terms:
+    def loss(self, outputs: Outputs, state: Any) -> Terms:
         queries, keys = outputs["embeddings"][0], outputs["keys"][0]
-        return {"info_nce": losses.queue_info_nce(queries, keys, state["queue"], temperature=temperature)}
+        return {"info_nce": losses.queue_info_nce(queries, keys, state["queue"], temperature=self.temperature)}
 
-    def after_update(state: Any, update: Update) -> dict[str, Any]:
+    def after_update(self, state: Any, update: Update) -> dict[str, Any]:
         queue, position = enqueue(state["queue"], state["position"], update.outputs["keys"][0])
-        target = momentum_encoder.follow(state["target"], update.variables, momentum)
+        target = momentum_encoder.follow(state["target"], update.variables, self.momentum)
         return {"target": target, "queue": queue, "position": position}
-
-    return Method("moco", loss, init, embed, after_update, num_views=1)
 
 
 def enqueue(queue: jax.Array, position: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -3,19 +3,18 @@
 from typing import Any
 
 from care_jax import losses
-from care_jax.methods.base import Method, Outputs, Terms
+from care_jax.methods.base import TEMPERATURE, Method, Outputs, Terms
 
 
-def simclr(*, temperature: float) -> Method:
-    """NT-Xent on two independently drawn views (Chen et al., ICML 2020): the term `info_nce`.
+class SimCLR(Method):
+    """NT-Xent on two independently drawn views: `losses.info_nce`, the term `info_nce`.
 
-    Args:
-      temperature: tau of `losses.info_nce`.
+    Source: Chen et al., ICML 2020.
     """
 
-    def loss(outputs: Outputs, state: Any) -> Terms:
-        del state
-        first, second = outputs["embeddings"][:2]
-        return {"info_nce": losses.info_nce(first, second, temperature=temperature)}
+    name = "simclr"
+    temperature: float = TEMPERATURE
 
-    return Method(name="simclr", loss=loss)
+    def loss(self, outputs: Outputs, state: Any) -> Terms:
+        first, second = outputs["embeddings"][:2]
+        return {"info_nce": losses.info_nce(first, second, temperature=self.temperature)}

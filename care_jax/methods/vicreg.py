@@ -4,24 +4,25 @@ from typing import Any
 
 from care_jax import losses
 from care_jax.methods.base import Method, Outputs, Terms
+from care_jax.rules import at_least, setting
 
 
-def vicreg(*, invariance_weight: float = 25.0, variance_weight: float = 25.0, covariance_weight: float = 1.0) -> Method:
+class VICReg(Method):
     """Three terms of the projections, before they are put on the sphere: `invariance`, `variance`, `covariance`.
-
-    Args:
-      invariance_weight, variance_weight, covariance_weight: of the terms, which are logged with them.
 
     Source: Bardes et al., ICLR 2022.
     """
 
-    def loss(outputs: Outputs, state: Any) -> Terms:
-        del state
+    name = "vicreg"
+    # The terms are logged with their weights.
+    invariance_weight: float = setting(25.0, at_least(0), "of the squared distance between views")
+    variance_weight: float = setting(25.0, at_least(0), "of each dimension's lack of spread")
+    covariance_weight: float = setting(1.0, at_least(0), "of the squared covariances between dimensions")
+
+    def loss(self, outputs: Outputs, state: Any) -> Terms:
         first, second = outputs["projections"][:2]
         return {
-            "invariance": invariance_weight * losses.invariance(first, second),
-            "variance": variance_weight * losses.variance(first, second),
-            "covariance": covariance_weight * losses.covariance(first, second),
+            "invariance": self.invariance_weight * losses.invariance(first, second),
+            "variance": self.variance_weight * losses.variance(first, second),
+            "covariance": self.covariance_weight * losses.covariance(first, second),
         }
-
-    return Method(name="vicreg", loss=loss)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from care_jax.metrics.arrays import matmul
+from care_jax.losses.arrays import as_temperature, matmul, normalize, promote
 
 
 def knn_vote(
@@ -36,9 +36,8 @@ def knn_vote(
         raise ValueError(f"knn_vote: both arguments must be [q, k], k >= 1; got {similarities.shape}, {labels.shape}")
     if num_classes < 1:
         raise ValueError(f"knn_vote: num_classes must be positive; got {num_classes}")
-    if not isinstance(temperature, jax.Array) and not temperature > 0:
-        raise ValueError(f"knn_vote: temperature must be positive; got {temperature}")
-    similarities = similarities.astype(jnp.promote_types(similarities.dtype, jnp.float32))
+    (similarities,) = promote(similarities)
+    temperature = as_temperature(temperature, similarities.dtype)
     weights = jnp.exp((similarities - jnp.max(similarities, axis=1, keepdims=True)) / temperature)
 
     # One neighbour at a time: no [q, k, c] array, and, unlike a scatter on a GPU, always summed in the same order.
@@ -93,10 +92,11 @@ def weighted_knn(
         raise ValueError(f"weighted_knn: {len(bank)} bank rows need as many labels; got shape {bank_labels.shape}")
     if not 1 <= k <= len(bank):
         raise ValueError(f"weighted_knn: k must be between 1 and the bank's {len(bank)} rows; got {k}")
-    bank = _normalised(bank)
+    (bank,), (queries,) = promote(bank), promote(queries)
+    bank = normalize(bank, epsilon=0)
 
     def predict(query):
-        similarities = matmul(bank, _normalised(query))
+        similarities = matmul(bank, normalize(query, epsilon=0))
         nearest, neighbours = jax.lax.top_k(similarities, k)
         votes = nearest[None], bank_labels[neighbours][None]
         best = jnp.argmax(knn_vote(*votes, num_classes=num_classes, temperature=temperature)[0])
@@ -121,13 +121,3 @@ def recall_at_k(retrieved_labels: ArrayLike, query_labels: ArrayLike) -> jax.Arr
         shapes = f"{retrieved_labels.shape} and {query_labels.shape}"
         raise ValueError(f"recall_at_k: labels must be [q, k] and [q], q >= 1; got {shapes}")
     return jnp.mean(jnp.any(retrieved_labels == query_labels[:, None], axis=1), dtype=jnp.float32)
-
-
-def _normalised(rows: jax.Array) -> jax.Array:
-    rows = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
-    # Scaled first where squares would vanish or overflow. Subnormal numbers are zeros, as some devices have it.
-    largest = jnp.max(jnp.abs(rows), axis=-1, keepdims=True)
-    extreme = ((largest >= jnp.finfo(rows.dtype).tiny) & (largest < 1e-15)) | (largest > 1e15)
-    rows = rows / jnp.where(extreme, largest, 1.0)
-    norm = jnp.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / jnp.where(norm == 0, 1.0, norm)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from care_jax.metrics.arrays import as_pair, matmul
+from care_jax.losses.arrays import as_pair, matmul
 
 _PAIR_ROWS = 256  # Rows of pairs in memory at a time: 10 MB an intermediate for 10,000 columns in float32.
 
@@ -42,7 +42,7 @@ def wahba(f: ArrayLike, fa: ArrayLike, *, special: bool = True) -> tuple[jax.Arr
 
     Source: CARE, section 4 (Wahba's problem, solved by the SVD); its rows are our columns.
     """
-    f, fa = as_pair("wahba", f, fa)
+    f, fa = as_pair(f=f, fa=fa)
     u, _, vt = jnp.linalg.svd(matmul(fa.T, f), full_matrices=False)
     if special:
         # The last singular value is the smallest: flipping its direction is the cheapest way back to det R = 1.
@@ -78,7 +78,7 @@ def composition_error(
 
     Source: CARE, Corollary 1 and section 4.
     """
-    f, f_composed = as_pair("composition_error", f, f_composed)
+    f, f_composed = as_pair(f=f, f_composed=f_composed)
     predicted = f
     for name, rotation in (("rotation_first", rotation_first), ("rotation_second", rotation_second)):
         rotation = jnp.asarray(rotation, f.dtype)
@@ -158,7 +158,7 @@ def _length(x: jax.Array) -> jax.Array:
 
 def _pair_terms(name: str, f: ArrayLike, fa: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Per point: its step fa - f, its total fa + f, their inner product, and the squared length of the step."""
-    f, fa = as_pair(name, f, fa)
+    f, fa = as_pair(f=f, fa=fa)
     if len(f) < 2:
         raise ValueError(f"{name}: a pair needs at least 2 rows; got {len(f)}")
     step, total = fa - f, fa + f

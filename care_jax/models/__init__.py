@@ -1,10 +1,16 @@
 """Encoders: ResNets equal to torchvision's, other backbones, heads, and weights to and from PyTorch."""
 
+from collections.abc import Callable
+from functools import partial
+
+from flax import linen
+
+from care_jax.losses.arrays import normalize
 from care_jax.models.batch_norm import BatchNorm
 from care_jax.models.deep_sets import DeepSet
-from care_jax.models.encoder import Encoder, encode_views, normalize
+from care_jax.models.encoder import Encoder, encode_views
 from care_jax.models.heads import EquivariancePredictor, LayerNormHead, Linear, ProjectionHead
-from care_jax.models.networks import Networks
+from care_jax.models.networks import Networks, init_heads
 from care_jax.models.resnet import ResNet, resnet18, resnet34, resnet50
 from care_jax.models.torch_weights import (
     TorchCheckpoint,
@@ -15,7 +21,20 @@ from care_jax.models.torch_weights import (
 )
 from care_jax.models.vit import VisionTransformer, vit_base, vit_small
 
+# `model.backbone` -> called with stem, width and dtype, a linen module: (images [b * v, h, w, 3], train, num_views) ->
+# features [b * v, w] of v views.
+BACKBONES: dict[str, Callable[..., linen.Module]] = {
+    # One block a stage: for small images on a laptop.
+    "resnet10": partial(ResNet, stage_sizes=(1, 1, 1, 1)),
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "vit_small": vit_small,
+    "vit_base": vit_base,
+}
+
 __all__ = [
+    "BACKBONES",
     "BatchNorm",
     "DeepSet",
     "Encoder",
@@ -28,6 +47,7 @@ __all__ = [
     "TorchCheckpoint",
     "VisionTransformer",
     "encode_views",
+    "init_heads",
     "load_torch_checkpoint",
     "normalize",
     "resnet18",

@@ -7,44 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from care_jax.losses.arrays import normalize
+
 Variables = Mapping[str, Any]
 
 
-_CUBES_VANISH = 1e9  # the gradient takes the inverse norm's cube, which float32 does not have of a much longer row
-
-
-def normalize(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
-    """Rows divided by their Euclidean norm: x / max(||x||, epsilon), as `torch.nn.functional.normalize`.
-
-    Computed in float32 at least: the squares of 1e-4 or 300 don't exist in float16. NaN in a row makes it NaN.
-
-    Args:
-      x: [..., d], floating.
-      epsilon: the smallest norm divided by, 1e-18 at least, so that its square is a number. A zero row stays zero. A
-        row of entries all smaller than epsilon, or than the smallest normal number of x's type, has no direction: its
-        gradient is zero (torch's is 1 / epsilon, which would throw the next update anywhere).
-
-    Returns:
-      [..., d], of x's type.
-
-    Raises:
-      ValueError: if epsilon is smaller than that, or x is not floating.
-    """
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating) or not epsilon >= 1e-18:
-        raise ValueError(f"normalize: x must be floating, epsilon at least 1e-18; got {x.dtype} and {epsilon}")
-    rows = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(rows), axis=-1, keepdims=True))
-    undirected = largest < max(epsilon, float(jnp.finfo(x.dtype).tiny))  # False for NaN
-    rows = jnp.where(undirected, jax.lax.stop_gradient(rows), rows)
-    rows = rows / jnp.where(largest > _CUBES_VANISH, largest, 1.0)
-    # The maximum is taken of the square: the square root has no derivative at zero.
-    squared_norm = jnp.sum(jnp.square(rows), axis=-1, keepdims=True)
-    return (rows * jax.lax.rsqrt(jnp.maximum(squared_norm, epsilon**2))).astype(x.dtype)
-
-
 class Encoder(nn.Module):
-    """Images to features and to embeddings on the unit sphere in R^d (PAPER: f = normalise . head . backbone).
+    """Images to features and to embeddings on the unit sphere in R^d (f = normalise . head . backbone).
 
     Attributes:
       backbone: images [b, h, w, 3] -> features [b, w], say a `ResNet`.
@@ -79,10 +48,8 @@ class Encoder(nn.Module):
         return features, normalize(self.head(features, train, num_views).astype(jnp.float32))
 
 
-def encode_views(
-    encoder: nn.Module, variables: Variables, views: jax.Array, *, remat: bool = False
-) -> tuple[Any, Variables]:
-    """Encodes several views of a batch in training mode, in one pass.
+def encode_views(module: nn.Module, *inputs: jax.Array, train: bool = True, remat: bool = False) -> Any:
+    """Applies a bound module to several views of a batch in one pass.
 
     Equal to v forward passes, one after the other: every view is normalised by its own batch statistics, and the
     running averages take them in in the order of the views. The parameters are used once, not copied for each view.
@@ -92,38 +59,32 @@ def encode_views(
     of b can express: XLA then gathers the images and computes everything on every device.)
 
     Args:
-      encoder: a module called as `encoder(images, train, num_views)`, such as an `Encoder` or a `ResNet`.
-      variables: {"params": ..., "batch_stats": ...}; `batch_stats` may be absent.
-      views: [v, b, h, w, 3].
-      remat: compute the views one at a time and again in the backward pass: about one v-th of the activation memory,
-        for one more forward pass.
+      module: called as `module(*inputs, train, num_views)`, such as an `Encoder`, a `ResNet` or a head.
+      *inputs: each [v, b, ...], images say.
+      train: normalise by batch statistics; False: by running averages, which stay as they are.
+      remat: in training compute the views one at a time and again in the backward pass: about one v-th of the
+        activation memory, for one more forward pass.
 
     Returns:
-      The encoder's outputs with a leading view axis (features [v, b, w], embeddings [v, b, d]), and the new
-      `batch_stats`.
+      The module's outputs with a leading view axis (features [v, b, w], embeddings [v, b, d]).
+
+    >>> from care_jax.models.heads import ProjectionHead
+    >>> head, views = ProjectionHead((8,), 2), jnp.ones((3, 4, 5))
+    >>> variables = jax.jit(head.init)(jax.random.key(0), views[0])
+    >>> outputs, updates = head.apply(variables, views, method=encode_views, mutable=["batch_stats"])
+    >>> outputs.shape, list(updates)
+    ((3, 4, 2), ['batch_stats'])
     """
-    num_views = len(views)
-    params = {name: value for name, value in variables.items() if name != "batch_stats"}
-    batch_stats = variables.get("batch_stats", {})
-
-    def forward(params: Variables, batch_stats: Variables, images: jax.Array, num_views: int) -> tuple[Any, Variables]:
-        outputs, updates = encoder.apply(
-            {**params, "batch_stats": batch_stats}, images, True, num_views, mutable=["batch_stats"]
+    num_views = len(inputs[0])
+    if train and remat:
+        scanned = nn.scan(
+            nn.remat(lambda module, carry, *images: (carry, module(*images, True, 1))),
+            variable_broadcast="params",
+            variable_carry="batch_stats",
         )
-        return outputs, updates.get("batch_stats", {})
-
-    if remat:
-
-        @jax.checkpoint
-        def step(batch_stats: Variables, images: jax.Array) -> tuple[Variables, Any]:
-            outputs, batch_stats = forward(params, batch_stats, images, 1)
-            return batch_stats, outputs
-
-        batch_stats, outputs = jax.lax.scan(step, batch_stats, views)
-        return outputs, batch_stats
-
-    outputs, batch_stats = forward(params, batch_stats, to_rows(views), num_views)
-    return jax.tree.map(lambda x: to_views(x, num_views), outputs), batch_stats
+        return scanned(module, (), *inputs)[1]
+    outputs = module(*map(to_rows, inputs), train, num_views)
+    return jax.tree.map(lambda x: to_views(x, num_views), outputs)
 
 
 def to_rows(views: jax.Array) -> jax.Array:

@@ -189,7 +189,7 @@ class EquivariancePredictor(nn.Module):
 
         Args:
           embeddings: [b * v, d], of the images before the augmentation; the v views of an image in adjacent rows.
-          parameters: [b * v, k], of the augmentations, standardised (`care_jax.augment.equimod_parameters`).
+          parameters: [b * v, k], of the augmentations, standardised (`care_jax.methods.equimod_parameters`).
           train: batch statistics instead of running averages.
           num_views: v; each view has batch statistics of its own (see `BatchNorm`).
 

@@ -125,7 +125,7 @@ def load_torch_checkpoint(path: str | os.PathLike[str]) -> TorchCheckpoint:
     try:
         import torch
     except ImportError as error:
-        raise ImportError("reading a torch checkpoint needs torch: pip install care_jax[torch]") from error
+        raise ImportError("reading a torch checkpoint needs torch: pip install 'care_jax[torch]'") from error
 
     try:
         # A Namespace is filled attribute by attribute and has no hooks, so allowing it executes nothing.

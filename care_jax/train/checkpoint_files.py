@@ -96,7 +96,7 @@ def read(folder: Path, like: Any, step: int) -> tuple[Any, dict[str, Any]]:
     found = params_sha256(state.params)
     if found != info["params_sha256"]:
         raise DamageError(f"params_sha256 is {found[:12]}, but {info['params_sha256'][:12]} was saved")
-    # Checkpoints of before version 0.2 have a sum of their parameters alone.
+    # The first checkpoints have a sum of their parameters alone.
     if "sha256" in info and info.pop("sha256") != sha256(state, info):
         raise DamageError("its SHA-256 is not that of what was saved: bytes have changed")
     if int(state.step) != step:

@@ -89,7 +89,7 @@ class _Meter:
     """Steps whose metrics are still on the device, and the clock of the interval they belong to."""
 
     def __init__(self, timetable: Timetable, writer: MetricWriter, bar: "_Progress"):
-        self._schedule = timetable
+        self._timetable = timetable
         self._writer = writer
         self._bar = bar
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
@@ -125,7 +125,7 @@ class _Meter:
                 )
         means = {name: float(np.mean(values)) for name, values in numbers.items()}
         elapsed = max(now - self._start, 1e-9)
-        means["images_per_second"] = len(numbers["loss"]) * self._schedule.batch_size / elapsed
+        means["images_per_second"] = len(numbers["loss"]) * self._timetable.batch_size / elapsed
         means["data_wait_share"] = min(self.waited / elapsed, 1.0)
         self.restart_clock()
         self._writer.write(last, means)

@@ -62,14 +62,15 @@ def init_state(
     # A head and a backbone without batch norm have no such collection.
     variables = {"params": created["params"], "batch_stats": created.get("batch_stats", {})}
     method_state = objective.method.init(jax.random.fold_in(key, 1), variables, embeddings.shape[-1])
-    networks = models.Networks(encoder, objective.heads, **variables, key=jax.random.fold_in(key, 2))
-    if objective.heads:  # they are made where they are first applied
-        objective.embed(networks, views, method_state)
+    if objective.heads:
+        networks = models.Networks.of(encoder, objective.heads)
+        variables = models.init_heads(
+            networks, variables, jax.random.fold_in(key, 2), lambda bound: objective.embed(bound, views, method_state)
+        )
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=networks.params,
-        batch_stats=networks.batch_stats,
-        optimizer_state=optimizer.init(networks.params),
+        **variables,
+        optimizer_state=optimizer.init(variables["params"]),
         method_state=method_state,
     )
 

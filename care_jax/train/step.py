@@ -52,14 +52,17 @@ def make_train_step(
       (state, batch) -> (state after the update, metrics: the loss, its terms, `gradient_norm`, `learning_rate`).
     """
     over_devices = sharding.along_axis(mesh, 1)
+    networks = models.Networks.of(encoder, objective.heads, remat=remat)
 
     def embed(state: TrainState, params: Any, batch_stats: Any, batch: Batch, uniforms: ViewUniforms) -> Embedded:
         made = PLACEMENTS[placement](plan, batch, uniforms)
         images = {name: getattr(made, name) for name in ("invariance", "equivariance", "plain", "rotated")}
         made = made._replace(**jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, over_devices), images))
-        networks = models.Networks(encoder, objective.heads, params, batch_stats, remat=remat)
-        outputs = objective.embed(networks, made, state.method_state)
-        return outputs, networks.batch_stats
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs, updates = networks.apply(
+            variables, made, state.method_state, method=objective.embed, mutable=["batch_stats"]
+        )
+        return outputs, updates.get("batch_stats", {})
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         uniforms = plan.uniforms(state.step)

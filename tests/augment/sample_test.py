@@ -198,7 +198,8 @@ def test_a_center_crop_is_the_central_square():
     np.testing.assert_array_equal(np.stack(drawn[:4], axis=1), [[16, 58, 224, 224]] * 3)
     evaluation = augment.identity(spec, height=256, width=341)
     assert [float(x) for x in evaluation[:4]] == [16, 58, 224, 224]
-    assert all(x.shape == () for x in evaluation if x is not evaluation.order)
+    assert all(x.shape == () for x in evaluation[:-1] if x is not evaluation.order)
+    assert evaluation.further.shape == (0,)
     tiny = augment.identity(spec, height=1, width=1)
     assert [float(x) for x in tiny[:4]] == [0, 0, 1, 1]
 

@@ -7,6 +7,7 @@ import io
 import jax
 import numpy as np
 import pytest
+from image_bytes import Encoded, encode, smooth
 from PIL import Image
 
 from care_jax import augment, data
@@ -34,41 +35,17 @@ def apply(rows, images, spec):
     return augment.apply(drawn, images.astype(np.float32) / 255.0, spec)
 
 
-def smooth(height, width):
-    coarse = Image.fromarray(RNG.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-    return coarse.resize((width, height), Image.Resampling.BICUBIC)
-
-
-class Encoded:
-    """Files in memory, JPEG and PNG by turns, of few sizes: each compiles anew."""
-
-    def __init__(self):
-        self.files = []
-        sizes = [(11, 17), (19, 19), (28, 13), (24, 29), (10, 22)]
-        for i in range(70):
-            height, width = sizes[i % 5]
-            buffer = io.BytesIO()
-            smooth(height, width).save(buffer, "JPEG" if i % 2 else "PNG", quality=90)
-            self.files.append(buffer.getvalue())
-
-    def __len__(self):
-        return len(self.files)
-
-    def read(self, index):
-        return self.files[index]
-
-    def name(self, index):
-        return f"file {index}"
-
-
 @pytest.fixture(scope="module")
 def encoded():
-    return Examples(Encoded())
+    """JPEG and PNG by turns, of few sizes: each compiles anew."""
+    sizes = [(11, 17), (19, 19), (28, 13), (24, 29), (10, 22)]
+    images = [smooth(*sizes[i % 5], RNG) for i in range(70)]
+    return Examples(Encoded([encode(image, "JPEG" if i % 2 else "PNG", quality=90) for i, image in enumerate(images)]))
 
 
 @pytest.fixture(scope="module")
 def resident():
-    return Examples(np.stack([np.asarray(smooth(12, 16)) for _ in range(100)]))
+    return Examples(np.stack([np.asarray(smooth(12, 16, RNG)) for _ in range(100)]))
 
 
 @jax.jit

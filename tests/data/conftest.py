@@ -7,11 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from care_jax.data import decode
 from care_jax.data.pixel_budget import PixelBudget
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Ten images of each of two classes."""
+    root = tmp_path / "images"
+    for name in ("ant", "bee"):
+        (root / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (8 + i, 8), (i, 0, 0)).save(root / name / f"{i}.png")
+    return root
 
 
 @pytest.fixture

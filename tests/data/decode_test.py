@@ -1,11 +1,11 @@
 """Every kind of file that turns up in a folder of images."""
 
-import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from image_bytes import encode, smooth
 from PIL import Image, ImageOps
 
 from care_jax.data import decode
@@ -19,17 +19,6 @@ from care_jax.data.decode import (
 )
 
 RNG = np.random.default_rng(0)
-
-
-def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def smooth(height: int, width: int) -> Image.Image:
-    coarse = Image.fromarray(np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8))
-    return coarse.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def pixels(data: bytes) -> np.ndarray:

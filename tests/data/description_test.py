@@ -5,20 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from care_jax import data
 from care_jax.data import DataSet, Examples
-
-
-@pytest.fixture
-def folder(tmp_path):
-    root = tmp_path / "images"
-    for name in ("ant", "bee"):
-        (root / name).mkdir(parents=True)
-        for i in range(10):
-            Image.new("RGB", (8 + i, 8), (i, 0, 0)).save(root / name / f"{i}.png")
-    return root
+from care_jax.data.files import Listing
 
 
 def describe(root):
@@ -59,10 +49,60 @@ def test_two_files_that_changed_places_show(folder, tmp_path):
     assert different(describe(folder), describe(other))
 
 
-def test_pixels_and_labels_of_sets_without_files():
+def listed(names, sizes):
+    listing = Listing("images", names, np.array(sizes))
+    examples = Examples(np.zeros((1, 4, 4, 3), np.uint8), {})
+    return data.describe(DataSet("images", examples, examples, examples, {}, files={"train": listing}))
+
+
+def test_the_order_of_files_shows_and_so_do_their_names():
+    """Index i would mean another image."""
+    before = listed(["ant/0.png", "ant/1.png"], [7, 7])
+    assert different(before, listed(["ant/1.png", "ant/0.png"], [7, 7])) == ["train files in their order"]
+    renamed = listed(["ant/0.png", "ant/2.png"], [7, 7])
+    assert different(before, renamed) == ["files in ant", "train files in their order"]
+
+
+def test_names_that_are_no_text():
+    described = listed(["0.png", "\udcff\n/\udcff.png"], [7, 7])
+    assert all(text.isprintable() for text in (*described, *described.values()))
+    assert "files in the data folder" in described
+
+
+@pytest.fixture
+def digits():
     images = np.random.default_rng(0).integers(0, 255, (6, 4, 4, 3), np.uint8)
     examples = Examples(images, {"class": np.arange(6, dtype=np.int32) % 2, "hue": np.arange(6, dtype=np.int32)})
-    digits = DataSet("digits", examples, examples, examples, {"class": 2, "hue": 6})
+    return DataSet("digits", examples, examples, examples, {"class": 2, "hue": 6})
+
+
+@pytest.mark.parametrize("part", ["pretrain", "train", "test"])
+def test_each_part_shows(digits, part):
+    examples = getattr(digits, part)
+    upside_down = dataclasses.replace(digits, **{part: Examples(examples.images[:, ::-1], examples.labels)})
+    assert different(data.describe(digits), data.describe(upside_down)) == [f"pixels of the {part} part"]
+    flat = dataclasses.replace(digits, **{part: Examples(examples.images.reshape(6, 2, 8, 3), examples.labels)})
+    assert different(data.describe(digits), data.describe(flat)) == [f"pixels of the {part} part"]
+
+
+def test_name_classes_and_number_of_images_show(digits):
+    before = data.describe(digits)
+    assert different(before, data.describe(dataclasses.replace(digits, name="others"))) == ["data set"]
+    other = dataclasses.replace(digits, num_classes={"class": 3, "hue": 6})
+    assert different(before, data.describe(other)) == ["numbers of classes"]
+    assert before["test part"] == "6 images"
+
+
+def test_every_other_label_is_as_if_copied(digits):
+    labels = np.repeat(np.arange(6, dtype=np.int32), 2)[::2]
+    one, two = (
+        dataclasses.replace(digits, test=Examples(digits.test.images, {**digits.test.labels, "hue": x}))
+        for x in (labels, labels.copy())
+    )
+    assert data.describe(one) == data.describe(two)
+
+
+def test_pixels_and_labels_of_sets_without_files(digits):
     images = digits.train.images.copy()
     images[0, 0, 0, 0] += 1
     labels = {name: np.roll(values, 1) for name, values in digits.train.labels.items()}

@@ -4,20 +4,10 @@ import os
 
 import numpy as np
 import pytest
+from folder_files import link, touch
 
 from care_jax.data import DataError
 from care_jax.data.folder_layout import find_layout
-
-
-def touch(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"")
-
-
-def link(root, name, target):
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).symlink_to(target)
 
 
 def find(root, fraction=0.5):

@@ -6,21 +6,11 @@ import os
 import sys
 
 import pytest
+from folder_files import link, touch
 
 from care_jax.data import DataError, folder_tree
 from care_jax.data.decode import EXTENSIONS
 from care_jax.data.folder_tree import Tree, split_kind
-
-
-def touch(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"")
-
-
-def link(root, name, target):
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).symlink_to(target)
 
 
 def test_examples():

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,9 +18,27 @@ def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def smooth(height: int, width: int) -> Image.Image:
-    coarse = Image.fromarray(np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8))
+def smooth(height: int, width: int, rng: np.random.Generator | None = None) -> Image.Image:
+    """The same each time, or as the generator has it."""
+    rng = np.random.default_rng(1) if rng is None else rng
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+class Encoded:
+    """`data.EncodedImages` in memory."""
+
+    def __init__(self, files: Sequence[bytes]):
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, index: int) -> bytes:
+        return self.files[index]
+
+    def name(self, index: int) -> str:
+        return f"file {index}"
 
 
 def shown_by_pillow(data: bytes) -> np.ndarray:

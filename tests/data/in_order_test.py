@@ -1,9 +1,8 @@
 """Every example once, in order, whatever is broken and however the batches fall."""
 
-import io
-
 import numpy as np
 import pytest
+from image_bytes import Encoded, encode, smooth
 from PIL import Image
 
 from care_jax import data
@@ -12,34 +11,14 @@ from care_jax.data import Examples, SkippedFiles
 RNG = np.random.default_rng(0)
 
 
-class Encoded:
-    def __init__(self, files):
-        self.files = files
-
-    def __len__(self):
-        return len(self.files)
-
-    def read(self, index):
-        return self.files[index]
-
-    def name(self, index):
-        return f"file {index}"
-
-
 @pytest.fixture(scope="module")
 def images():
-    coarse = [Image.fromarray(RNG.integers(0, 256, (4, 4, 3), dtype=np.uint8)) for _ in range(11)]
-    return [image.resize((12 + i, 20 - i), Image.Resampling.BICUBIC) for i, image in enumerate(coarse)]
+    return [smooth(20 - i, 12 + i, RNG) for i in range(11)]
 
 
 @pytest.fixture(scope="module")
 def encoded(images):
-    files = []
-    for image in images:
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        files.append(buffer.getvalue())
-    return Examples(Encoded(files))
+    return Examples(Encoded([encode(image) for image in images]))
 
 
 def expected(image):

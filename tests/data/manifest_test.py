@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from care_jax import data
 from care_jax.data import DataError, DataSet, Examples
@@ -20,16 +19,6 @@ def refused(dataset, path):
     message = str(caught.value)
     assert message.isprintable()  # so it is one line
     return message
-
-
-@pytest.fixture
-def folder(tmp_path):
-    root = tmp_path / "images"
-    for name in ("ant", "bee"):
-        (root / name).mkdir(parents=True)
-        for i in range(10):
-            Image.new("RGB", (8 + i, 8), (i, 0, 0)).save(root / name / f"{i}.png")
-    return root
 
 
 def load(root, resident=False):

@@ -9,6 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from image_bytes import Encoded, encode, smooth
 from PIL import Image
 
 from care_jax import augment, data
@@ -61,42 +62,15 @@ def box(row, spec, height, width):
     return [int(x) for x in (drawn.top, drawn.left, drawn.height, drawn.width)]
 
 
-def smooth(height, width):
-    coarse = Image.fromarray(RNG.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-    return coarse.resize((width, height), Image.Resampling.BICUBIC)
-
-
 @pytest.fixture(scope="module")
 def resident():
-    return Examples(np.stack([np.asarray(smooth(12, 16)) for _ in range(100)]))
-
-
-class Encoded:
-    """Files in memory."""
-
-    def __init__(self, files):
-        self.files = files
-
-    def __len__(self):
-        return len(self.files)
-
-    def read(self, index):
-        return self.files[index]
-
-    def name(self, index):
-        return f"file {index}"
-
-
-def encode(image, kind):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, quality=90)
-    return buffer.getvalue()
+    return Examples(np.stack([np.asarray(smooth(12, 16, RNG)) for _ in range(100)]))
 
 
 @pytest.fixture(scope="module")
 def encoded():
     sizes = [(int(h), int(w)) for h, w in RNG.integers(10, 30, (70, 2))]
-    return Examples(Encoded([encode(smooth(*size), "JPEG" if i % 2 else "PNG") for i, size in enumerate(sizes)]))
+    return Examples(Encoded([encode(smooth(*size, RNG), "JPEG" if i % 2 else "PNG") for i, size in enumerate(sizes)]))
 
 
 @pytest.mark.slow

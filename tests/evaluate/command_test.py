@@ -3,6 +3,8 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from absl import flags
@@ -15,17 +17,7 @@ from care_jax.evaluate import evaluation, results
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError, read_config
 from care_jax.train.state import params_sha256
-
-
-@pytest.fixture(scope="module")
-def command():
-    """The command, without its flags staying behind: other programs of this process have flags of the same names."""
-    before = set(flags.FLAGS)
-    from care_jax.evaluate import __main__ as command
-
-    yield command
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
+from care_jax.workdir import WorkdirError, claim, plain
 
 
 def _parsed(command, monkeypatch, *arguments):
@@ -50,6 +42,78 @@ def test_settings_of_the_run_are_flags(command, monkeypatch, tmp_path, tiny_conf
         _parsed(command, monkeypatch, f"--workdir={tmp_path / 'none'}")
     mistyped, missing = capsys.readouterr().err.splitlines()
     assert "did you mean 'knn_k'?" in mistyped and "must be the folder of a run" in missing
+
+
+def test_the_workdir_is_looked_for_at_home_and_mended(command, monkeypatch, tmp_path, tiny_config, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    info = tmp_path / "run" / "checkpoints" / "3" / "info"
+    info.mkdir(parents=True)
+    (info / "metadata").write_text(json.dumps({"params_sha256": "0" * 64, "config": plain(tiny_config(seed=5))}))
+    assert _parsed(command, monkeypatch, "--workdir=~/run").seed == 5
+    assert "config.json was missing: it was made again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--workdir"], ["--workdir=gs://b"]])
+def test_a_workdir_that_is_none_is_one_line(command, monkeypatch, capsys, arguments):
+    with pytest.raises(SystemExit) as left:
+        _parsed(command, monkeypatch, *arguments)
+    assert left.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "step"), [("", None), ("best", 4), ("12", 12), ("x", ""), ("-1", ""), ("²", ""), ("9" * 5000, "")]
+)
+def test_which_checkpoint_is_asked_for(command, text, step):
+    checkpoints = Mock(best_step=lambda: 4)
+    if step == "":
+        with pytest.raises(UsageError, match="give a step, 'best', or leave it out"):
+            command._step(text, checkpoints)
+    else:
+        assert command._step(text, checkpoints) == step
+    with pytest.raises(UsageError, match="no checkpoint of this run was ranked"):
+        command._step("best", Mock(best_step=lambda: None))
+
+
+def test_the_flags_reach_the_evaluation(command, monkeypatch, tmp_path, capsys):
+    given = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(command, "logging", Mock())
+    monkeypatch.setattr(command, "evaluate_again", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(command, "FLAGS", SimpleNamespace(workdir="~/run", config="settings", step="best"))
+    command.main([])
+    assert given == [(tmp_path / "run", "settings", "best")]
+    command.FLAGS.workdir = ""
+    with pytest.raises(SystemExit):
+        command.main([])
+    assert "--workdir is missing" in capsys.readouterr().err
+
+
+def test_what_is_written_is_of_the_checkpoint_and_its_folder(command, monkeypatch, tmp_path, tiny_config):
+    """Not of the run's last step; and nothing is written in the place of a folder that is gone."""
+    restored = []
+
+    def restore(like, step):
+        restored.append(step)
+        return SimpleNamespace(step=4, variables={}), {"seconds": 7.0}
+
+    def write(experiment, workdir, variables, *, step, seconds, check):
+        assert (step, seconds) == (4, 7.0)
+        with pytest.raises(WorkdirError, match="in use"), claim(workdir, config):
+            pass
+        check()
+        workdir.rename(tmp_path / "moved")
+        check()
+
+    workdir, config = tmp_path / "run", tiny_config()
+    with claim(workdir, config):
+        pass
+    monkeypatch.setattr(command, "build", Mock())
+    monkeypatch.setattr(command, "check_data", Mock())
+    monkeypatch.setattr(command, "Checkpoints", lambda *given, **named: Mock(restore=restore))
+    monkeypatch.setattr(command.results, "write", write)
+    with pytest.raises(WorkdirError, match="is gone"):
+        command.evaluate_again(workdir, config, "4")
+    assert restored == [4]
 
 
 def _stub_measures(monkeypatch) -> None:

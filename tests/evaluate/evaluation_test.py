@@ -120,7 +120,8 @@ def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
     measured = evaluation.measure(last, variables)
     assert passes.call_count == 10  # alignment's two views
     assert {name: measured.numbers[name] for name in numbers} == numbers
-    evaluation.embedded(last, variables).drawn(equivariance_error.draws(experiment.config.evaluate)[1], "equivariance")
+    draws = equivariance_error.draws(evaluation.embedded(last, variables), experiment.config.evaluate)
+    evaluation.embedded(last, variables).drawn(draws[1], "equivariance")
     assert passes.call_count == 10  # also for an evaluator to come
 
 

@@ -98,9 +98,9 @@ def test_every_setting_of_base_is_checked():
     """A setting without a rule would be a setting that takes any value."""
     from care_jax.configs import base
     from care_jax.experiment.config import leaves
-    from care_jax.experiment.settings import RULES
+    from care_jax.experiment.settings import rules
 
-    assert set(leaves(base.get_config().to_dict())) == set(RULES)
+    assert set(leaves(base.get_config().to_dict())) == set(rules())
 
 
 @pytest.mark.parametrize(
@@ -155,3 +155,120 @@ def test_a_folder_is_asked_for():
 
     with pytest.raises(ConfigError, match=r"config\.data\.root has no value: .*--config\.data\.root=my_images"):
         build.check(image_folder.get_config(), sharding.make_mesh(jax.devices()[:1]))
+
+
+def test_settings_reach_the_pieces_of_a_run(tiny_config, monkeypatch):
+    """In steps where they are given in epochs: 32 steps of 32 images are one."""
+    asked = {}
+
+    def record(room, name):
+        real = getattr(room, name)
+
+        def recorded(*given, **named):
+            asked[name] = named
+            return real(*given, **named)
+
+        monkeypatch.setattr(room, name, recorded)
+
+    record(build.optim, "make_schedule")
+    record(build.optim, "make_optimizer")
+    for name in ("make_objective", "make_train_step", "stacked_batches"):
+        record(build, name)
+    config = tiny_config(
+        seed=3,
+        augment__equivariance__hue=0.3,
+        augment__num_threads=5,
+        model__remat=True,
+        equivariance__batch_size=16,
+        equivariance__draws="batch",
+        optimizer__name="sgd",
+        optimizer__momentum=0.7,
+        optimizer__weight_decay=0.2,
+        optimizer__decay="kernels",
+        optimizer__schedule="step",
+        optimizer__warmup_epochs=1.0,
+        optimizer__step_epochs=(2.0, 3.0),
+        optimizer__step_factor=0.3,
+        train__num_steps=None,
+        train__epochs=4.0,
+        train__micro_batches=2,
+    )
+    experiment = build.build(config, sharding.make_mesh(jax.devices()[:1]), _dataset(config))
+    build.make_step(experiment)
+    build.make_stacked_batches(experiment, 0, [1])
+    assert (experiment.steps_per_epoch, experiment.num_steps) == (32, 128)
+    assert asked["make_schedule"] == {"num_steps": 128, "warmup_steps": 32, "boundaries": [64, 96], "factor": 0.3}
+    assert asked["make_optimizer"] == {"weight_decay": 0.2, "momentum": 0.7, "decay": "kernels"}
+    assert asked["make_objective"]["num_steps"] == 128
+    assert (asked["make_train_step"]["remat"], asked["make_train_step"]["micro_batches"]) == (True, 2)
+    assert asked["stacked_batches"]["num_threads"] == 5
+    plan = experiment.plan
+    assert (plan.seed, plan.draws, plan.batch_size, plan.equivariance_batch_size) == (3, "batch", 32, 16)
+    assert (plan.invariance.hue, plan.equivariance.hue) == (config.augment.invariance.hue, 0.3)
+    assert (plan.invariance.mean, plan.invariance.std) == (config.data.mean, config.data.std)
+
+
+def test_a_term_that_shares_no_images_is_given_none(tiny_config):
+    config = tiny_config(equivariance__term="augself")
+    assert build.build(config, dataset=_dataset(config)).plan.equivariance_batch_size == 0
+
+
+def test_the_fewest_and_the_most_steps(tiny_config):
+    def steps(**settings):
+        config = tiny_config(train__num_steps=None, **settings)
+        experiment = build.build(config, sharding.make_mesh(jax.devices()[:1]), _dataset(config))
+        return experiment.steps_per_epoch, experiment.num_steps
+
+    assert steps(train__epochs=0.001) == (32, 1)
+    assert steps(train__batch_size=1024, train__epochs=3.0) == (1, 3)
+    assert steps(train__batch_size=96, train__epochs=2.0) == (10, 20)
+    with pytest.raises(ConfigError, match="batch_size is 1028, more than the 1024 training images"):
+        steps(train__batch_size=1028)
+    few = {"train__batch_size": 2, "equivariance__num_groups": 1, "augment__placement": "decode"}
+    with pytest.raises(ConfigError, match=r"epochs is 1000000\.0: 4096000000 steps are more than 2147483647"):
+        steps(**few, train__epochs=1e6)
+
+
+def test_what_is_wrong_with_either_branch_is_known_before_the_data(tiny_config):
+    for branch in ("invariance", "equivariance"):
+        with pytest.raises(ConfigError, match=rf"augment\.{branch}: .*blur_kernel_size"):
+            build.check(tiny_config(**{f"augment.{branch}.blur_kernel_size": 4}), sharding.make_mesh(jax.devices()[:1]))
+
+
+def test_views_of_half_the_size_have_room_for_the_blur(tiny_config):
+    blur = {"blur_kernel_size": 19, "blur_probability": 0.5}
+    config = tiny_config(equivariance__term="essl", **{f"augment.invariance.{name}": x for name, x in blur.items()})
+    with pytest.raises(ConfigError, match=r"augment\.invariance, at half the size for essl: .*blur_kernel_size"):
+        build.build(config, dataset=_dataset(config))
+
+
+def test_devices_divide_each_part_of_what_is_shared_out(tiny_config):
+    eight = sharding.make_mesh(jax.devices()[:8])
+    shared = {"equivariance__batch_size": 12, "equivariance__num_groups": 4}
+    with pytest.raises(ConfigError, match=r"equivariance\.batch_size is 12, which 8 devices do not divide"):
+        build.check(tiny_config(**shared), eight)
+    build.check(tiny_config(**shared, equivariance__weight=0.0), eight)
+    with pytest.raises(
+        ConfigError, match=r"train\.batch_size is 32, which 8 devices in each of 8 micro-batches do not"
+    ):
+        build.check(tiny_config(train__micro_batches=8), eight)
+
+
+def test_settings_reach_the_data(tiny_config, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(build.data, "load", lambda name, **named: asked.update(named))
+    build.load_data(tiny_config(data__stored_size=20, data__download=True, data__test_fraction=0.3))
+    assert (asked["image_size"], asked["download"], asked["test_fraction"]) == (20, True, 0.3)
+    for placement in ("device", "host", "split", "decode"):
+        build.load_data(tiny_config(augment__placement=placement))
+        assert (asked["image_size"], asked["resident"], asked["root"]) == (16, placement == "device", None)
+
+
+def test_an_evaluation_sees_the_middle_and_draws_nothing(tiny_config):
+    config = tiny_config(evaluate__center_fraction=0.875)
+    spec = build.evaluation_spec(config)
+    assert (spec.size, spec.crop, spec.center_fraction) == (16, "center", 0.875)
+    assert (spec.mean, spec.std) == (config.data.mean, config.data.std)
+    drawn = {name: value for name, value in vars(spec).items() if name.endswith("_probability")}
+    assert len(drawn) == 5 and not any(drawn.values())
+    assert spec.rotation_degrees == spec.translation == 0

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError, differences, from_plain, leaves, read_config, validate
-from care_jax.experiment.settings import OPTIONAL, RULES
+from care_jax.experiment.settings import STOOD_FOR_NONE, optional, rules
 
 BASES = {name: importlib.import_module(f"care_jax.configs.{name}").get_config for name in ("base", "digits")}
 LEAVES = sorted(leaves(BASES["base"]()))
@@ -106,8 +106,14 @@ def test_as_written_it_is_accepted(base):
     assert outcome(BASES[base]()) is None
 
 
+@pytest.mark.parametrize("base", BASES)
+def test_as_a_run_keeps_it_it_is_accepted_too(base):
+    """JSON has lists for tuples."""
+    assert outcome(from_plain(json.loads(json.dumps(BASES[base]().to_dict())))) is None
+
+
 def test_every_setting_has_a_rule():
-    assert set(LEAVES) == set(RULES)
+    assert set(LEAVES) == set(rules())
 
 
 @pytest.mark.parametrize("name", LEAVES)
@@ -122,6 +128,27 @@ def test_odd_values_in_every_leaf(name):
             # A number in its range may still not fit to another setting, which the message then names first.
             assert names(message, name) or isinstance(value, (int, float)), (value, message)
     assert refused > len(ODD) / 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"equivariance.batch_size": 128}, ""),  # all of the batch
+        ({"equivariance.batch_size": 129}, "config.equivariance.batch_size is 129, more than the batch of 128"),
+        ({"equivariance.batch_size": 20}, "does not divide the 20 images of config.equivariance.batch_size"),
+        ({"equivariance.num_groups": 5}, "does not divide the 128 images of config.train.batch_size"),
+        ({"equivariance.num_groups": 128}, "groups of one image have no pairs"),
+        ({"equivariance.num_groups": 128, "equivariance.weight": 0.0}, ""),
+        ({"data.stored_size": 20, "augment.placement": "host"}, ""),
+        ({"data.stored_size": 20, "augment.placement": "decode"}, "with augment.placement=decode leave it without"),
+    ],
+)
+def test_settings_that_fit_together_or_do_not(changed, told):
+    config = BASES["digits"]()
+    for name, value in changed.items():
+        put(config, name, value)
+    message = outcome(config)
+    assert told in message if told else message is None
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -183,7 +210,7 @@ def test_any_values_in_any_places(data):
 def test_any_value_of_the_right_type(name, data):
     """Which goes through the ranges, and through how settings fit together."""
     config = BASES["digits"]()
-    kind = RULES[name][0]
+    kind = rules()[name][0]
     number = st.floats() | st.integers()
     kinds = {
         int: st.integers(),
@@ -192,7 +219,7 @@ def test_any_value_of_the_right_type(name, data):
         str: st.text(),
     }
     values = st.lists(number, max_size=3) if isinstance(kind, tuple) else kinds[kind]
-    put(config, name, data.draw(st.none() | values if name in OPTIONAL else values))
+    put(config, name, data.draw(st.none() | values if name in optional() else values))
     outcome(config)
 
 
@@ -204,7 +231,7 @@ def test_numbers_that_no_device_could_count():
         put(config, name, value)
         assert f"config.{name} is {value}" in outcome(config)
     config = BASES["digits"]()
-    config.seed = 2**63 - 1
+    config.seed, config.train.log_every = 2**63 - 1, 2**31 - 1
     assert outcome(config) is None
 
 
@@ -219,7 +246,7 @@ def test_a_damaged_record_of_the_configuration(tmp_path, content):
 def begun_before(config):
     """As version 0.1.0 of the first day wrote it: a value everywhere, 0 or nothing for the default."""
     plain = json.loads(json.dumps(config.to_dict()))
-    for name, value in OPTIONAL.items():
+    for name, value in STOOD_FOR_NONE.items():
         section, key = name.split(".")
         plain[section][key] = value
     return plain
@@ -240,23 +267,27 @@ def test_zeros_of_a_run_of_today_stay_zeros():
     config.loss.method, config.loss.covariance_weight, config.train.num_steps = "vicreg", 0.0, 0
     again = from_plain(json.loads(json.dumps(config.to_dict())))
     assert (again.loss.covariance_weight, again.train.num_steps, again.loss.variance_weight) == (0.0, 0, None)
-    again.data.root = "elsewhere"  # what has no value keeps its type
-    with pytest.raises(TypeError):
-        again.data.root = 3
+    again.data.root = "elsewhere"
+    for section, key in (("data", "root"), ("loss", "variance_weight")):
+        with pytest.raises(TypeError):  # what has no value keeps its type
+            again[section][key] = (3,)
 
 
 def test_absent_is_not_without_a_value():
     assert differences({"a": 1, "c": (1, 2)}, {"a": 1, "b": None, "c": [1, 2]}) == ["config.b: absent -> None"]
+    assert differences({"a": 1, "b": 0}, {"a": 1}) == ["config.b: 0 -> absent"]
     assert differences({"a": {"x\x1b": 0}}, {"a": {"x\x1b": None}}) == [r"config.a.x\x1b: 0 -> None"]
 
 
-@pytest.mark.parametrize("name", [name for name, value in OPTIONAL.items() if value == "" or name.endswith("size")])
+@pytest.mark.parametrize(
+    "name", [name for name, value in STOOD_FOR_NONE.items() if value == "" or name.endswith("size")]
+)
 def test_no_size_and_no_name_of_nothing(name):
     """What can't be zero or empty is refused, rather than taken for the default."""
     config = BASES["base"]()
-    put(config, name, OPTIONAL[name])
+    put(config, name, STOOD_FOR_NONE[name])
     message = outcome(config)
-    assert f"config.{name} is {OPTIONAL[name]!r}" in message and "leave it without a value (None)" in message
+    assert f"config.{name} is {STOOD_FOR_NONE[name]!r}" in message and "leave it without a value (None)" in message
 
 
 def test_runs_begun_before_monitored_knn(tiny_config):

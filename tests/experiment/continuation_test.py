@@ -15,6 +15,7 @@ WORKDIR = Path("runs/mine")
     [
         ({}, {"train__num_steps": 12}),
         ({}, {"train__num_steps": 12, "train__log_every": 1, "data__root": "moved"}),
+        ({}, {"train__num_steps": 12, "train__keep_last": 9, "augment__num_threads": 3}),
         ({}, {"evaluate__monitor": ("knn", "equivariance")}),
         ({"train__num_steps": None}, {"train__num_steps": None, "train__epochs": 500.0}),
         ({"optimizer__schedule": "step"}, {"optimizer__schedule": "step", "train__num_steps": 12}),
@@ -30,7 +31,16 @@ def test_a_run_can_be_made_longer(tiny_config, begun, now):
     [
         ({}, {"train__num_steps": 3}, r"with other settings \(config.train.num_steps: 6 -> 3\)"),
         ({}, {"train__num_steps": None}, r"with other settings \(config.train.num_steps: 6 -> None\)"),
+        ({"train__num_steps": None}, {"train__num_steps": 12}, r"with other settings \(.*num_steps: None -> 12\)"),
+        ({}, {"train__num_steps": 12, "train__epochs": 0.5}, r"with other settings \(config.train.epochs: .* -> 0.5\)"),
+        (
+            {},
+            {"train__num_steps": 12, "train__epochs": 900.0},
+            r"with other settings \(config.train.epochs: .* -> 900.0; config.train.num_steps: 6 -> 12\)",
+        ),
         ({}, {"train__num_steps": 12, "seed": 1}, r"with other settings \(config.seed: 0 -> 1\)"),
+        ({}, {"data__image_size": 24}, r"with other settings \(config.data.image_size: 16 -> 24\)"),
+        ({}, {"evaluate__knn_k": 3}, r"with other settings \(config.evaluate.knn_k: 5 -> 3\)"),
         (
             {"optimizer__schedule": "cosine"},
             {"train__num_steps": 12},
@@ -50,5 +60,8 @@ def test_what_would_give_other_numbers_is_refused(tiny_config, always, now, line
 
 
 def test_an_evaluation_may_change_what_is_its_own(tiny_config):
-    changed = tiny_config(evaluate__knn_k=3, evaluate__probe__epochs=1, data__root="moved", data__image_size=8)
-    assert changes_beyond_evaluation(tiny_config(), changed) == ["config.data.image_size: 16 -> 8"]
+    changed = tiny_config(evaluate__knn_k=3, evaluate__probe__epochs=1, data__root="moved", augment__num_threads=3)
+    assert changes_beyond_evaluation(tiny_config(), changed) == []
+    changed.data.image_size, changed.train.num_steps = 8, 12
+    refused = ["config.data.image_size: 16 -> 8", "config.train.num_steps: 6 -> 12"]
+    assert changes_beyond_evaluation(tiny_config(), changed) == refused

@@ -7,7 +7,7 @@ import pytest
 from care_jax.command_line import UsageError
 from care_jax.data import DataError
 from care_jax.experiment import build
-from care_jax.workdir import check_data
+from care_jax.workdir import check_data, plain
 from experiments import runs
 
 
@@ -43,6 +43,24 @@ def test_the_evaluation_of_an_earlier_step_is_no_result(made, tmp_path, tiny_con
         runs.finished_run(tiny_config(), tmp_path / "a")
 
 
+def test_the_settings_are_those_that_the_summary_was_made_with(made, tmp_path, tiny_config):
+    """Which an evaluation of its own may have had others of."""
+    runs.finished_run(tiny_config(), tmp_path / "a")
+    _edit(tmp_path / "a" / "summary.json", config=plain(tiny_config(evaluate__knn_k=3)))
+    with pytest.raises(UsageError, match=r"other settings \(config\.evaluate\.knn_k: 3 -> 5\)"):
+        runs.finished_run(tiny_config(), tmp_path / "a")
+
+
+def test_epochs_and_their_steps_are_the_same(made, tmp_path, tiny_config):
+    config = tiny_config(train__num_steps=None, train__epochs=2.0)
+    runs.finished_run(config, tmp_path / "a")
+    _edit(tmp_path / "a" / "summary.json", steps=2 * 44)
+    assert runs.finished_run(config, tmp_path / "a")["steps"] == 88
+    _edit(tmp_path / "a" / "summary.json", steps=90)
+    with pytest.raises(UsageError, match="is of step 90, not 88"):
+        runs.finished_run(config, tmp_path / "a")
+
+
 def test_other_data_is_refused(made, tmp_path, tiny_config, monkeypatch):
     runs.finished_run(tiny_config(), tmp_path / "a")
     check_data(tmp_path / "a", build.load_data(tiny_config(data__image_size=24)))
@@ -50,9 +68,15 @@ def test_other_data_is_refused(made, tmp_path, tiny_config, monkeypatch):
         runs.finished_run(tiny_config(), tmp_path / "a")
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"3", b'"steps"', b"\xff", b"[" * 100_000])
 def test_a_damaged_summary_is_one_line(made, tmp_path, tiny_config, content):
     (tmp_path / "summary.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"summary.json can.t be read .*delete it") as caught:
         runs.finished_run(tiny_config(), tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_summary_that_cannot_be_read_is_one_line(made, tmp_path, tiny_config):
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(UsageError, match=r"summary.json can.t be read .*Is a directory"):
+        runs.finished_run(tiny_config(), tmp_path)

@@ -1,10 +1,17 @@
-"""The objective is the base loss plus lambda times the equivariance loss."""
+"""The objective is the base loss plus lambda times the equivariance loss; methods declare their settings as fields."""
+
+import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from care_jax import losses
-from care_jax.methods import METHODS, TERMS, Objective
+from care_jax.experiment.settings import rules
+from care_jax.methods import BYOL, METHODS, TERMS, Care, Method, MoCo, Objective, SimCLR, Term, settings_of
+from care_jax.rules import ANY, POSITIVE, at_least, setting
 
 
 def _total(objective, outputs):
@@ -15,7 +22,7 @@ def test_objective_weighs_its_terms():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(4, 8, 3)).astype(np.float32)
     z /= np.linalg.norm(z, axis=-1, keepdims=True)
-    objective = Objective(METHODS["simclr"](temperature=0.5), TERMS["care"](num_groups=2), weight=0.25)
+    objective = Objective(SimCLR(temperature=0.5), Care(num_groups=2), weight=0.25)
     total, terms = _total(objective, {"embeddings": z[:2], "equivariance_outputs": z[2:]})
     info_nce = jax.jit(losses.info_nce)(z[0], z[1], temperature=0.5)
     equivariance = jax.jit(losses.equivariance_loss, static_argnames="num_groups")(z[2], z[3], num_groups=2)
@@ -24,3 +31,74 @@ def test_objective_weighs_its_terms():
     plain, terms = _total(Objective(objective.method), {"embeddings": z[:2]})
     np.testing.assert_allclose(plain, info_nce, rtol=1e-6)
     assert set(terms) == {"loss", "info_nce"}
+
+
+def _table():
+    """The rows of docs/methods.md's table of settings; methods that share a setting share its row."""
+    of: dict = {}
+    for section, registry in (("loss", METHODS), ("equivariance", TERMS)):
+        for name, cls in registry.items():
+            for setting_name, one in cls.settings.items():
+                of.setdefault((f"{section}.{setting_name}", one), []).append(f"`{name}`")
+    for (name, one), owners in of.items():
+        may_be = one.rule.text.removeprefix("it must be ").removeprefix("choose ")
+        yield f"| `{name}` | {', '.join(owners)} | {one.default} | {may_be} | {one.meaning} |"
+
+
+def test_the_docs_list_every_setting():
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    rows = re.search(r"\| setting \|.*\n\|-.*\n((?:\|.*\n)+)", text)
+    assert rows and rows[1].splitlines() == list(_table())
+
+
+def test_fields_and_settings():
+    class Derived(SimCLR):
+        name = "derived"
+        piece: tuple[int, ...] = ()
+        size: int = setting(3, at_least(1), "whole")
+
+    assert list(Derived.settings) == ["temperature", "size"] and list(SimCLR.settings) == ["temperature"]
+    assert Derived.settings["size"].kind is int and Derived.settings["temperature"] == SimCLR.settings["temperature"]
+    assert (Derived().size, Derived(size=4, piece=(1,)).size, Derived().temperature) == (3, 4, 0.5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Derived().size = 5
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sizes'"):
+        Derived(sizes=3)
+    with pytest.raises(TypeError, match=r"Listed.sizes is a list.*make it a bool, int, float or str"):
+
+        class Listed(Method):
+            sizes: list[int] = setting([], ANY, "several")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: setting(
+            0.3, POSITIVE, "another default that the configuration would hold", stated=True, ignorable=True
+        ),
+        lambda: setting(0.5, POSITIVE, "without a value at first"),
+        lambda: setting(0.5, at_least(0), "another rule", stated=True, ignorable=True),
+    ],
+)
+def test_one_name_is_one_setting(other):
+    class Hot(Method):
+        name = "hot"
+        temperature: float = other()
+
+    with pytest.raises(ValueError, match="hot and simclr declare the setting 'temperature' differently"):
+        settings_of({"simclr": SimCLR, "hot": Hot})
+
+
+def test_a_setting_that_is_unset_may_have_other_defaults():
+    assert MoCo.settings["momentum"].default != BYOL.settings["momentum"].default
+    assert set(settings_of({"moco": MoCo, "byol": BYOL})) == {"temperature", "momentum", "queue_size"}
+
+
+def test_a_name_that_the_section_has_already_is_refused(monkeypatch):
+    class Weighty(Term):
+        name = "weighty"
+        weight: float = setting(1.0, POSITIVE, "taken")
+
+    monkeypatch.setitem(TERMS, "weighty", Weighty)
+    with pytest.raises(ValueError, match=r"'equivariance.weight', which is a setting already"):
+        rules()

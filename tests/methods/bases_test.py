@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from care_jax import losses, models
-from care_jax.methods import METHODS, TERMS, Objective
+from care_jax.methods import METHODS, Care, Nothing, Objective, Uniformity
 
 RNG = np.random.default_rng(0)
 PROJECTIONS = jnp.asarray(RNG.normal(size=(2, 8, 6)), jnp.float32) * 3
@@ -65,12 +65,12 @@ def test_the_ablation_adds_up():
     """InfoNCE is alignment plus a log-sum over positives and negatives; L_equi alone is lambda times the term."""
     shared = RNG.normal(size=(2, 8, 6)).astype(np.float32)
     shared /= np.linalg.norm(shared, axis=-1, keepdims=True)
-    term = TERMS["care"](num_groups=2)
+    term = Care(num_groups=2)
     equivariance = jax.jit(losses.equivariance_loss, static_argnames="num_groups")(*shared, num_groups=2)
-    total, terms = _total(Objective(METHODS["none"](), term, 0.5), {"equivariance_outputs": shared})
+    total, terms = _total(Objective(Nothing(), term, 0.5), {"equivariance_outputs": shared})
     np.testing.assert_allclose(total, 0.5 * equivariance, rtol=1e-6)
     assert set(terms) == {"loss", "equivariance"}
-    uniform = METHODS["uniformity"](temperature=0.5)
+    uniform = Uniformity(temperature=0.5)
     total, _ = _total(Objective(uniform, term, 0.5), {**OUTPUTS, "equivariance_outputs": shared})
     expected = jax.jit(losses.uniformity)(*OUTPUTS["embeddings"], temperature=0.5) + 0.5 * equivariance
     np.testing.assert_allclose(total, expected, rtol=1e-6)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from care_jax import models
-from care_jax.methods import Update, Views, byol
+from care_jax.methods import BYOL, Update, Views
 from care_jax.methods.byol import momentum_at
 
-METHOD = byol(predictor=models.ProjectionHead((8,), 8), num_steps=20, momentum=0.9)
+METHOD = BYOL(predictor=models.ProjectionHead((8,), 8), num_steps=20, momentum=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +51,13 @@ def test_targets_see_no_gradient_and_come_from_the_momentum_encoder(setup):
 
     @jax.jit
     def embed(target, own):
-        key = jax.random.key(3)
-        networks = models.Networks(encoder, METHOD.heads, variables["params"], variables["batch_stats"], key=key)
-        outputs = {"projections": networks.project(networks.features(own))}
-        outputs |= METHOD.embed(networks, Views(invariance=own), outputs, {"target": target})
+        def outputs_of(networks):
+            outputs = {"projections": networks.project(networks.features(own))}
+            return outputs | METHOD.embed(networks, Views(invariance=own), outputs, {"target": target})
+
+        networks = models.Networks.of(encoder, METHOD.heads)
+        all_variables = models.init_heads(networks, variables, jax.random.key(3), outputs_of)
+        outputs, _ = networks.apply(all_variables, method=outputs_of, mutable=["batch_stats"])
         return METHOD.loss(outputs, {})["prediction"], outputs
 
     gradients, outputs = jax.jit(jax.grad(embed, has_aux=True))(state["target"], views.invariance)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from care_jax import losses, models
-from care_jax.methods import Update, Views, moco
+from care_jax.methods import MoCo, Update, Views
 from care_jax.methods.moco import enqueue
 
 QUEUE_SIZE = 10
-METHOD = moco(temperature=0.2, momentum=0.9, queue_size=QUEUE_SIZE)
+METHOD = MoCo(temperature=0.2, momentum=0.9, queue_size=QUEUE_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,9 @@ def setup(small_encoder):
     return encoder, views, variables, jax.jit(METHOD.init, static_argnums=2)(jax.random.key(2), variables, 8)
 
 
-def _networks(encoder, variables):
-    return models.Networks(encoder, METHOD.heads, variables["params"], variables["batch_stats"])
+def _with_networks(encoder, variables, function):
+    networks = models.Networks.of(encoder, METHOD.heads)
+    return networks.apply(variables, method=function, mutable=["batch_stats"])[0]
 
 
 @pytest.mark.parametrize("sizes", [(4, 4, 4, 4, 4), (3, 7, 1, 10, 6), (10, 10), (13, 2, 25, 5)], ids=str)
@@ -55,9 +56,11 @@ def test_a_key_is_a_function_of_its_image_alone(setup):
 
     @jax.jit
     def embed(own):
-        networks = _networks(encoder, variables)
-        outputs = {"embeddings": models.normalize(networks.project(networks.features(own[:1])))}
-        return outputs | METHOD.embed(networks, Views(invariance=own), outputs, state)
+        def outputs_of(networks):
+            outputs = {"embeddings": models.normalize(networks.project(networks.features(own[:1])))}
+            return outputs | METHOD.embed(networks, Views(invariance=own), outputs, state)
+
+        return _with_networks(encoder, variables, outputs_of)
 
     before = embed(views.invariance)
     after = embed(views.invariance.at[:, 4:].multiply(3.0))
@@ -76,8 +79,8 @@ def test_keys_see_no_gradient(setup):
     @jax.jit
     @jax.grad
     def gradient(target):
-        networks = _networks(encoder, variables)
-        keys = METHOD.embed(networks, views, {}, {**state, "target": target})["keys"]
+        moved = {**state, "target": target}
+        keys = _with_networks(encoder, variables, lambda networks: METHOD.embed(networks, views, {}, moved)["keys"])
         return METHOD.loss({"embeddings": keys[:, ::-1], "keys": keys}, state)["info_nce"]
 
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient(state["target"])))

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from care_jax import augment, losses, models
+from care_jax import augment, losses, methods, models
 from care_jax.augment import Augmentation, AugmentSpec
-from care_jax.methods import Views, augself, care, equimod, essl
+from care_jax.methods import ESSL, AugSelf, Care, EquiMod, Views
 
 SPEC = AugmentSpec(
     size=16,
@@ -47,7 +47,7 @@ class FakeNetworks:
     def project(self, features):
         return 2.0 * features[..., :4]
 
-    def apply(self, name, *inputs):
+    def through(self, name, *inputs):
         self.calls[name] = inputs
         return sum(x[..., :4] for x in inputs) / len(inputs)
 
@@ -68,7 +68,7 @@ def _views(**others) -> Views:
 
 @pytest.mark.parametrize("on", ["projection", "features", "head"])
 def test_care_acts_where_it_is_told(on):
-    networks, term = FakeNetworks(), care(num_groups=2, on=on, equivariance_head=HEAD)
+    networks, term = FakeNetworks(), Care(num_groups=2, on=on, equivariance_head=HEAD)
     features = _normal(0, (2, B, 5))
     made = term.embed(networks, _views(), {"equivariance_features": features})
     vectors = {"projection": 2 * features[..., :4], "features": features, "head": features[..., :4]}[on]
@@ -80,20 +80,20 @@ def test_care_acts_where_it_is_told(on):
 def test_care_with_other_groups():
     x = _normal(0, (2, B, 4))
     z = np.asarray(normalize(x))
-    found = _loss(care(num_groups=2, group="symplectic"), {"equivariance_outputs": x})["equivariance"]
+    found = _loss(Care(num_groups=2, group="symplectic"), {"equivariance_outputs": x})["equivariance"]
     expected = equivariance_loss(*z, num_groups=2, form=losses.symplectic_form(4))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     space = z * np.sqrt(1 + np.square(x).sum(-1, keepdims=True))
     lifted = np.concatenate([np.sqrt(1 + np.square(space).sum(-1, keepdims=True)), space], axis=-1)
     expected = equivariance_loss(*lifted, num_groups=2, form=losses.lorentz_form(5))
-    found = _loss(care(num_groups=2, group="lorentz"), {"equivariance_outputs": x})["equivariance"]
+    found = _loss(Care(num_groups=2, group="lorentz"), {"equivariance_outputs": x})["equivariance"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_lorentz_embeddings_cannot_escape_by_shrinking():
     """Halving the projections again and again makes the term of a pair of unrelated views no smaller than a bound."""
     x = _normal(0, (2, 12, 4))
-    term = care(num_groups=1, group="lorentz")
+    term = Care(num_groups=1, group="lorentz")
     loss = jax.jit(term.loss)
     values = [
         float(loss({"equivariance_outputs": x * np.float32(scale)})["equivariance"]) for scale in (1e-1, 1e-3, 1e-6)
@@ -113,7 +113,7 @@ def _nt_xent_sum(rows, predicted, temperature):
 
 
 def test_equimod_is_a_direct_sum_with_its_gradient():
-    term = equimod(spec=SPEC, equivariance_head=HEAD, batch_norm=True)
+    term = EquiMod(spec=SPEC, equivariance_head=HEAD, batch_norm=True)
     rng = np.random.default_rng(0)
     y, predicted = rng.normal(size=(2, 2, 3, D))
 
@@ -136,7 +136,7 @@ def test_equimod_is_a_direct_sum_with_its_gradient():
 
 
 def test_equimod_predicts_each_view_from_the_plain_image_and_its_draw():
-    term = equimod(spec=SPEC, equivariance_head=HEAD, batch_norm=True)
+    term = EquiMod(spec=SPEC, equivariance_head=HEAD, batch_norm=True)
     assert set(term.needs) == {"plain", "drawn"}
     networks, views = FakeNetworks(), _views()
     features = networks.features(views.invariance)
@@ -145,8 +145,8 @@ def test_equimod_predicts_each_view_from_the_plain_image_and_its_draw():
     plain, parameters = networks.calls["equivariance_predictor"]
     for view in range(2):
         np.testing.assert_array_equal(plain[view], networks.features(views.plain)[0, :, :4])
-    mean, std = augment.equimod_standardisation(SPEC)
-    parameters_of = jax.jit(partial(augment.equimod_parameters, height=20, width=20))
+    mean, std = methods.equimod_standardisation(SPEC)
+    parameters_of = jax.jit(partial(methods.equimod_parameters, height=20, width=20))
     expected = (np.asarray(parameters_of(views.drawn)) - mean) / std
     np.testing.assert_allclose(parameters, expected, rtol=1e-6)
     # A method that encodes the first view alone has its draws alone.
@@ -155,14 +155,14 @@ def test_equimod_predicts_each_view_from_the_plain_image_and_its_draw():
 
 
 def test_essl_tells_the_turns_apart():
-    term = essl(hidden_sizes=(8,))
+    term = ESSL(hidden_sizes=(8,))
     assert term.needs == ("rotated",)
 
     class Turns(FakeNetworks):
         def features(self, views):
             return views
 
-        def apply(self, name, rows):
+        def through(self, name, rows):
             assert name == "rotation_head"
             return rows
 
@@ -178,7 +178,7 @@ def test_essl_tells_the_turns_apart():
 
 
 def test_augself_tells_the_differences():
-    term = augself(spec=SPEC, hidden_sizes=(8,), batch_norm=True)
+    term = AugSelf(spec=SPEC, hidden_sizes=(8,), batch_norm=True)
     assert set(term.heads) == {"crop_predictor", "color_predictor"} and term.num_views == 2
     networks, views = FakeNetworks(), _views()
     features = networks.features(views.invariance)

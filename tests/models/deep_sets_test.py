@@ -1,7 +1,7 @@
 """Deep Sets: the formula, blind to order and padding, on one device and on eight."""
 
 import doctest
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +123,8 @@ def test_is_a_backbone():
     views = jnp.stack([POINTS, -POINTS])
     shapes = jax.eval_shape(encoder.init, jax.random.key(0), POINTS)
     variables = jax.tree.map(lambda x: RNG.standard_normal(x.shape).astype(np.float32), shapes)
-    (features, embeddings), stats = jax.jit(encode_views, static_argnums=0)(encoder, variables, views)
+    encode = jax.jit(partial(encoder.apply, method=encode_views, mutable=["batch_stats"]))
+    (features, embeddings), stats = encode(variables, views)
     assert features.shape == (2, 8, 6) and embeddings.shape == (2, 8, 4)
     assert not jax.tree.leaves(stats)
     for view in range(2):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from care_jax.models import Encoder, ProjectionHead, ResNet, encode_views, normalize
+from care_jax.models import Encoder, ProjectionHead, ResNet, encode_views
 from care_jax.models import encoder as encoder_module
 
 # One bottleneck block: it has every kind of layer, the shortcut's included.
@@ -24,6 +24,12 @@ def variables() -> dict:
     rng = np.random.default_rng(0)
     stats = jax.tree.map(lambda x: jnp.asarray(rng.uniform(0.5, 1.5, x.shape), jnp.float32), variables["batch_stats"])
     return {"params": variables["params"], "batch_stats": stats}
+
+
+def _encode(module, variables, views, *, remat=False):
+    """All views in one pass, and the running averages with them."""
+    outputs, updates = module.apply(variables, views, remat=remat, method=encode_views, mutable=["batch_stats"])
+    return outputs, updates.get("batch_stats", {})
 
 
 def _one_by_one(variables, views):
@@ -50,7 +56,7 @@ def _gradient_and_results(encode):
     return jax.jit(jax.grad(partial(_loss_and_results, encode), has_aux=True))
 
 
-ONE_PASS = _gradient_and_results(partial(encode_views, ENCODER))
+ONE_PASS = _gradient_and_results(partial(_encode, ENCODER))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def test_one_pass_equals_one_pass_a_view(variables, expected):
 
 @pytest.mark.slow
 def test_remat_changes_nothing_but_memory(variables, expected):
-    remat = _gradient_and_results(partial(encode_views, ENCODER, remat=True))
+    remat = _gradient_and_results(partial(_encode, ENCODER, remat=True))
     arguments = (variables["params"], variables["batch_stats"], VIEWS)
     _assert_close(remat(*arguments), expected)
     used = [f.lower(*arguments).compile().memory_analysis().temp_size_in_bytes for f in (ONE_PASS, remat)]
@@ -103,7 +109,7 @@ def test_a_sharded_batch_stays_sharded(variables, remat):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     views = jax.ShapeDtypeStruct(VIEWS.shape, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(None, "data")))
     replicated = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
-    encode = jax.jit(partial(encode_views, ENCODER, remat=remat))
+    encode = jax.jit(partial(_encode, ENCODER, remat=remat))
     compiled = encode.lower(replicated, views).compile()
     assert "all-reduce" in compiled.as_text()
     assert not re.search(r"\b(all-gather|all-to-all|collective-permute)", compiled.as_text())
@@ -116,7 +122,7 @@ def test_modules_without_batch_norm_need_no_statistics():
     views = jax.random.normal(jax.random.key(0), (2, 4, 5))
     variables = head.init(jax.random.key(1), views[0])
     for remat in (False, True):
-        outputs, stats = encode_views(head, variables, views, remat=remat)
+        outputs, stats = _encode(head, variables, views, remat=remat)
         np.testing.assert_allclose(outputs, head.apply(variables, views), rtol=1e-5, atol=1e-6)
         assert not jax.tree.leaves(stats)
 
@@ -136,36 +142,6 @@ def test_encoder_evaluates_row_by_row(variables):
 
 def _part(variables: dict, name: str) -> dict:
     return {collection: value[name] for collection, value in variables.items()}
-
-
-def test_normalize_equals_torch_and_is_safe_at_zero():
-    x = jnp.array([[3.0, 4.0], [0.0, 0.0], [1e-20, 0.0], [-1e15, 0.0], [3e20, 4e20]])
-    np.testing.assert_allclose(normalize(x), [[0.6, 0.8], [0, 0], [1e-8, 0], [-1, 0], [0.6, 0.8]], rtol=1e-6)
-    gradient = jax.grad(lambda x: jnp.sum(normalize(x) * jnp.array([1.0, 2.0])))(x)
-    # On the sphere the gradient is tangent: (I - z z^T) c / |x|. Without a direction there is none.
-    z, c = np.array([0.6, 0.8]), np.array([1.0, 2.0])
-    tangent = c - z * (z @ c)
-    np.testing.assert_allclose(gradient, [tangent / 5, [0, 0], [0, 0], [0, 2e-15], tangent / 5e20], rtol=1e-4, atol=0)
-
-
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_normalize_keeps_its_promises_in_half_precision(dtype):
-    """Squares of 1e-4, 300 and 6e4 don't exist in float16; nor does the inverse of its smallest number."""
-    x = jnp.array([[1e-4, 0], [300, -400], [0, 0], [6e4, 6e4], [6e-8, 0], [1, np.nan]], dtype)
-    half = normalize(x)
-    assert half.dtype == dtype
-    np.testing.assert_allclose(np.float32(half[:5]), normalize(x[:5].astype(jnp.float32)), rtol=4e-3)
-    np.testing.assert_allclose(np.float32(half[:5]), [[1, 0], [0.6, -0.8], [0, 0], [0.5**0.5] * 2, [1, 0]], rtol=8e-3)
-    gradient = np.float32(jax.grad(lambda x: jnp.sum(normalize(x) * jnp.array([1, 2], dtype)))(x))
-    assert np.isfinite(gradient[:5]).all() and not gradient[2].any()
-    np.testing.assert_allclose(gradient[0], [0, 2e4], rtol=1e-2)
-    assert np.isnan(np.float32(half[5])).all() and np.isnan(gradient[5]).all()
-
-
-def test_normalize_refuses_what_it_cannot_promise():
-    for x, epsilon in ((jnp.ones((2, 2), int), 1e-12), (jnp.ones((2, 2)), 1e-30), (jnp.ones((2, 2)), 0.0)):
-        with pytest.raises(ValueError, match=f"floating, epsilon at least 1e-18; got {x.dtype} and {epsilon}"):
-            normalize(x, epsilon)
 
 
 def test_doctests():

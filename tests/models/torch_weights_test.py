@@ -86,7 +86,7 @@ def test_variables_that_are_not_a_resnets_are_refused():
 
 def test_without_torch_the_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"pip install care_jax\[torch\]"):
+    with pytest.raises(ImportError, match=r"pip install 'care_jax\[torch\]'"):
         load_torch_checkpoint(tmp_path / "checkpoint.pth.tar")
 
 
@@ -217,8 +217,8 @@ def test_official_checkpoints_compute_what_torch_computes(layout, tmp_path):
     model.train()
     with torch.no_grad():  # three forward passes, as the official training step makes them
         expected = [model.encode(torch.from_numpy(view).permute(0, 3, 1, 2)) for view in views]
-    encode = jax.jit(partial(encode_views, encoder))
-    (features, embeddings), batch_stats = encode(checkpoint.variables, views)
+    encode = jax.jit(partial(encoder.apply, method=encode_views, mutable=["batch_stats"]))
+    (features, embeddings), updates = encode(checkpoint.variables, views)
     for i, (theirs, z) in enumerate(expected):
         np.testing.assert_allclose(features[i], theirs, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(embeddings[i], torch.nn.functional.normalize(z), rtol=1e-3, atol=1e-4)
@@ -226,7 +226,7 @@ def test_official_checkpoints_compute_what_torch_computes(layout, tmp_path):
     # Every running average has moved as torch's has.
     moved = load_torch_checkpoint(_saved(torch, model, tmp_path / "moved.pth.tar")).variables["batch_stats"]
     compare = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-    jax.tree.map(lambda ours, theirs: compare(ours, theirs), jax.device_get(batch_stats), moved)
+    jax.tree.map(lambda ours, theirs: compare(ours, theirs), jax.device_get(updates["batch_stats"]), moved)
 
 
 @pytest.mark.parametrize("layout", ["cifar", "imagenet100"])

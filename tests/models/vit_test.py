@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -142,7 +143,8 @@ def test_is_a_backbone():
     variables = jax.tree.map(lambda x: RNG.standard_normal(x.shape).astype(np.float32), shapes)
     variables = {"params": variables["params"] | {"backbone": VARIABLES["params"]}}
     views = jnp.stack([IMAGES, -IMAGES])
-    (features, embeddings), stats = jax.jit(encode_views, static_argnums=0)(encoder, variables, views)
+    encode = jax.jit(partial(encoder.apply, method=encode_views, mutable=["batch_stats"]))
+    (features, embeddings), stats = encode(variables, views)
     assert embeddings.shape == (2, 8, 4) and not jax.tree.leaves(stats)
     for view in range(2):
         np.testing.assert_allclose(features[view], APPLY(VARIABLES, views[view]), rtol=1e-4, atol=1e-4)

@@ -41,6 +41,7 @@ def _batch(experiment, step=0):
 def _undivided_gradients(experiment, state, batch, micro_batches):
     """Every micro-batch embedded by itself, in one differentiable expression; rows put back in their order by NumPy."""
     plan, objective = experiment.plan, experiment.objective
+    networks = models.Networks.of(experiment.encoder, objective.heads)
     order = np.argsort(np.concatenate([np.arange(i, plan.batch_size, micro_batches) for i in range(micro_batches)]))
     few = plan.equivariance_batch_size
     few_order = np.argsort(np.concatenate([np.arange(i, few, micro_batches) for i in range(micro_batches)]))
@@ -51,9 +52,10 @@ def _undivided_gradients(experiment, state, batch, micro_batches):
             stats, parts = batch_stats, []
             for i in range(micro_batches):
                 views = PLACEMENTS["host"](plan, *part(batch, plan.uniforms(0), i, micro_batches))
-                networks = models.Networks(experiment.encoder, objective.heads, params, stats)
-                parts.append(objective.embed(networks, views, {}))
-                stats = networks.batch_stats
+                variables = {"params": params, "batch_stats": stats}
+                outputs, updates = networks.apply(variables, views, {}, method=objective.embed, mutable=["batch_stats"])
+                parts.append(outputs)
+                stats = updates["batch_stats"]
             outputs = {
                 name: jax.numpy.concatenate([x[name] for x in parts], axis=1)[
                     :, few_order if name.startswith("equivariance") else order

@@ -45,7 +45,7 @@ def _noise_views(plan, batch, uniforms):
         equivariance=batch.get("equivariance_views"),
         plain=own[:1] + own[1:],
         rotated=turned.reshape(1, -1, 8, 8, 3),
-        drawn=Augmentation(**columns | {"order": draws[..., :4]}),
+        drawn=Augmentation(**columns | {"order": draws[..., :4], "further": draws[..., :0]}),
         image_size=(16, 16),
     )
 

@@ -1,0 +1,16 @@
+"""The packages that the commands need and the library does not: `pip install care_jax` leaves them out."""
+
+import sys
+from importlib.util import find_spec
+
+# As they are imported; tests/packaging_test.py holds them to the extra "train". Not simplejpeg: it only saves time.
+TRAIN = ("absl", "chex", "matplotlib", "ml_collections", "optax", "orbax", "PIL", "sklearn", "tensorboardX", "tqdm")
+
+
+def require_train() -> None:
+    """Ends a command with one line and exit status 2 where a package is missing; call it before they are imported."""
+    missing = [name for name in TRAIN if find_spec(name) is None]
+    if missing:
+        line = f"care_jax: commands need {', '.join(missing)} too: pip install 'care_jax[train]'"
+        print(line, file=sys.stderr, flush=True)
+        sys.exit(2)

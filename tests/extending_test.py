@@ -1,0 +1,119 @@
+"""docs/extending.md works as printed: its module and its configuration train, in both placements, and go on."""
+
+import re
+import sys
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+import pytest
+
+from care_jax import augment, data, methods, models
+from care_jax.data import DataError
+from care_jax.experiment import build, extensions
+from care_jax.experiment.config import ConfigError, read_config, validate
+from care_jax.run import run
+from care_jax.train.placements import PLACEMENTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+REGISTRIES = (augment.OPERATIONS, data.DATA_SETS, models.BACKBONES, methods.METHODS, methods.TERMS)
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """The page's modules, importable; what they register is taken back."""
+    for file, text in re.findall(r"```python\n# (my_\w+\.py)[^\n]*\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        with (tmp_path / file).open("a") as module:
+            module.write(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = [dict(registry) for registry in REGISTRIES]
+    yield tmp_path
+    for registry, entries in zip(REGISTRIES, before, strict=True):
+        registry.clear()
+        registry.update(entries)
+    for name in ("my_lab", "my_config"):
+        sys.modules.pop(name, None)
+
+
+def _config(**changes) -> ml_collections.ConfigDict:
+    import my_config
+
+    config = my_config.get_config()
+    small = {"train.num_steps": 2, "evaluate.num_augmentations": 1, "evaluate.probe.num_seeds": 1}
+    for branch in ("invariance", "equivariance"):  # what would take long to compile
+        small |= {f"augment.{branch}.jitter_probability": 0.0, f"augment.{branch}.blur_probability": 0.0}
+    config.update_from_flattened_dict(small | {name.replace("__", "."): value for name, value in changes.items()})
+    return config
+
+
+@pytest.mark.slow
+def test_the_page_trains_goes_on_and_is_evaluated_again(page, command):
+    assert run(_config(), page / "run")
+    assert set(read_config(page / "run").augment.equivariance) >= {"posterize_probability", "posterize_levels"}
+    assert run(_config(train__num_steps=3), page / "run")
+    command.evaluate_again(page / "run", read_config(page / "run"))
+
+
+@pytest.mark.slow
+def test_host_and_device_make_the_same_views(page):
+    made = {}
+    for placement in ("device", "host"):
+        experiment = build.build(_config(augment__placement=placement))
+        batch = next(build.make_batches(experiment, 0))
+        made[placement] = PLACEMENTS[placement](experiment.plan, batch, experiment.plan.uniforms(0)).equivariance
+    np.testing.assert_allclose(made["host"], made["device"], atol=1e-5)
+
+
+def test_an_nnx_module_is_a_backbone(page):
+    experiment = build.build(_config(model__backbone="pixels"))
+    features = build.abstract_state(experiment).params["backbone"]
+    assert experiment.dataset.name == "stripes" and features
+
+
+def test_settings_of_an_operation_are_checked_as_all_others(page):
+    config = _config()
+    with pytest.raises(TypeError):
+        config.augment.invariance.posterize_levels = "many"
+    config.augment.invariance.posterize_levels = float("nan")
+    with pytest.raises(
+        ConfigError, match=r"config\.augment\.invariance\.posterize_levels is nan; give a finite number"
+    ):
+        build.check(config, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, r"names 'my_own', which can't be imported \(ModuleNotFoundError: No module named 'my_own'\)"),
+        ("1 / 0", r"names 'my_own', which can't be imported \(ZeroDivisionError: division by zero\)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch, tiny_config, text, told):
+    monkeypatch.syspath_prepend(tmp_path)
+    if text:
+        (tmp_path / "my_own.py").write_text(text)
+    config = tiny_config(extensions=("my_own",))
+    with pytest.raises(ConfigError, match=rf"^config\.extensions {told}; it is a module .* or install it$"):
+        build.build(config)
+
+
+def test_extensions_are_names(tiny_config):
+    config = tiny_config()
+    with config.ignore_type():
+        config.extensions = "my_own"
+    with pytest.raises(ConfigError, match="extensions is 'my_own'; give a tuple"):
+        validate(config, {})
+
+
+def test_edited_copies_are_told_apart(page):
+    config = _config()
+    before = extensions.versions(config)
+    assert list(before) == ["extension my_lab"]
+    (page / "my_lab.py").write_text("pass")
+    assert extensions.versions(config) != before
+
+
+def test_an_unknown_data_set_lists_ones_own(page):
+    _config()
+    with pytest.raises(DataError, match=r"there are .*, stripes$"):
+        data.load("stripe")
