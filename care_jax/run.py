@@ -138,7 +138,7 @@ def train(
                 timetable=timetable,
                 checkpoints=checkpoints,
                 writer=writer,
-                evaluators={"monitor": evaluation.monitor(timetable.evaluate_every)},
+                monitor=evaluation.monitor(timetable.evaluate_every),
                 info={"config": plain(config)},
                 seconds_before=seconds,
                 stop=stop,

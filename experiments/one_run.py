@@ -1,17 +1,18 @@
 """A run of a table as a process of its own: `python -m experiments.one_run FOLDER CORES < settings.json`."""
 
+from care_jax import stops
+
+if __name__ == "__main__":
+    stops.install()  # before what takes time
+
+import json
 import os
 import sys
-
-from care_jax import stops
+from pathlib import Path
 
 if __name__ == "__main__":
     # Before libraries start their threads, one a core that they may use.
     os.sched_setaffinity(0, [int(core) for core in sys.argv[2].split(",")])
-    stops.install()
-
-import json
-from pathlib import Path
 
 from absl import logging
 

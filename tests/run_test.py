@@ -13,6 +13,7 @@ from PIL import Image
 from care_jax import data, run
 from care_jax.data import DataError
 from care_jax.evaluate import results
+from care_jax.evaluate.embed import Embedder
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError
 from care_jax.train.loop import Outcome
@@ -75,7 +76,9 @@ def test_a_flat_folder_switches_the_probes_off_and_needs_no_tensorflow(tiny_conf
 
 
 @pytest.mark.parametrize("placement", ["host", "decode"])
-def test_classes_on_the_host(tiny_config, tmp_path, capsys, placement):
+def test_classes_on_the_host(tiny_config, tmp_path, capsys, monkeypatch, placement):
+    passes, embed = [], Embedder.__call__
+    monkeypatch.setattr(Embedder, "__call__", lambda *given: passes.append(given) or embed(*given))
     root = _folder(tmp_path / "images", classes=True)
     monitor = ("knn", "equivariance", "linear_probe")
     assert run.run(_config(tiny_config, root, placement, **{"evaluate.monitor": monitor}), tmp_path / "run")
@@ -83,6 +86,8 @@ def test_classes_on_the_host(tiny_config, tmp_path, capsys, placement):
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median"} < row.keys()
     assert all(summary[name] == value for name, value in row.items() if name != "step")
+    # The last monitors and the end together: both sets, 2 draws, alignment's 2 views; and the picture's 2 hues.
+    assert len(passes) == 8
     assert 0 <= summary["knn_top1"] <= 100 and 0 <= summary["linear_probe_top1"] <= 100
     assert "hue_probe_top1" not in summary
     said = capsys.readouterr().err

@@ -23,7 +23,7 @@ from care_jax.train.placements import Batch
 from care_jax.train.state import TrainState
 from care_jax.train.step import TrainStep
 
-Evaluator = Callable[[int, Mapping[str, Any]], dict[str, float]]
+Monitor = Callable[[int, Mapping[str, Any]], dict[str, float]]
 
 
 class NonFiniteLossError(UserError, RuntimeError):
@@ -36,7 +36,7 @@ class Timetable(NamedTuple):
     Attributes:
       num_steps: updates in the whole run.
       log_every: rows of metrics; each is the mean over the steps since the row before.
-      evaluate_every: calls of the evaluators.
+      evaluate_every: calls of the monitor.
       checkpoint_every: saves.
       batch_size: images a step, for the speed.
       steps_per_call: steps that the device makes in one call, where nothing falls due between them.
@@ -200,7 +200,7 @@ def run(
     timetable: Timetable,
     checkpoints: Checkpoints,
     writer: MetricWriter,
-    evaluators: Mapping[str, Evaluator],
+    monitor: Monitor,
     info: Mapping[str, Any],
     seconds_before: float = 0.0,
     stop: Callable[[], str] = lambda: "",
@@ -217,7 +217,7 @@ def run(
       timetable: when things are due.
       checkpoints: where to save.
       writer: where to log.
-      evaluators: functions of the step and the variables that return numbers by name, or raise `stops.Interrupted`.
+      monitor: (step, variables) -> numbers by name, or raises `stops.Interrupted`.
       info: JSON values saved with each checkpoint; `seconds` is added.
       seconds_before: spent by earlier parts of this run.
       stop: asked before each call of the step: the name of what asks to stop, empty for nothing.
@@ -265,8 +265,8 @@ def run(
                 last_logged = step
                 numbers: dict[str, float] = {}
                 try:
-                    for evaluator in evaluators.values() if evaluating else ():
-                        numbers |= evaluator(step, state.variables)
+                    if evaluating:
+                        numbers = monitor(step, state.variables)
                 except stops.Interrupted:
                     bar.note(f"step {step}: the evaluation was left off")
                 if numbers:

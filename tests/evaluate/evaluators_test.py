@@ -74,6 +74,10 @@ def test_a_measure_is_found_by_its_name(number):
     assert find(number).meaning
 
 
+def test_a_measure_is_of_the_labelling_that_its_name_says():
+    assert [find(name).better for name in ("linear_probe_top1", "hue_probe_top1")] == ["higher", ""]
+
+
 def test_what_there_is_not_is_not_found():
     with pytest.raises(KeyError):
         find("hue_probe_top5")

@@ -46,7 +46,7 @@ class Children:
 
     def __init__(self, finish):
         self.finish = finish
-        self.ends: tuple[int, str] | None = None  # status, last line
+        self.ends: tuple[int, str] | None = None  # status, what it says
         self.started, self.going, self.most = [], set(), 0
 
     def __call__(self, arguments, *, stdin, stdout, stderr, text, env):
@@ -69,12 +69,13 @@ class Child:
         self.children.going.discard(self)
         with self.settings:
             config = from_plain(json.load(self.settings))
-        self.returncode, line = self.children.ends if self.children.ends and config.seed == 1 else (0, "")
-        if line:
-            with (self.workdir / "log.txt").open("a") as log:
-                log.write(f"a traceback\ncare_jax: {line}\n")
-        else:
+        self.returncode = 0
+        if self.children.ends is None or config.seed != 1:
             self.children.finish(config, self.workdir)
+        else:
+            self.returncode, said = self.children.ends
+            with (self.workdir / "log.txt").open("a") as log:
+                log.write(said)
         return self.returncode
 
     def terminate(self):
@@ -106,16 +107,19 @@ def test_several_at_a_time_each_with_its_cores(children, made, tmp_path, tiny_co
 
 
 @pytest.mark.parametrize(
-    ("status", "line", "told"),
+    ("status", "said", "told"),
     [
-        (2, "the disk is full", "the disk is full; every run is saved"),
-        (0, "stopped by SIGTERM: step 3 is saved", "stopped by SIGTERM: step 3 is saved; every"),
-        (1, "said before a crash", "status 1, see log.txt there; every"),
-        (-9, "said before it was killed", "status -9, see log.txt there; every"),
+        (2, "step 3\ncare_jax: the disk is full\n", "the disk is full; every run is saved"),
+        (0, "care_jax: stopped by SIGTERM: step 3 is saved\n", "stopped by SIGTERM: step 3 is saved; every"),
+        (1, "care_jax: 3 steps\nTraceback\n", "status 1, see log.txt there; every"),
+        (-9, "care_jax: 3 steps\n", "status -9, see log.txt there; every"),
+        (2, "", "status 2, see log.txt there; every"),
     ],
 )
-def test_a_run_that_is_not_finished_ends_the_table_with_its_line(children, tmp_path, tiny_config, status, line, told):
-    children.ends = status, line
+def test_a_run_that_is_not_finished_ends_the_table_with_its_line(children, tmp_path, tiny_config, status, said, told):
+    children.ends = status, said
+    (tmp_path / "0.0_seed_1").mkdir()
+    (tmp_path / "0.0_seed_1" / "log.txt").write_text("care_jax: what was said the last time\n")
     with pytest.raises(RunError, match=r"0\.0_seed_1 is not finished: .* the same command goes on$") as ended:
         run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2)
     assert told in str(ended.value)
@@ -157,8 +161,6 @@ def test_no_more_jobs_than_cores_or_gpus(monkeypatch):
 def test_a_process_that_can_not_run_says_why(tmp_path, tiny_config):
     """A real one: it takes its settings and its cores, and what it says is told."""
     core = min(os.sched_getaffinity(0))
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "log.txt").write_text("care_jax: what was said the last time\n")
     run = Run(tiny_config(equivariance__num_groups=5), tmp_path / "run")
     with pytest.raises(
         RunError, match=r"is not finished: config\.equivariance\.num_groups is 5, which does not divide"

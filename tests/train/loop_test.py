@@ -28,7 +28,7 @@ def _step(state: TrainState, batch: jax.Array) -> tuple[TrainState, dict[str, ja
     return state.replace(step=state.step + len(batch), params=params), {"loss": batch, "info_nce": 2 * batch}
 
 
-def _run(path, batches, *, state=None, start=0, stop=lambda: "", evaluator=None, **overrides):
+def _run(path, batches, *, state=None, start=0, stop=lambda: "", monitor=None, **overrides):
     settings = {"num_steps": 10, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 5, "batch_size": 4}
     timetable = loop.Timetable(**{**settings, **overrides})
     checkpoints = Checkpoints(path / "checkpoints")
@@ -41,7 +41,7 @@ def _run(path, batches, *, state=None, start=0, stop=lambda: "", evaluator=None,
             timetable=timetable,
             checkpoints=checkpoints,
             writer=writer,
-            evaluators={"knn": evaluator or (lambda step, variables: {"knn_top1": float(variables["params"]["w"][0])})},
+            monitor=monitor or (lambda step, variables: {"knn_top1": float(variables["params"]["w"][0])}),
             info={},
             stop=stop,
         )
@@ -118,7 +118,7 @@ def test_nothing_is_fetched_until_it_is_due(tmp_path):
             timetable=timetable,
             checkpoints=checkpoints,
             writer=writer,
-            evaluators={},
+            monitor=lambda step, variables: {},
             info={},
         )
     checkpoints.close()
@@ -167,7 +167,7 @@ def test_an_evaluation_left_off_for_a_stop_is_said_and_the_step_saved(tmp_path, 
         raise loop.stops.Interrupted
 
     outcome = _run(
-        tmp_path, range(10), checkpoint_every=checkpoint_every, evaluator=left_off, stop=lambda: "".join(stopped)
+        tmp_path, range(10), checkpoint_every=checkpoint_every, monitor=left_off, stop=lambda: "".join(stopped)
     )
     assert outcome.stopped_by == "SIGTERM"
     assert Checkpoints(tmp_path / "checkpoints").steps() == [5]
