@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-# Tests are marked from about 2 s on a laptop's core on: a machine two or three times slower does not fail.
+# Tests are marked from about 1.5 s on a laptop's core on: a machine three or four times slower does not fail.
 LIMIT = 6.0
 # What is loaded once and serves every later test is not the first one's fault; TensorFlow takes 4 s.
 LIBRARIES = ("tensorflow", "torch", "tensorflow_datasets")

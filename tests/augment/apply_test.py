@@ -90,6 +90,7 @@ def test_eager_is_jit(drawn: Augmentation, views: np.ndarray):
     np.testing.assert_allclose(augment.apply(drawn, IMAGES, EVERYTHING), views, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_rows_can_be_mapped_over(drawn: Augmentation, views: np.ndarray):
     nested = jax.tree.map(lambda x: x.reshape(4, 4, *x.shape[1:]), drawn)
     images = IMAGES.reshape(4, 4, 16, 14, 3)
@@ -114,6 +115,7 @@ def test_a_shared_augmentation_makes_its_weights_once(drawn: Augmentation):
     assert "f32[16,12,16]" not in str(jax.make_jaxpr(lambda a: augment.crop(a, IMAGES, EVERYTHING))(row(drawn, 0)))
 
 
+@pytest.mark.slow
 def test_share_gives_a_groups_row_to_each_of_its_images(drawn: Augmentation, views: np.ndarray):
     groups = jax.tree.map(lambda x: x[:4], drawn)
     shared = augment.share(groups, 4)

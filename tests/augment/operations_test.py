@@ -38,6 +38,10 @@ def spec(monkeypatch):
     return AugmentSpec.from_settings(SETTINGS | {"invert_probability": 0.5, "flip_probability": 0.5}, **GIVEN)
 
 
+apply = jax.jit(augment.apply, static_argnames="spec")
+sample = jax.jit(augment.sample, static_argnames=("spec", "height", "width"))
+
+
 @jax.jit
 def _plain_views(uniforms):
     spec = AugmentSpec(flip_probability=0.5, **GIVEN)
@@ -75,13 +79,13 @@ def test_it_draws_at_the_end_of_a_row_and_changes_no_other_draw(spec):
 
 def test_it_happens_after_the_others_and_before_the_normalisation(spec):
     uniforms = draw_uniforms(jax.random.key(0), (16,), spec)
-    drawn = augment.sample(uniforms, spec, height=8, width=8)
+    drawn = sample(uniforms, spec=spec, height=8, width=8)
     happens, top = np.asarray(drawn.further).T
     assert 0 < happens.sum() < 16
     mean, std = np.float32(GIVEN["mean"]), np.float32(GIVEN["std"])
     expected = np.asarray(_plain_views(uniforms[:, :NUM_UNIFORMS])) * std + mean
     expected = np.where(happens[:, None, None, None] > 0.5, top[:, None, None, None] - expected, expected)
-    np.testing.assert_allclose(augment.apply(drawn, IMAGES, spec), (expected - mean) / std, atol=1e-5)
+    np.testing.assert_allclose(apply(drawn, IMAGES, spec=spec), (expected - mean) / std, atol=1e-5)
     shared = augment.share(jax.tree.map(lambda x: x[:2], drawn), 3)
     np.testing.assert_array_equal(shared.further, np.repeat(drawn.further[:2], 3, axis=0))
 
@@ -89,7 +93,7 @@ def test_it_happens_after_the_others_and_before_the_normalisation(spec):
 def test_nothing_drawn_is_nothing_done(spec):
     off = dataclasses.replace(spec, operations=())
     identity = augment.identity(spec, height=8, width=8)
-    np.testing.assert_array_equal(augment.apply(identity, IMAGES, spec), augment.apply(identity, IMAGES, off))
+    np.testing.assert_array_equal(apply(identity, IMAGES, spec=spec), apply(identity, IMAGES, spec=off))
     uniforms = jnp.zeros((16, NUM_UNIFORMS))
 
     def views(uniforms):
@@ -104,6 +108,6 @@ def test_tensorflow_gives_the_same_pixels(spec):
     import tensorflow as tf
 
     uniforms = np.asarray(draw_uniforms(jax.random.key(0), (16,), spec))
-    here = augment.apply(augment.sample(uniforms, spec, height=8, width=8), IMAGES, spec)
+    here = apply(sample(uniforms, spec=spec, height=8, width=8), IMAGES, spec=spec)
     there = augment.sample(tf.constant(uniforms), spec, height=8, width=8)
     np.testing.assert_allclose(augment.apply(there, tf.constant(IMAGES), spec).numpy(), here, atol=1e-5)

@@ -129,6 +129,7 @@ def test_processes_make_the_parts_of_the_batch(encoded):
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts], axis=axis), whole[name])
 
 
+@pytest.mark.slow
 def test_processes_make_the_parts_of_the_views(resident):
     whole = next(batches(resident, "host"))
     parts = [next(batches(resident, "host", process_index=p, process_count=2)) for p in range(2)]
@@ -136,7 +137,7 @@ def test_processes_make_the_parts_of_the_views(resident):
         np.testing.assert_allclose(np.concatenate([part[name] for part in parts], axis=1), whole[name], atol=1e-6)
 
 
-@pytest.mark.parametrize("placement", ["host", "decode"])
+@pytest.mark.parametrize("placement", [pytest.param("host", marks=pytest.mark.slow), "decode"])
 def test_without_equivariance_views(resident, placement):
     batch = next(batches(resident, placement, plan=PLAN._replace(equivariance_batch_size=0)))
     assert set(batch) == ({"invariance_views"} if placement == "host" else {"canvases", "boxes"})
@@ -156,7 +157,7 @@ def broken(encoded, indices, data=b"text"):
     return Examples(Encoded(files))
 
 
-@pytest.mark.parametrize("placement", ["host", "decode"])
+@pytest.mark.parametrize("placement", [pytest.param("host", marks=pytest.mark.slow), "decode"])
 def test_a_broken_image_is_replaced_by_the_next(encoded, placement):
     truncated = encode(smooth(64, 64), "JPEG")[:-300]
     some = broken(broken(broken(encoded, [3, 69], truncated), [4], b""), [20], b"text")

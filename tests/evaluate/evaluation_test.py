@@ -105,6 +105,7 @@ def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeyp
     assert wahba_scatter(embedded.once(equivariance_error.measure, experiment.config.evaluate)) is None
 
 
+@pytest.mark.slow
 def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
     """By the monitors and the end together, for all evaluators; each set here is one forward pass."""
     monkeypatch.setattr("care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([0.5]))

@@ -19,6 +19,7 @@ def test_probe_reaches_logistic_regression(blobs):
     np.testing.assert_allclose(found, expected, atol=0.02)
 
 
+@pytest.mark.slow
 def test_probe_uses_every_example_once_an_epoch(blobs):
     """One epoch of gradient descent in one batch larger than the set is one step on the mean over all of it."""
     train, labels = blobs(7, num_classes=2)

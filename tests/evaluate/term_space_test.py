@@ -26,6 +26,7 @@ def measured(tiny_config, small_encoder):
     return measure
 
 
+@pytest.mark.slow
 def test_nothing_more_for_rotations_of_the_projection(measured):
     assert measured()[0] == {}
     assert measured(equivariance__weight=0.0, equivariance__on="head")[0] == {}

@@ -46,6 +46,7 @@ def test_target_is_the_moving_average_of_a_loop():
         np.testing.assert_allclose(state["target"]["params"][name], x, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_targets_see_no_gradient_and_come_from_the_momentum_encoder(setup):
     encoder, views, variables, state = setup
 

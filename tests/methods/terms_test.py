@@ -135,6 +135,7 @@ def test_equimod_is_a_direct_sum_with_its_gradient():
             assert float(gradient[index]) == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_equimod_predicts_each_view_from_the_plain_image_and_its_draw():
     term = EquiMod(spec=SPEC, equivariance_head=HEAD, batch_norm=True)
     assert set(term.needs) == {"plain", "drawn"}

@@ -103,6 +103,7 @@ def test_eight_devices_compute_the_same(variables, expected):
     _assert_close(ONE_PASS(replicated["params"], replicated["batch_stats"], views), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 def test_a_sharded_batch_stays_sharded(variables, remat):
     """No device may gather what belongs to the others: only statistics travel, by all-reduce."""
@@ -117,6 +118,7 @@ def test_a_sharded_batch_stays_sharded(variables, remat):
     assert features.spec[1] == embeddings.spec[1] == "data"
 
 
+@pytest.mark.slow
 def test_modules_without_batch_norm_need_no_statistics():
     head = ProjectionHead((8,), 4, False)
     views = jax.random.normal(jax.random.key(0), (2, 4, 5))
@@ -144,5 +146,6 @@ def _part(variables: dict, name: str) -> dict:
     return {collection: value[name] for collection, value in variables.items()}
 
 
+@pytest.mark.slow
 def test_doctests():
     assert doctest.testmod(encoder_module).failed == 0

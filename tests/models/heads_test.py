@@ -233,5 +233,6 @@ def test_bad_sizes_of_rivals_heads_are_refused(make, message):
         make()
 
 
+@pytest.mark.slow
 def test_doctests():
     assert doctest.testmod(heads).failed == 0

@@ -110,6 +110,7 @@ def test_doctests():
     assert doctest.testmod(resnet_module).failed == 0
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_in_halves_and_keeps_the_rest_in_float32():
     images = np.random.default_rng(0).standard_normal((8, 16, 16, 3), np.float32)
     results = {}

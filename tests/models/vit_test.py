@@ -78,6 +78,7 @@ def test_has_timms_number_of_parameters(make, num_features, count):
     assert make(stem="cifar", width=8).patch_size == 4
 
 
+@pytest.mark.slow
 def test_initialised_as_timm():
     model = VisionTransformer(1, 4, 32, 4)
     params = jax.jit(model.init)(jax.random.key(0, impl="rbg"), jnp.zeros((1, 32, 32, 3)))["params"]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from care_jax import augment
 from care_jax.devices import sharding
@@ -14,6 +15,7 @@ def _plan(config):
     return build.build(config, sharding.make_mesh(jax.devices()[:1])).plan
 
 
+@pytest.mark.slow
 def test_plain_drawn_and_rotated_views(tiny_config):
     """The central square; the rows that were applied; four turns of a smaller draw of its own."""
     plan = _plan(tiny_config(equivariance__term="essl"))._replace(needs=("plain", "drawn", "rotated"))

@@ -93,6 +93,7 @@ def test_lambda_zero_makes_no_equivariance_views(tiny_config, make_views):
     assert views.invariance is not None and views.equivariance is None
 
 
+@pytest.mark.slow
 def test_equivariance_on_the_first_images_alone(tiny_config, make_views):
     """Traced only: accumulation_test trains such a step with a smaller encoder."""
     experiment = _experiment(tiny_config(equivariance__batch_size=16, equivariance__num_groups=2))
