@@ -5,7 +5,8 @@
 
 Each run has its folder under --workdir and is not made again if it is there with the same settings; with others it is
 refused. The table, mean and standard deviation over the training seeds, goes to standard output and to `table.md`.
-`--jobs=2` makes two runs at a time, each with its share of the cores, or of the GPUs.
+`--jobs=2` makes two runs at a time, each with its share of the cores, or of the GPUs. On CPUs the last bits of a run's
+numbers depend on how many cores it has.
 """
 
 from care_jax import extras, stops

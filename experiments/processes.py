@@ -125,4 +125,6 @@ class _Going:
             said = log.read().splitlines()
         own = [line.removeprefix("care_jax: ") for line in said if line.startswith("care_jax: ")]
         reason = own[-1] if own and status in (0, 2) else f"status {status}, see log.txt there"
-        raise RunError(f"{self.run.workdir} is not finished: {reason}; {_SAVED}")
+        raise RunError(
+            f"{self.run.workdir} is not finished: {reason}; the other runs are saved, and the same command goes on"
+        )

@@ -109,18 +109,18 @@ def test_several_at_a_time_each_with_its_cores(children, made, tmp_path, tiny_co
 @pytest.mark.parametrize(
     ("status", "said", "told"),
     [
-        (2, "step 3\ncare_jax: the disk is full\n", "the disk is full; every run is saved"),
-        (0, "care_jax: stopped by SIGTERM: step 3 is saved\n", "stopped by SIGTERM: step 3 is saved; every"),
-        (1, "care_jax: 3 steps\nTraceback\n", "status 1, see log.txt there; every"),
-        (-9, "care_jax: 3 steps\n", "status -9, see log.txt there; every"),
-        (2, "", "status 2, see log.txt there; every"),
+        (2, "step 3\ncare_jax: the disk is full\n", "the disk is full; the other runs are saved"),
+        (0, "care_jax: stopped by SIGTERM: step 3 is saved\n", "stopped by SIGTERM: step 3 is saved; the other"),
+        (1, "care_jax: 3 steps\nTraceback\n", "status 1, see log.txt there; the other"),
+        (-9, "care_jax: 3 steps\n", "status -9, see log.txt there; the other"),
+        (2, "", "status 2, see log.txt there; the other"),
     ],
 )
 def test_a_run_that_is_not_finished_ends_the_table_with_its_line(children, tmp_path, tiny_config, status, said, told):
     children.ends = status, said
     (tmp_path / "0.0_seed_1").mkdir()
     (tmp_path / "0.0_seed_1" / "log.txt").write_text("care_jax: what was said the last time\n")
-    with pytest.raises(RunError, match=r"0\.0_seed_1 is not finished: .* the same command goes on$") as ended:
+    with pytest.raises(RunError, match=r"0\.0_seed_1 is not finished: .*, and the same command goes on$") as ended:
         run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2)
     assert told in str(ended.value)
     assert (tmp_path / "0.0_seed_0" / "summary.json").exists() and not (tmp_path / "table.md").exists()
