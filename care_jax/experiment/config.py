@@ -57,15 +57,16 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
     if required:
         raise ConfigError(f"config.{required} has no value; give it one in the configuration file")
     found, known, without = leaves(config), rules(), optional()
+    parts = sections(known)
     for name in found:
-        if name in sections(known):
+        if name in parts:
             raise ConfigError(f"config.{name} is {_shown(found[name])}; it is a section, see configs/base.py")
         if name not in known:
             raise ConfigError(f"config.{printable(name)} is not a setting; configs/base.py lists them all")
     for name in known:
         if name not in found:
             raise ConfigError(f"config.{name} is missing; start from configs/base.py, which has them all")
-    for section in sorted(sections(known)):
+    for section in sorted(parts):
         _check_section(config, section)
     for name, (kind, rule) in known.items():
         _check(name, found[name], kind, rule, name in without)
