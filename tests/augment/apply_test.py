@@ -126,6 +126,7 @@ def test_share_gives_a_groups_row_to_each_of_its_images(drawn: Augmentation, vie
     np.testing.assert_allclose(result[4:8], apply(row(groups, 1), IMAGES, EVERYTHING)[4:8], rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_same(drawn: Augmentation, views: np.ndarray):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     by_row = NamedSharding(mesh, PartitionSpec("data"))

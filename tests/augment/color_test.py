@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from care_jax.augment import color
 
@@ -27,6 +28,7 @@ def test_single_operations_are_torchvisions(golden, run):
     np.testing.assert_allclose(result, arrays["grayscale"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_jitter_is_torchvisions_in_every_given_order(golden, run):
     arrays = golden("augment")
     keys = [key for key in arrays if key.startswith("color_jitter/")]

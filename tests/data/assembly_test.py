@@ -71,6 +71,7 @@ def test_equivariance_images_for_random_crops_have_their_size(encoded):
     assert batch["equivariance_images"].shape == (32, 7, 7, 3)
 
 
+@pytest.mark.slow
 def test_decode_leaves_the_drawn_boxes_to_the_device(encoded):
     rounding = 0.5 / 255 / min(NORMALISE["std"])
     routes = set()

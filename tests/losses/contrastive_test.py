@@ -151,6 +151,7 @@ def by_rows():
     return jax.sharding.NamedSharding(mesh, jax.P("data"))
 
 
+@pytest.mark.slow
 def test_eager_jit_and_eight_devices_agree(by_rows):
     views = [jnp.asarray(unit_rows(seed, 64, 16), jnp.float32) for seed in (14, 15)]
     jitted = all_losses(*views, 0.2)

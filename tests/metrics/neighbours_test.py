@@ -37,6 +37,9 @@ def test_knn_vote_at_low_temperature(dtype):
     np.testing.assert_allclose(scores, [[0, 0, 1], [0, 1, 0]], atol=1e-30)
 
 
+_predict = jax.jit(partial(metrics.weighted_knn, num_classes=4, block=16), static_argnames="k")
+
+
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
 @pytest.mark.parametrize("k", [1, 20, 150])
 def test_weighted_knn_against_scikit_learn(k, temperature):
@@ -47,9 +50,8 @@ def test_weighted_knn_against_scikit_learn(k, temperature):
     queries = rng.standard_normal((37, 6)) + centres[rng.integers(0, 4, 37)]
     oracle = KNeighborsClassifier(k, weights=lambda d: np.exp((1 - d) / temperature), metric="cosine")
     expected = oracle.fit(bank, bank_labels).predict(queries)
-    predict = jax.jit(partial(metrics.weighted_knn, k=k, temperature=temperature, num_classes=4, block=16))
     with jax.enable_x64(True):
-        actual = predict(queries, bank, bank_labels)
+        actual = _predict(queries, bank, bank_labels, k=k, temperature=jnp.asarray(temperature))
     np.testing.assert_array_equal(actual, expected)
     assert actual.dtype == jnp.int32 and len(set(expected)) > 1
 
