@@ -1,9 +1,10 @@
 """A run of a table as a process of its own: `python -m experiments.one_run FOLDER CORES < settings.json`."""
 
-from care_jax import stops
+from care_jax import extras, stops
 
 if __name__ == "__main__":
     stops.install()  # before what takes time
+    extras.require_train()
 
 import json
 import os
