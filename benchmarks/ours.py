@@ -12,7 +12,7 @@ from benchmarks.settings import Case
 from care_jax import augment, data, methods, models
 from care_jax.devices import sharding
 from care_jax.train import optim
-from care_jax.train.placements import ViewPlan
+from care_jax.train.placements import PLACEMENTS, ViewPlan
 from care_jax.train.state import init_state
 from care_jax.train.step import make_train_step
 
@@ -95,12 +95,9 @@ class Ours:
             times.append(time.perf_counter() - began)
         return float(np.median(times[1:]))
 
-    def _make_views(self, batch: Mapping[str, jax.Array], step: jax.Array) -> list[jax.Array]:
-        """Four [b, s, s, 3], as the step makes them of {"images" uint8 [n, h, w, 3], "indices" [b]}."""
-        images, spec = data.take(batch["images"], batch["indices"]), self._plan.invariance
-        side = settings.IMAGE_SIZE
-        drawn = (augment.sample(rows, spec, height=side, width=side) for rows in self._plan.uniforms(step)[:4])
-        return [augment.apply(augmentation, images, spec) for augmentation in drawn]
+    def _make_views(self, batch: Mapping[str, jax.Array], step: jax.Array) -> methods.Views:
+        """As the step makes them of {"images" uint8 [n, h, w, 3], "indices" [b]}."""
+        return PLACEMENTS["device"](self._plan, batch, self._plan.uniforms(step))
 
     def _batch(self) -> Mapping[str, jax.Array]:
         indices = data.batch_indices(
