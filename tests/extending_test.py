@@ -1,5 +1,6 @@
 """docs/extending.md works as printed: its module and its configuration train, in both placements, and go on."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 
 from care_jax import augment, data, methods, models
+from care_jax.configs import digits
 from care_jax.data import DataError
+from care_jax.devices import sharding
 from care_jax.experiment import build, extensions
-from care_jax.experiment.config import ConfigError, read_config, validate
+from care_jax.experiment.config import ConfigError, differences, from_plain, read_config, validate
 from care_jax.run import run
 from care_jax.train.placements import PLACEMENTS
+from care_jax.workdir import plain
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 REGISTRIES = (augment.OPERATIONS, data.DATA_SETS, models.BACKBONES, methods.METHODS, methods.TERMS)
@@ -111,6 +115,24 @@ def test_edited_copies_are_told_apart(page):
     assert list(before) == ["extension my_lab"]
     (page / "my_lab.py").write_text("pass")
     assert extensions.versions(config) != before
+
+
+def test_a_run_remembers_where_its_method_and_its_settings_come_from(page):
+    """As an evaluation reads it: from its folder alone, in a process that has not seen the module."""
+    (page / "my_lab.py").write_text(
+        "from care_jax import methods\nfrom care_jax.rules import SHARE, setting\n\n\n"
+        "class Own(methods.SimCLR):\n    name = 'own'\n    kept: float = setting(0.5, SHARE, 'of something')\n\n\n"
+        "methods.METHODS['own'] = Own\n"
+    )
+    importlib.import_module("my_lab")
+    config = digits.get_config()
+    config.update(extensions=("my_lab",), loss={"method": "own", "kept": 0.25})
+    written = plain(config)
+    del sys.modules["my_lab"], methods.METHODS["own"]
+    again = from_plain(written)
+    build.check(again, sharding.make_mesh())
+    assert again.loss.kept == 0.25 and "own" in methods.METHODS
+    assert differences(written, again.to_dict()) == []
 
 
 def test_an_unknown_data_set_lists_ones_own(page):

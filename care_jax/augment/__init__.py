@@ -11,7 +11,7 @@ measures equivariance; two in turn make a composition. The same code runs on the
 ... def views(uniforms, images):
 ...     augmentation = sample(uniforms, spec, height=8, width=8)  # one for each of two groups,
 ...     return apply(share(augmentation, 3), images, spec)  # shared by the group's three images
->>> views(jax.random.uniform(jax.random.key(0), (2, NUM_UNIFORMS)), jax.numpy.ones((6, 8, 8, 3))).shape
+>>> views(draw_uniforms(jax.random.key(0), (2,), spec), jax.numpy.ones((6, 8, 8, 3))).shape
 (6, 4, 4, 3)
 """
 

@@ -15,7 +15,7 @@ from care_jax.methods.vicreg import VICReg
 _METHODS: list[type[Method]] = [SimCLR, MoCo, BYOL, BarlowTwins, VICReg, Alignment, Uniformity, Nothing]
 _TERMS: list[type[Term]] = [Care, EquiMod, ESSL, AugSelf]
 
-# By `loss.method` and by `equivariance.term`. A configuration file may add to them before it calls base.get_config().
+# By `loss.method` and by `equivariance.term`. Modules that the setting `extensions` names may add to them.
 METHODS = {method.name: method for method in _METHODS}
 TERMS = {term.name: term for term in _TERMS}
 
