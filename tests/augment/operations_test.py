@@ -90,6 +90,30 @@ def test_it_happens_after_the_others_and_before_the_normalisation(spec):
     np.testing.assert_array_equal(shared.further, np.repeat(drawn.further[:2], 3, axis=0))
 
 
+def test_each_draws_and_applies_its_own(spec, monkeypatch):
+    monkeypatch.setitem(OPERATIONS, "again", OPERATIONS["invert"]._replace(off={"again": False}))
+    both = AugmentSpec.from_settings(AugmentSpec.settings() | {"dark": 0.5, "again": True}, **GIVEN)
+    assert [operation.name for operation in both.operations] == ["darken", "again"]
+    monkeypatch.setitem(OPERATIONS, "again", OPERATIONS["again"]._replace(draw=lambda u, _: u, apply=_add_last))
+    uniforms = draw_uniforms(jax.random.key(0), (16,), both)
+    darkened, added = np.split(np.asarray(uniforms[:, NUM_UNIFORMS:]), [1], axis=1)
+    drawn = sample(uniforms, spec=both, height=8, width=8)
+    np.testing.assert_array_equal(drawn.further, np.concatenate([darkened, added], axis=1))
+    mean, std = np.float32(GIVEN["mean"]), np.float32(GIVEN["std"])
+    plain = apply(drawn, IMAGES, spec=dataclasses.replace(both, operations=())) * std + mean
+    expected = 0.5 * plain + added[:, 1, None, None, None]
+    np.testing.assert_allclose(apply(drawn, IMAGES, spec=both), (expected - mean) / std, atol=1e-5)
+    # By its name: of two operations of one size none draws what the other does.
+    two = dataclasses.replace(both, operations=(both.operations[1], spec.operations[0]))
+    one, other = np.split(np.asarray(draw_uniforms(jax.random.key(0), (16,), two)[:, NUM_UNIFORMS:]), 2, axis=1)
+    assert (one != other).all()
+    np.testing.assert_array_equal(one, added)
+
+
+def _add_last(images, drawn, settings):
+    return images + drawn[..., 1, None, None, None]
+
+
 def test_nothing_drawn_is_nothing_done(spec):
     off = dataclasses.replace(spec, operations=())
     identity = augment.identity(spec, height=8, width=8)

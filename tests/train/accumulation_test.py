@@ -155,7 +155,7 @@ def test_batches_are_stacked_in_order(tiny_config, placement):
 
 def test_parts_of_a_batch_are_its_rows(tiny_config):
     """Part i has rows i, i + 4, ... of the batch and of its draws, whatever was placed where."""
-    experiment = build.build(tiny_config(equivariance__batch_size=16, equivariance__num_groups=2))
+    experiment = build.build(tiny_config(equivariance__batch_size=16, equivariance__num_groups=8))
     plan = experiment.plan
     uniforms = plan.uniforms(0)
     arrays = {
