@@ -117,6 +117,18 @@ def test_edited_copies_are_told_apart(page):
     assert extensions.versions(config) != before
 
 
+def test_processes_compare_their_copies(page, monkeypatch):
+    def check(settings, workdir):
+        seen.update(settings)
+        raise ConfigError("enough")
+
+    seen: dict[str, object] = {}
+    monkeypatch.setattr("care_jax.devices.agreement.check_settings", check)
+    with pytest.raises(ConfigError, match="enough"):
+        run(_config(), page / "run")
+    assert seen["train.num_steps"] == 2 and seen["extension my_lab"]
+
+
 def test_a_run_remembers_where_its_method_and_its_settings_come_from(page):
     """As an evaluation reads it: from its folder alone, in a process that has not seen the module."""
     (page / "my_lab.py").write_text(
@@ -130,8 +142,8 @@ def test_a_run_remembers_where_its_method_and_its_settings_come_from(page):
     written = plain(config)
     del sys.modules["my_lab"], methods.METHODS["own"]
     again = from_plain(written)
-    build.check(again, sharding.make_mesh())
     assert again.loss.kept == 0.25 and "own" in methods.METHODS
+    build.check(again, sharding.make_mesh())
     assert differences(written, again.to_dict()) == []
 
 
