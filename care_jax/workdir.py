@@ -17,6 +17,7 @@ from care_jax.data import DataSet
 from care_jax.errors import UserError
 from care_jax.experiment.config import ConfigError, read_config
 from care_jax.experiment.continuation import check_goes_on
+from care_jax.experiment.extensions import ExtensionError
 from care_jax.train import checkpoint_files
 
 # What file systems answer that have no locks of one kind.
@@ -201,6 +202,8 @@ def _recovered(workdir: Path, warn: Callable[[str], None]) -> bool:
         try:
             read_config(workdir)
             return True
+        except ExtensionError:
+            raise  # the file is whole
         except ConfigError as error:
             if not isinstance(error.__cause__, (ValueError, RecursionError, IsADirectoryError)):
                 raise  # it may be whole

@@ -1,6 +1,7 @@
 """docs/extending.md works as printed: its module and its configuration train, in both placements, and go on."""
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from care_jax.experiment import build, extensions
 from care_jax.experiment.config import ConfigError, differences, from_plain, read_config, validate
 from care_jax.run import run
 from care_jax.train.placements import PLACEMENTS
-from care_jax.workdir import plain
+from care_jax.workdir import plain, recover_config
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 REGISTRIES = (augment.OPERATIONS, data.DATA_SETS, models.BACKBONES, methods.METHODS, methods.TERMS)
@@ -99,6 +100,42 @@ def test_a_module_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch, tin
     config = tiny_config(extensions=("my_own",))
     with pytest.raises(ConfigError, match=rf"^config\.extensions {told}; it is a module .* or install it$"):
         build.build(config)
+
+
+@pytest.mark.parametrize("name", ["out_of_reach", "raises_an_error"])
+def test_a_module_that_cannot_be_had_leaves_the_run_as_it_is(page, tmp_path, name):
+    """Its config.json is whole: it is not taken for a damaged one."""
+    (page / "raises_an_error.py").write_text("raise ValueError('not today')")
+    (tmp_path / "config.json").write_text(json.dumps(plain(_config(extensions=(name,)))))
+    before = (tmp_path / "config.json").read_bytes()
+    for read in (read_config, recover_config):
+        with pytest.raises(ConfigError, match=rf"^config\.extensions names '{name}', which can't be imported"):
+            read(tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert not list(tmp_path.glob("config.json.damaged*"))
+
+
+def test_a_bundled_configuration_takes_a_module_by_the_flag(page):
+    """Whose settings it does not have: they are what they are when nobody sets them."""
+    config = digits.get_config()
+    config.update(extensions=("my_lab",), data={"name": "stripes"})
+    config.lock()
+    build.check(config, sharding.make_mesh())
+    assert config.augment.invariance.posterize_probability == 0.0 and config.is_locked
+
+
+def test_a_run_begun_before_an_operation_had_a_setting_goes_on(page):
+    written = plain(_config())
+    del written["augment"]["equivariance"]["posterize_levels"]
+    assert differences(from_plain(written).to_dict(), _config().to_dict()) == []
+
+
+@pytest.mark.parametrize("off", [{"hue": 0.0}, {"posterize_levels": 4.0}])
+def test_a_setting_of_a_name_that_there_is_is_refused(page, off):
+    config = _config()
+    augment.OPERATIONS["other"] = augment.OPERATIONS["posterize"]._replace(off=off)
+    with pytest.raises(ConfigError, match=rf"operation.* has a setting '{next(iter(off))}', and so has .*: rename"):
+        build.check(config, sharding.make_mesh())
 
 
 def test_extensions_are_names(tiny_config):

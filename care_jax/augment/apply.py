@@ -23,7 +23,7 @@ def apply(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array
       [b, size, size, 3] float32, normalised by the spec's mean and standard deviation.
 
     Raises:
-      ValueError: the images are not [..., h, w, 3].
+      ValueError: the images are not [..., h, w, 3]; or the augmentation was drawn with other operations.
     """
     xp = namespace(images, *augmentation)
     if spec.flip_probability > 0:  # a box read from right to left makes the flip free
@@ -132,8 +132,11 @@ def _distort(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Ar
 def _finish(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
     """Further operations that the augmentation has drawn, and the normalisation."""
     images = _swap(images)
-    start = 0
-    for operation in spec.operations if augmentation.further.shape[-1] else ():  # the identity has drawn nothing
+    operations = spec.operations if augmentation.further.shape[-1] else ()  # the identity has drawn nothing
+    size, start = sum(operation.size for operation in operations), 0
+    if operations and augmentation.further.shape[-1] != size:
+        raise ValueError(f"augmentation.further must be [..., {size}]; got shape {tuple(augmentation.further.shape)}")
+    for operation in operations:
         images = operation.apply(images, augmentation.further[..., start : start + operation.size])
         start += operation.size
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)

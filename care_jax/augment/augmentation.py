@@ -91,9 +91,16 @@ class AugmentSpec:
 
     @classmethod
     def settings(cls) -> dict[str, Any]:
-        """All settings of a branch, those of the registered operations too, with the values that leave all off."""
+        """All settings of a branch, those of the registered operations too, with the values that leave all off.
+
+        Raises:
+          ValueError: an operation has a setting of a name that there is already.
+        """
+        fields, further = {f.name: f.default for f in dataclasses.fields(cls)}, settings_of_operations()
+        for name in fields.keys() & further.keys():
+            raise ValueError(f"an operation has a setting {name!r}, and so has AugmentSpec: rename the operation's")
         given = {"size", "mean", "std", "operations"}
-        return {f.name: f.default for f in dataclasses.fields(cls) if f.name not in given} | settings_of_operations()
+        return {name: value for name, value in fields.items() if name not in given} | further
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], **given: Any) -> "AugmentSpec":

@@ -66,8 +66,17 @@ class Chosen(NamedTuple):
 
 
 def settings_of_operations() -> dict[str, Any]:
-    """All settings of the registered operations, with the values that leave them off."""
-    return {name: value for operation in OPERATIONS.values() for name, value in operation.off.items()}
+    """All settings of the registered operations, with the values that leave them off.
+
+    Raises:
+      ValueError: two operations have one of the same name.
+    """
+    found: dict[str, Any] = {}
+    for operation, (off, *_) in OPERATIONS.items():
+        for name in off.keys() & found.keys():
+            raise ValueError(f"the operation {operation!r} has a setting {name!r}, and so has another: rename it")
+        found |= off
+    return found
 
 
 def choose(settings: Settings) -> tuple[Chosen, ...]:

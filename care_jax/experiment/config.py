@@ -14,6 +14,7 @@ from ml_collections.config_dict import placeholder
 
 from care_jax.errors import printable
 from care_jax.experiment import extensions
+from care_jax.experiment.extensions import ExtensionError
 from care_jax.experiment.settings import (
     ADDED,
     MAX_COUNT,
@@ -178,7 +179,7 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
     """The configuration that the run in `workdir` was started with.
 
     Raises:
-      ConfigError: there is none, or it can't be read.
+      ConfigError: there is none, or it can't be read; or a module that it names can't be imported.
     """
     path = workdir / "config.json"
     try:
@@ -186,6 +187,8 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
         if not isinstance(settings, dict):
             raise ValueError("it holds no settings")
         return from_plain(settings)
+    except ExtensionError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} can't be read ({error}); --workdir must be the folder of a run") from error
 

@@ -8,6 +8,7 @@ from ml_collections.config_dict import placeholder
 
 from care_jax import methods
 from care_jax.augment import AugmentSpec
+from care_jax.augment.operations import settings_of_operations
 from care_jax.errors import UserError
 from care_jax.rules import ANY, POSITIVE, Rule, Setting, at_least
 
@@ -136,24 +137,38 @@ def declared() -> dict[str, Setting]:
 
 
 def add_declared(config: ml_collections.ConfigDict) -> None:
-    """Adds the settings that methods and terms declare, where the configuration does not have them."""
-    for name, one in declared().items():
-        section, key = name.split(".")
-        values = config.get(section)
-        if isinstance(values, ml_collections.ConfigDict) and key not in values:
-            values[key] = one.default if one.stated else placeholder(one.kind)
+    """Adds the settings of methods, terms and operations, those that leave it off, where the configuration lacks them.
+
+    Raises:
+      ConfigError: one of them is a setting already.
+    """
+    rules()  # which refuses what is there twice
+    brought = {name: one.default if one.stated else placeholder(one.kind) for name, one in declared().items()}
+    for branch in BRANCHES:
+        brought |= {f"augment.{branch}.{name}": value for name, value in settings_of_operations().items()}
+    with config.unlocked():
+        for name, value in brought.items():
+            *path, key = name.split(".")
+            section: Any = config
+            for part in path:
+                section = section.get(part) if isinstance(section, ml_collections.ConfigDict) else None
+            if isinstance(section, ml_collections.ConfigDict) and key not in section:
+                section[key] = value
 
 
 def rules() -> dict[str, tuple[Kind, Rule]]:
     """Every setting that there is -> its type and its rule: those of methods, terms and operations too.
 
     Raises:
-      ValueError: a method or a term declares a setting that its section has already.
+      ConfigError: a method, a term or an operation brings a setting that there is already.
     """
     own = declared()
     for name in own.keys() & _SETTINGS.keys():
-        raise ValueError(f"a method or term declares {name!r}, which is a setting already: use another name")
-    kinds = {name: _kind(value) for name, value in AugmentSpec.settings().items()}
+        raise ConfigError(f"a method or term declares {name!r}, which is a setting already: use another name")
+    try:
+        kinds = {name: _kind(value) for name, value in AugmentSpec.settings().items()}
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     of_branches = {f"augment.{branch}.{name}": (kind, ANY) for branch in BRANCHES for name, kind in kinds.items()}
     return _SETTINGS | of_branches | {name: (one.kind, one.rule) for name, one in own.items()}
 

@@ -123,6 +123,10 @@ def test_nothing_drawn_is_nothing_done(spec):
     def views(uniforms):
         return augment.apply(augment.sample(uniforms, off, height=8, width=8), IMAGES, off)
 
+    drawn = jax.eval_shape(lambda: augment.sample(uniforms, off, height=8, width=8))
+    with pytest.raises(ValueError, match=r"further must be \[\.\.\., 2\]; got shape \(16, 3\)"):
+        jax.eval_shape(lambda x: augment.apply(x._replace(further=jnp.zeros((16, 3))), IMAGES, spec), drawn)
+
     before = str(jax.make_jaxpr(views)(uniforms))
     OPERATIONS.clear()  # the fixture puts back what was there
     assert str(jax.make_jaxpr(views)(uniforms)) == before
