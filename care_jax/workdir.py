@@ -15,9 +15,8 @@ from absl import logging
 from care_jax import data, storage
 from care_jax.data import DataSet
 from care_jax.errors import UserError
-from care_jax.experiment.config import ConfigError, read_config
+from care_jax.experiment.config import ConfigError, UnreadableConfigError, read_config
 from care_jax.experiment.continuation import check_goes_on
-from care_jax.experiment.extensions import ExtensionError
 from care_jax.train import checkpoint_files
 
 # What file systems answer that have no locks of one kind.
@@ -202,9 +201,7 @@ def _recovered(workdir: Path, warn: Callable[[str], None]) -> bool:
         try:
             read_config(workdir)
             return True
-        except ExtensionError:
-            raise  # the file is whole
-        except ConfigError as error:
+        except UnreadableConfigError as error:
             if not isinstance(error.__cause__, (ValueError, RecursionError, IsADirectoryError)):
                 raise  # it may be whole
     folders = [folder for folder in (workdir / "checkpoints").glob("[0-9]*") if folder.name.isdigit()]

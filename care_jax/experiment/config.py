@@ -14,7 +14,6 @@ from ml_collections.config_dict import placeholder
 
 from care_jax.errors import printable
 from care_jax.experiment import extensions
-from care_jax.experiment.extensions import ExtensionError
 from care_jax.experiment.settings import (
     ADDED,
     MAX_COUNT,
@@ -27,6 +26,11 @@ from care_jax.experiment.settings import (
     sections,
 )
 from care_jax.rules import Rule
+
+
+class UnreadableConfigError(ConfigError):
+    """A config.json that is not there, or damaged."""
+
 
 _SHOWN = 100  # characters of a value in a message
 
@@ -179,7 +183,8 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
     """The configuration that the run in `workdir` was started with.
 
     Raises:
-      ConfigError: there is none, or it can't be read; or a module that it names can't be imported.
+      UnreadableConfigError: there is none, or it can't be read.
+      ConfigError: a module that it names can't be imported, or brings a setting that there is already.
     """
     path = workdir / "config.json"
     try:
@@ -187,10 +192,10 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
         if not isinstance(settings, dict):
             raise ValueError("it holds no settings")
         return from_plain(settings)
-    except ExtensionError:
-        raise
+    except ConfigError:
+        raise  # of what it asks for: the file is whole
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} can't be read ({error}); --workdir must be the folder of a run") from error
+        raise UnreadableConfigError(f"{path} can't be read ({error}); --workdir must be the folder of a run") from error
 
 
 def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:

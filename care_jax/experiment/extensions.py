@@ -12,25 +12,20 @@ import ml_collections
 from care_jax.experiment.settings import ConfigError, add_declared
 
 
-class ExtensionError(ConfigError):
-    """A module of one's own that can't be imported; the configuration that names it may be whole."""
-
-
 def load(config: ml_collections.ConfigDict) -> None:
     """Imports what the setting `extensions` names, and adds the settings that it brings and the configuration lacks.
 
     What is imported already stays as it is.
 
     Raises:
-      ExtensionError: a module is not there, or fails.
-      ConfigError: it brings a setting that there is already.
+      ConfigError: a module is not there, fails, or brings a setting that there is already.
     """
     for name in _names(config):
         try:
             importlib.import_module(name)
         except Exception as error:  # the module is code, and can raise anything
             reason = f"{type(error).__name__}: {error}"
-            raise ExtensionError(
+            raise ConfigError(
                 f"config.extensions names {name!r}, which can't be imported ({reason}); it is a module on Python's "
                 "path: start in the folder that it lies in, or install it"
             ) from error
