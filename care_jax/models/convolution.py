@@ -7,7 +7,7 @@ What a ResNet needs beyond that is written here as such a convolution, or as a m
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -85,20 +85,37 @@ def _input_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array,
     return _conv(gradient, flipped, ends, lhs_dilation=(stride, stride))
 
 
-def _kernel_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> jax.Array:
-    """Convolutions of x by the gradient, in which images are the features, summed over chunks that fit a cache.
+def _over_chunks(
+    of_chunk: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, gradient: jax.Array, most_bytes: int
+) -> jax.Array:
+    """The sum of `of_chunk` over chunks of images, of x and the gradient together no more bytes than a cache holds.
 
     The batch may be sharded over all devices: each of them then sums over its own images, and the sums meet once.
     """
-    b, *positions, out_features = gradient.shape
-    size, padding = kernel.shape[0], (kernel.shape[0] - 1) // 2
+    b = len(x)
     devices = math.gcd(b, jax.device_count())
     share = b // devices
-    bytes_per_image = 4 * (math.prod(x.shape[1:]) + math.prod(gradient.shape[1:]))
-    chunk = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * bytes_per_image <= 2**20))
-    # A stride leaves rows over that no output has seen.
-    ends = tuple((padding, stride * (y - 1) + size - n - padding) for y, n in zip(positions, x.shape[1:3], strict=True))
+    bytes_per_image = x.dtype.itemsize * (x.size + gradient.size) // b
+    chunk = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * bytes_per_image <= most_bytes))
+    # A single device needs no axis.
+    lead = (devices,) if devices > 1 else ()
+    if lead:
+        of_chunk = jax.vmap(of_chunk)
+    # [chunks, devices, chunk, h, w, features]; without the barrier XLA makes x a second time, for the loop alone.
+    operands = jax.lax.optimization_barrier((x, gradient))
+    operands = tuple(jnp.moveaxis(y.reshape(*lead, -1, chunk, *y.shape[1:]), len(lead), 0) for y in operands)
+    sums = jax.eval_shape(of_chunk, *(y[0] for y in operands))
+    total, _ = jax.lax.scan(
+        lambda total, chunks: (total + of_chunk(*chunks), None), jnp.zeros(sums.shape, sums.dtype), operands
+    )
+    return total.sum(0) if lead else total
 
+
+def _kernel_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> jax.Array:
+    """Convolutions of x by the gradient, in which images are the features."""
+    size, padding = kernel.shape[0], (kernel.shape[0] - 1) // 2
+    # A stride leaves rows over that no output has seen.
+    ends = tuple((padding, stride * (gradient.shape[i] - 1) + size - x.shape[i] - padding) for i in (1, 2))
     dtype = jnp.promote_types(x.dtype, jnp.float32)
 
     def of_chunk(x: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -106,19 +123,7 @@ def _kernel_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array
         x, gradient = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
         return _conv(x, gradient, ends, rhs_dilation=(stride, stride), preferred_element_type=dtype)
 
-    # A single device needs no axis.
-    lead = (devices,) if devices > 1 else ()
-    if lead:
-        of_chunk = jax.vmap(of_chunk)
-
-    def add_chunk(total: jax.Array, operands: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        return total + of_chunk(*operands), None
-
-    # [chunks, devices, chunk, h, w, features]
-    operands = tuple(jnp.moveaxis(y.reshape(*lead, -1, chunk, *y.shape[1:]), len(lead), 0) for y in (x, gradient))
-    zeros = jnp.zeros((*lead, x.shape[-1], size, size, out_features), dtype)
-    total, _ = jax.lax.scan(add_chunk, zeros, operands)
-    return (total.sum(0) if lead else total).transpose(1, 2, 0, 3).astype(x.dtype)
+    return _over_chunks(of_chunk, x, gradient, 2**20).transpose(1, 2, 0, 3).astype(x.dtype)
 
 
 def _gradients_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
@@ -167,3 +172,42 @@ def _backward(stride: int, residuals: tuple[jax.Array, jax.Array], gradient: jax
 
 
 convolve.defvjp(_forward, _backward)
+
+
+def _matrix_gradient_on_cpu(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+
+    def of_chunk(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        return jnp.einsum("nhwi,nhwo->io", x, gradient, preferred_element_type=dtype)
+
+    return _over_chunks(of_chunk, x, gradient, 2**22).astype(x.dtype)
+
+
+def _matrix_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    return jnp.einsum("nhwi,nhwo->io", x, gradient)
+
+
+@jax.custom_vjp
+def project(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """x @ matrix at every position: a 1x1 convolution.
+
+    On CPUs the gradient of the matrix is summed over chunks: XLA transposes the whole gradient for it. `jax.jvp` isn't
+    defined.
+
+    Args:
+      x: [b, h, w, in].
+      matrix: [in, out], of the dtype of `x`.
+
+    Returns:
+      [b, h, w, out].
+    """
+    return x @ matrix
+
+
+def _project_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, matrix = residuals
+    matrix_gradient = jax.lax.platform_dependent(x, gradient, cpu=_matrix_gradient_on_cpu, default=_matrix_gradient)
+    return gradient @ matrix.T, matrix_gradient
+
+
+project.defvjp(lambda x, matrix: (x @ matrix, (x, matrix)), _project_backward)
