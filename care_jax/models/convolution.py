@@ -106,7 +106,10 @@ def _over_chunks(
     operands = tuple(jnp.moveaxis(y.reshape(*lead, -1, chunk, *y.shape[1:]), len(lead), 0) for y in operands)
     sums = jax.eval_shape(of_chunk, *(y[0] for y in operands))
     total, _ = jax.lax.scan(
-        lambda total, chunks: (total + of_chunk(*chunks), None), jnp.zeros(sums.shape, sums.dtype), operands
+        lambda total, chunks: (total + of_chunk(*chunks), None),
+        jnp.zeros(sums.shape, sums.dtype),
+        operands,
+        unroll=2,  # both cores: a convolution of few features takes one
     )
     return total.sum(0) if lead else total
 
