@@ -131,17 +131,21 @@ def _over_chunks(
     share = b // devices
     bytes_per_image = x.dtype.itemsize * (x.size + gradient.size) // b
     chunk = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * bytes_per_image <= most_bytes))
-    # A single device needs no axis.
-    lead = (devices,) if devices > 1 else ()
+    lead = devices > 1  # a single device needs no axis
     if lead:
         of_chunk = jax.vmap(of_chunk)
-    # [chunks, devices, chunk, h, w, features]; without the barrier XLA makes x a second time, for the loop alone.
-    operands = jax.lax.optimization_barrier((x, gradient))
-    operands = tuple(jnp.moveaxis(y.reshape(*lead, -1, chunk, *y.shape[1:]), len(lead), 0) for y in operands)
-    sums = jax.eval_shape(of_chunk, *(y[0] for y in operands))
-    total, _ = jax.lax.scan(
-        lambda total, chunks: (total + of_chunk(*chunks), None), jnp.zeros(sums.shape, sums.dtype), operands
-    )
+        x, gradient = (y.reshape(devices, share, *y.shape[1:]) for y in (x, gradient))
+
+    def add_chunk(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
+        # Sliced here, not by the scan: for arrays of another shape XLA would make x a second time.
+        return total + of_chunk(
+            *(jax.lax.dynamic_slice_in_dim(y, start, chunk, int(lead)) for y in (x, gradient))
+        ), None
+
+    sums = jax.eval_shape(of_chunk, *(jax.lax.slice_in_dim(y, 0, chunk, axis=int(lead)) for y in (x, gradient)))
+    zeros = jnp.zeros(sums.shape, sums.dtype)
+    # Two at a time keep both cores busy: a convolution of few features takes one.
+    total, _ = jax.lax.scan(add_chunk, zeros, jnp.arange(0, share, chunk), unroll=2)
     return total.sum(0) if lead else total
 
 
