@@ -37,7 +37,37 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 def _gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
     """As XLA differentiates the convolution."""
-    return jax.vjp(lambda x, kernel: _convolve(x, kernel, stride), x, kernel)[1](gradient)
+    x_gradient, kernel_gradient = jax.vjp(lambda x, kernel: _convolve(x, kernel, stride), x, kernel)[1](gradient)
+    return x_gradient, kernel_gradient.astype(_wide_dtype(x))
+
+
+def _gradients_on_tpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
+    """The same, but the kernel's gradient leaves the convolution, whose sums are float32, as it is.
+
+    So devices add it up in float32; and where a kernel is used twice in a step they add the sum of both, once.
+    """
+    (x_gradient,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
+    kernel_gradient = jax.lax.conv_general_dilated(
+        x,
+        gradient,
+        (1, 1),
+        _ends(x, kernel, gradient, stride),
+        rhs_dilation=(stride, stride),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        preferred_element_type=_wide_dtype(x),
+    )
+    return x_gradient, kernel_gradient
+
+
+def _wide_dtype(x: jax.Array) -> jnp.dtype:
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _ends(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[tuple[int, int], ...]:
+    """The padding with which x, convolved by its outputs' gradient, gives the kernel's."""
+    size, padding = kernel.shape[0], (kernel.shape[0] - 1) // 2
+    # A stride leaves rows over that no output has seen.
+    return tuple((padding, stride * (gradient.shape[i] - 1) + size - x.shape[i] - padding) for i in (1, 2))
 
 
 def _every_output_sees_every_input(x: jax.Array, kernel: jax.Array) -> bool:
@@ -69,6 +99,8 @@ def _wide(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _convolve_on_cpu(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    if len(kernel) == 1:
+        return x[:, ::stride, ::stride] @ kernel[0, 0]
     if _every_output_sees_every_input(x, kernel):
         return _product(x, kernel, stride)
     if max(kernel.shape[2:]) <= _FEW_FEATURES:
@@ -77,6 +109,8 @@ def _convolve_on_cpu(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _input_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> jax.Array:
+    if len(kernel) == 1:
+        return jax.vjp(lambda x: _convolve_on_cpu(x, kernel, stride), x)[1](gradient)[0]
     flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
     if stride == 1:
         return _convolve_on_cpu(gradient, flipped, 1)
@@ -116,23 +150,26 @@ def _over_chunks(
 
 
 def _kernel_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> jax.Array:
-    """Convolutions of x by the gradient, in which images are the features."""
-    size, padding = kernel.shape[0], (kernel.shape[0] - 1) // 2
-    # A stride leaves rows over that no output has seen.
-    ends = tuple((padding, stride * (gradient.shape[i] - 1) + size - x.shape[i] - padding) for i in (1, 2))
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    """Convolutions of x by the gradient, in which images are the features; of one position a matrix product."""
+    dtype = _wide_dtype(x)
+    if len(kernel) == 1:
+        # Over chunks too: XLA would transpose the whole gradient.
+        product = functools.partial(jnp.einsum, "nhwi,nhwo->io", preferred_element_type=dtype)
+        return _over_chunks(product, x[:, ::stride, ::stride], gradient, 2**22)[None, None]
+    ends = _ends(x, kernel, gradient, stride)
 
     def of_chunk(x: jax.Array, gradient: jax.Array) -> jax.Array:
         """[in, size, size, out]."""
         x, gradient = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
         return _conv(x, gradient, ends, rhs_dilation=(stride, stride), preferred_element_type=dtype)
 
-    return _over_chunks(of_chunk, x, gradient, 2**20).transpose(1, 2, 0, 3).astype(x.dtype)
+    return _over_chunks(of_chunk, x, gradient, 2**20).transpose(1, 2, 0, 3)
 
 
 def _gradients_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
-    if _every_output_sees_every_input(x, kernel):
-        return jax.vjp(lambda x, kernel: _product(x, kernel, stride), x, kernel)[1](gradient)
+    if len(kernel) > 1 and _every_output_sees_every_input(x, kernel):
+        x_gradient, kernel_gradient = jax.vjp(lambda x, kernel: _product(x, kernel, stride), x, kernel)[1](gradient)
+        return x_gradient, kernel_gradient.astype(_wide_dtype(x))
     return (
         _input_gradient_on_cpu(x, kernel, gradient, stride),
         _kernel_gradient_on_cpu(x, kernel, gradient, stride),
@@ -144,19 +181,20 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """A convolution padded by (size - 1) // 2 on every side, as ResNet's are in torch.
 
     On CPUs it and its gradients are written in the forms above, elsewhere they are XLA's own; the same numbers up to
-    rounding. The price is that forward-mode differentiation (`jax.jvp`) isn't defined.
+    rounding. (XLA's for GPUs, too, in jaxlib 0.10: it aborts over the gradient of a strided 1x1 convolution that is
+    written as a matrix product.) The price is that forward-mode differentiation (`jax.jvp`) isn't defined.
 
     Args:
       x: [b, h, w, in].
-      kernel: [size, size, in, out], of the dtype of `x`; an odd size.
+      kernel: [size, size, in, out], an odd size; rounded to the dtype of `x`. Its gradient has its own dtype.
       stride: of both axes.
 
     Returns:
-      [b, h', w', out], h' = (h - 1) // stride + 1.
+      [b, h', w', out] in the dtype of `x`, h' = (h - 1) // stride + 1.
     """
     return jax.lax.platform_dependent(
         x,
-        kernel,
+        kernel.astype(x.dtype),
         cpu=functools.partial(_convolve_on_cpu, stride=stride),
         default=functools.partial(_convolve, stride=stride),
     )
@@ -167,51 +205,16 @@ def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, t
 
 
 def _backward(stride: int, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jax.lax.platform_dependent(
-        *residuals,
+    x, kernel = residuals
+    x_gradient, kernel_gradient = jax.lax.platform_dependent(
+        x,
+        kernel.astype(x.dtype),
         gradient,
         cpu=functools.partial(_gradients_on_cpu, stride=stride),
+        tpu=functools.partial(_gradients_on_tpu, stride=stride),
         default=functools.partial(_gradients, stride=stride),
     )
+    return x_gradient, kernel_gradient.astype(kernel.dtype)
 
 
 convolve.defvjp(_forward, _backward)
-
-
-def _matrix_gradient_on_cpu(x: jax.Array, gradient: jax.Array) -> jax.Array:
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-
-    def of_chunk(x: jax.Array, gradient: jax.Array) -> jax.Array:
-        return jnp.einsum("nhwi,nhwo->io", x, gradient, preferred_element_type=dtype)
-
-    return _over_chunks(of_chunk, x, gradient, 2**22).astype(x.dtype)
-
-
-def _matrix_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
-    return jnp.einsum("nhwi,nhwo->io", x, gradient)
-
-
-@jax.custom_vjp
-def project(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    """x @ matrix at every position: a 1x1 convolution.
-
-    On CPUs the gradient of the matrix is summed over chunks: XLA transposes the whole gradient for it. `jax.jvp` isn't
-    defined.
-
-    Args:
-      x: [b, h, w, in].
-      matrix: [in, out], of the dtype of `x`.
-
-    Returns:
-      [b, h, w, out].
-    """
-    return x @ matrix
-
-
-def _project_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, matrix = residuals
-    matrix_gradient = jax.lax.platform_dependent(x, gradient, cpu=_matrix_gradient_on_cpu, default=_matrix_gradient)
-    return gradient @ matrix.T, matrix_gradient
-
-
-project.defvjp(lambda x, matrix: (x @ matrix, (x, matrix)), _project_backward)

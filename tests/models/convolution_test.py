@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from care_jax.models.convolution import convolve
+from care_jax.models.convolution import _gradients, _gradients_on_tpu, convolve
 
 # (size, stride, input, out_features). Of the kernels and strides of a ResNet, one for each form: maps whose every
 # output sees every input; few features, neighbouring outputs as features of one; one chunk of images, a prime number of
@@ -135,3 +135,38 @@ def test_gradients_under_vmap_and_twice():
     step = 1e-2 * one_by_one[0] / np.linalg.norm(one_by_one[0])
     difference = directional(kernel + step) - directional(kernel - step)
     np.testing.assert_allclose(np.vdot(jax.jit(jax.grad(directional))(kernel), 2 * step), difference, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "shape"), [(1, 1, (4, 5, 4, 3)), (1, 2, (4, 5, 4, 3)), (3, 2, (4, 7, 6, 3))]
+)
+def test_gradients_in_the_form_for_tpus_are_the_same(size, stride, shape):
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, kernel = jnp.asarray(rng.standard_normal(shape)), jnp.asarray(rng.standard_normal((size, size, 3, 5)))
+        gradient = jnp.asarray(rng.standard_normal(convolve(x, kernel, stride).shape))
+        ours = jax.vjp(lambda x, kernel: convolve(x, kernel, stride), x, kernel)[1](gradient)
+        expected = _gradients(x, kernel, gradient, stride)
+        for found in (ours, _gradients_on_tpu(x, kernel, gradient, stride)):
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2)])
+def test_the_kernels_gradient_is_never_rounded_to_bfloat16(size, stride):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((4, 6, 6, 3)), jnp.bfloat16)
+    kernel = jnp.asarray(rng.standard_normal((size, size, 3, 5)), jnp.float32)
+
+    def weighted(x, kernel, weights):
+        return jnp.sum(convolve(x, kernel, stride).astype(weights.dtype) * weights)
+
+    weights = jnp.asarray(rng.standard_normal(convolve(x, kernel, stride).shape), jnp.bfloat16)
+    found = jax.grad(weighted, 1)(x, kernel, weights)
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(np.asarray(y, np.float64)) for y in (x, kernel, weights)]
+        exact = jax.grad(weighted, 1)(*wide)
+        on_tpu = _gradients_on_tpu(x, kernel.astype(x.dtype), weights, stride)[1]
+    for gradient in (found, on_tpu):
+        assert gradient.dtype == jnp.float32
+        np.testing.assert_allclose(gradient, exact, rtol=1e-5, atol=1e-5)  # bfloat16 is good to 4e-3
