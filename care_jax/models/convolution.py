@@ -158,11 +158,25 @@ def _kernel_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array
         return _over_chunks(product, x[:, ::stride, ::stride], gradient, 2**22)[None, None]
     ends = _ends(x, kernel, gradient, stride)
 
-    def of_chunk(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    def by_convolution(x: jax.Array, gradient: jax.Array) -> jax.Array:
         """[in, size, size, out]."""
         x, gradient = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
         return _conv(x, gradient, ends, rhs_dilation=(stride, stride), preferred_element_type=dtype)
 
+    def by_patches(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        """The same. Devices share a matrix product; of a convolution on each XLA would gather all."""
+        h, w = gradient.shape[1:3]
+        x = jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*end, 0) for end in ends), (0, 0, 0)))
+        size = len(kernel)
+        patches = [
+            x[:, i : i + stride * (h - 1) + 1 : stride, j : j + stride * (w - 1) + 1 : stride]
+            for i in range(size)
+            for j in range(size)
+        ]
+        product = jnp.einsum("nhwki,nhwo->iko", jnp.stack(patches, 3), gradient, preferred_element_type=dtype)
+        return product.reshape(x.shape[-1], size, size, -1)
+
+    of_chunk = by_convolution if jax.device_count() == 1 else by_patches
     return _over_chunks(of_chunk, x, gradient, 2**20).transpose(1, 2, 0, 3)
 
 
