@@ -10,6 +10,7 @@ from flax import linen
 
 from care_jax.data import CLASS
 from care_jax.evaluate.embed import Embedded, Embedder
+from care_jax.evaluate.rows import Rows
 from care_jax.experiment.build import Experiment, evaluation_spec
 
 Points = Callable[[jax.Array], jax.Array]
@@ -17,11 +18,11 @@ T = TypeVar("T")
 
 
 class Labelled(NamedTuple):
-    """Features of both parts with the labels of one labelling: [n, w], [n], [m, w], [m]."""
+    """Features of both parts, n and m, with their labels in one labelling, [n] and [m]."""
 
-    train_features: np.ndarray
+    train_features: Rows
     train_labels: np.ndarray
-    test_features: np.ndarray
+    test_features: Rows
     test_labels: np.ndarray
 
 
@@ -90,7 +91,7 @@ class EmbeddedDataSet:
         """Features and labels of both parts; None without that labelling."""
         if labelling not in self.experiment.dataset.num_classes:
             return None
-        found: list[np.ndarray] = []
+        found: list[Any] = []
         for name in ("train", "test"):
             embedded = self.part(name)
             found += [embedded.features, getattr(self.experiment.dataset, name).labels[labelling][embedded.rows]]

@@ -91,7 +91,7 @@ class Evaluation:
             numbers |= embedded.once(evaluator.run, settings)
         test = embedded.part("test")
         numbers["test_examples"] = len(test.rows)
-        finite = np.isfinite(test.features).all(axis=1) & np.isfinite(test.embeddings).all(axis=1)
+        finite = test.features.finite() & np.isfinite(test.embeddings).all(axis=1)
         broken = f"not finite; the features or embeddings of {np.sum(~finite)} of {len(finite)} test images are not"
         reasons: dict[str, list[str]] = {}
         for name, value in numbers.items():

@@ -9,6 +9,8 @@ from jax.typing import ArrayLike
 
 from care_jax.losses.arrays import as_temperature, matmul, normalize, promote
 
+Nearest = tuple[jax.Array, jax.Array, jax.Array]  # cosines and rows, [q, k], and who has met NaN, [q]
+
 
 def knn_vote(
     similarities: ArrayLike, labels: ArrayLike, *, num_classes: int, temperature: float | jax.Array
@@ -88,14 +90,15 @@ def nearest(
     """
     queries, bank = jnp.asarray(queries), jnp.asarray(bank)
     size = min(bank_block, len(bank))
-    unit = normalize(*promote(queries), epsilon=0)
+    (unit,) = promote(queries)
+    unit = normalize(unit, epsilon=0)
 
-    def add_block(nearer: tuple[jax.Array, ...], index: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+    def add_block(nearer: Nearest, index: jax.Array) -> tuple[Nearest, None]:
         cosines, rows, broken = nearer
         # The last block begins early where m is no multiple of its size; rows that were met before don't count again.
         start = jnp.minimum(index * size, len(bank) - size)
-        block = jax.lax.dynamic_slice_in_dim(bank, start, size)
-        similarities = matmul(unit, normalize(*promote(block), epsilon=0).T)
+        (block,) = promote(jax.lax.dynamic_slice_in_dim(bank, start, size))
+        similarities = matmul(unit, normalize(block, epsilon=0).T)
         counts = start + jnp.arange(size) >= index * size
         if counted is not None:
             counts &= jax.lax.dynamic_slice_in_dim(jnp.asarray(counted), start, size)
@@ -106,8 +109,8 @@ def nearest(
         before = jnp.take_along_axis(rows, jnp.minimum(places, k - 1), axis=1)
         return (cosines, jnp.where(places < k, before, start + places - k).astype(jnp.int32), broken), None
 
-    none = jnp.full((len(queries), k), -jnp.inf, unit.dtype), jnp.zeros((len(queries), k), jnp.int32)
-    nothing = *none, jnp.zeros(len(queries), bool)
+    shape = len(queries), k
+    nothing = jnp.full(shape, -jnp.inf, unit.dtype), jnp.zeros(shape, jnp.int32), jnp.zeros(len(queries), bool)
     (cosines, rows, broken), _ = jax.lax.scan(add_block, nothing, jnp.arange(-(-len(bank) // size)))
     return jnp.where(broken[:, None], jnp.nan, cosines), rows
 
@@ -183,32 +186,33 @@ def weighted_knn(
         cosines, rows = nearest(some, bank, k=k, bank_block=bank_block)
         return winners(cosines, bank_labels[rows], num_classes=num_classes, temperature=temperature)
 
-    return in_blocks(classify, queries, block)
+    return in_blocks(classify, queries, block=block)
 
 
-def in_blocks(function: Callable[[jax.Array], Any], rows: jax.Array, block: int) -> Any:
-    """`function(rows)`, whose results are of one row each, a block of the rows at a time.
+def in_blocks(function: Callable[..., Any], *rows: jax.Array, block: int) -> Any:
+    """`function(*rows)`, whose results are of one row each, a block of the rows at a time.
 
     Args:
-      function: rows [b, ...] -> arrays [b, ...].
-      rows: [n, ...].
+      function: arrays [b, ...] -> arrays [b, ...].
+      *rows: arrays [n, ...].
       block: rows handled at a time; where they don't divide n, the last block takes some rows again.
 
     Returns:
       Arrays [n, ...].
     """
-    size = max(1, min(block, len(rows)))
-    like = jax.eval_shape(function, jax.ShapeDtypeStruct((size, *rows.shape[1:]), rows.dtype))
-    results = jax.tree.map(lambda one: jnp.zeros((len(rows), *one.shape[1:]), one.dtype), like)
-    if not len(rows):
+    count = len(rows[0])
+    size = max(1, min(block, count))
+    like = jax.eval_shape(function, *(jax.ShapeDtypeStruct((size, *one.shape[1:]), one.dtype) for one in rows))
+    results = jax.tree.map(lambda one: jnp.zeros((count, *one.shape[1:]), one.dtype), like)
+    if not count:
         return results
 
     def add_block(index: jax.Array, results: Any) -> Any:
-        start = jnp.minimum(index * size, len(rows) - size)
-        found = function(jax.lax.dynamic_slice_in_dim(rows, start, size))
+        start = jnp.minimum(index * size, count - size)
+        found = function(*(jax.lax.dynamic_slice_in_dim(one, start, size) for one in rows))
         return jax.tree.map(lambda to, one: jax.lax.dynamic_update_slice_in_dim(to, one, start, 0), results, found)
 
-    return jax.lax.fori_loop(0, -(-len(rows) // size), add_block, results)
+    return jax.lax.fori_loop(0, -(-count // size), add_block, results)
 
 
 def recall_at_k(retrieved_labels: ArrayLike, query_labels: ArrayLike) -> jax.Array:

@@ -73,7 +73,7 @@ def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeyp
     """Whatever the embeddings are: ordinary, all the same, or no numbers."""
     # The probe takes long to compile; its own answer to NaN is linear_probe_test's.
     monkeypatch.setattr(
-        "care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([np.mean(sets[0])])
+        "care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([np.mean(sets[0].numpy())])
     )
     experiment, variables = make(2, evaluate__knn_k=200, evaluate__probe__num_seeds=1)
     evaluation = Evaluation(experiment)
