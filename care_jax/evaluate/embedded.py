@@ -1,5 +1,6 @@
 """A data set as an encoder sees it, embedded once for all evaluators."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 from flax import linen
 
-from care_jax.data import CLASS
+from care_jax.data import CLASS, Examples
 from care_jax.evaluate.embed import Embedded, Embedder
 from care_jax.evaluate.rows import Rows
 from care_jax.experiment.build import Experiment, evaluation_spec
@@ -56,7 +57,7 @@ class EmbeddedDataSet:
         self.notes: list[str] = []
         self._make = make
         self._keep_draws = keep_draws
-        self._parts: dict[str, Embedded] = {}
+        self._parts: dict[int, Embedded] = {}  # by the identity of the examples
         self._drawn: dict[tuple[str, bytes], np.ndarray] = {}
         self._once: dict[Callable[..., Any], Any] = {}
 
@@ -67,9 +68,19 @@ class EmbeddedDataSet:
 
     def part(self, name: str) -> Embedded:
         """The part "train" or "test": the central squares, nothing drawn."""
-        if name not in self._parts:
-            self._parts[name] = self.embedder(self.variables, getattr(self.experiment.dataset, name))
-        return self._parts[name]
+        examples = getattr(self.experiment.dataset, name)
+        if id(examples) not in self._parts:
+            self._parts[id(examples)] = self.embedder(self.variables, examples)
+        return self._parts[id(examples)]
+
+    def trained_on(self, examples: Examples) -> "EmbeddedDataSet":
+        """The same with others as the part "train"; what is made of the test part serves both."""
+        dataset = dataclasses.replace(self.experiment.dataset, train=examples)
+        other = EmbeddedDataSet(
+            self.experiment._replace(dataset=dataset), self._make, self.variables, keep_draws=self._keep_draws
+        )
+        other._parts, other._drawn = self._parts, self._drawn
+        return other
 
     def drawn(self, uniforms: jax.Array, branch: str) -> np.ndarray:
         """Embeddings [n, d] of the test part, augmented.

@@ -25,7 +25,8 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
     return {
         f"{prefix(labelling)}knn_top1": Measure(
             f"test images whose {labelling} wins the vote of their evaluate.knn_k nearest training images in cosine of "
-            "the features, weights exp(cos / evaluate.knn_temperature)",
+            "the features, weights exp(cos / evaluate.knn_temperature); in metrics.jsonl evaluate.monitor_examples "
+            "training images where that is set",
             unit="%",
             better="higher" if labelling == CLASS else "",
             chance="100 / number of classes, where they are of one size",

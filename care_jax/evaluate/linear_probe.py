@@ -26,7 +26,8 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
         name = f"{prefix(labelling, 'linear_')}probe_top1"
         table[name] = Measure(
             f"test images whose {labelling} a linear classifier on the features of the training images tells, mean "
-            "over evaluate.probe.num_seeds initialisations and orders",
+            "over evaluate.probe.num_seeds initialisations and orders; in metrics.jsonl evaluate.monitor_examples "
+            "training images where that is set",
             unit="%",
             better="higher" if labelling == CLASS else "",
             chance="100 / number of classes, where they are of one size",

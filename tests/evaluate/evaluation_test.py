@@ -130,6 +130,31 @@ def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
     assert {name: measured.numbers[name] for name in numbers} == numbers and -1 <= numbers["first_cosine"] <= 1
 
 
+@pytest.mark.slow
+def test_the_monitors_may_see_a_part_and_say_so(make, monkeypatch, capsys):
+    """Always the same training images, at the last step too; the end has all, and the monitor's test images."""
+    monkeypatch.setattr("care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([len(sets[0])]))
+    settings = {"evaluate__monitor": ("knn", "linear_probe"), "evaluate__probe__num_seeds": 1}
+    experiment, variables = make(3, evaluate__monitor_examples=7, evaluate__knn_k=9, **settings)
+    evaluation = Evaluation(experiment)
+    seen, call = [], embed.Embedder.__call__
+    monkeypatch.setattr(embed.Embedder, "__call__", lambda *given: seen.append(given[2]) or call(*given))
+    monitor = evaluation.monitor(1)
+    assert capsys.readouterr().err == (
+        "care_jax: evaluate.monitor_examples: the monitors see 7 of 10 training images, the same ones each time; "
+        "summary.json has the numbers of all; evaluate.knn_k is 9, all 7 vote\n"
+    )
+    for step in (1, experiment.num_steps):
+        assert monitor(step, variables)["linear_probe_top1"] == 700
+    labels = seen[0].labels["class"]
+    assert len(set(labels.tolist())) == 7 and list(labels) == sorted(labels)
+    assert evaluation.measure(experiment.num_steps, variables).numbers["linear_probe_top1"] == 1000
+    assert [len(examples) for examples in seen[:5]] == [7, 3, 7, 3, 10]  # the test images once a step
+    again = Evaluation(make(3, evaluate__monitor_examples=7)[0])._monitored()
+    assert again.labels["class"].tolist() == labels.tolist()
+    assert Evaluation(make(3, evaluate__monitor_examples=10)[0])._monitored() is None
+
+
 def test_nor_is_one_image_enough_for_another_group(make):
     experiment, variables = make(1, equivariance__on="projection", equivariance__group="lorentz")
     numbers = term_space.run(Evaluation(experiment).embedded(0, variables), experiment.config.evaluate)
