@@ -61,20 +61,10 @@ class Embedder:
         # Embeddings are whole on every device, so that every process has all of them, whoever read the image.
         shardings = self._rows, sharding.replicated(mesh), sharding.replicated(mesh)
 
-        @partial(jax.jit, static_argnames="spec", out_shardings=shardings)
+        @partial(jax.jit, out_shardings=shardings)
         def forward(
-            variables: Mapping[str, Any],
-            images: jax.Array,
-            uniforms: jax.Array | None,
-            kept: jax.Array,
-            spec: AugmentSpec,
+            variables: Mapping[str, Any], views: jax.Array, kept: jax.Array
         ) -> tuple[jax.Array, jax.Array, jax.Array]:
-            height, width = images.shape[1:3]
-            if uniforms is None:
-                augmentation = augment.identity(spec, height=height, width=width)
-            else:
-                augmentation = augment.sample(uniforms, spec, height=height, width=width)
-            views = augment.apply(augmentation, images, spec)
             outputs: tuple[jax.Array, jax.Array] = encoder.apply(variables, views, train=False)  # type: ignore[assignment]
             return *outputs, kept
 
@@ -84,7 +74,7 @@ class Embedder:
         self,
         variables: Mapping[str, Any],
         examples: Examples,
-        uniforms: jax.Array | None = None,
+        uniforms: np.ndarray | None = None,
         spec: AugmentSpec | None = None,
     ) -> Embedded:
         """Embeds every example, as it is or augmented.
@@ -114,12 +104,11 @@ class Embedder:
         newest: tuple[Any, ...] = ()
         for batch, (images, indices, mask) in enumerate(self.batches(examples)):
             self._check()
-            drawn: Any = None if uniforms is None else np.asarray(uniforms)
+            drawn: Any = uniforms
             if drawn is not None and drawn.ndim == 2:
                 drawn = self._put(drawn[indices])
-            some_features, *made = self._forward(
-                variables, self._put(images), drawn, self._put(mask), self.spec if spec is None else spec
-            )
+            views = _view(self._put(images), drawn, spec=self.spec if spec is None else spec, mesh=self._mesh)
+            some_features, *made = self._forward(variables, views, self._put(mask))
             features.add(some_features)
             # While the devices embed this batch, the host takes the one before; never more than two are under way.
             if newest:
@@ -153,3 +142,15 @@ class Embedder:
             process_count=count,
             skipped=self._skipped,
         )
+
+
+# Apart from the encoder, which is compiled once for all that is drawn.
+@partial(jax.jit, static_argnames=("spec", "mesh"))
+def _view(images: jax.Array, uniforms: jax.Array | None, *, spec: AugmentSpec, mesh: Mesh) -> jax.Array:
+    height, width = images.shape[1:3]
+    if uniforms is None:
+        augmentation = augment.identity(spec, height=height, width=width)
+    else:
+        augmentation = augment.sample(uniforms, spec, height=height, width=width)
+    views = augment.apply(augmentation, images, spec)
+    return jax.lax.with_sharding_constraint(views, sharding.along_axis(mesh, 0))

@@ -82,14 +82,14 @@ class EmbeddedDataSet:
         other._parts, other._drawn = self._parts, self._drawn
         return other
 
-    def drawn(self, uniforms: jax.Array, branch: str) -> np.ndarray:
+    def drawn(self, uniforms: np.ndarray, branch: str) -> np.ndarray:
         """Embeddings [n, d] of the test part, augmented.
 
         Args:
           uniforms: [K], shared by all images, or [n, K].
           branch: "invariance" or "equivariance", whose ranges are drawn from.
         """
-        key = branch, np.asarray(uniforms).tobytes()
+        key = branch, uniforms.tobytes()
         if key in self._drawn:
             return self._drawn[key]
         spec = getattr(self.experiment.plan, branch)

@@ -10,7 +10,7 @@ import pytest
 
 from care_jax.data import DataError, DataSet, Examples
 from care_jax.devices import sharding
-from care_jax.evaluate import embed, equivariance_error, results, term_space
+from care_jax.evaluate import embed, equivariance_error, linear_probe, results, term_space
 from care_jax.evaluate.embedded import make_embedder
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.evaluate.evaluators import EVALUATORS, measures
@@ -27,6 +27,11 @@ OF_SEVERAL = {
     "relative_equivariance_median",
     "uniformity",
 }
+
+
+def of_class(accuracy):
+    """What a probe of one seed finds."""
+    return {"class": np.asarray([accuracy])}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,8 @@ def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeyp
     """Whatever the embeddings are: ordinary, all the same, or no numbers."""
     # The probe takes long to compile; its own answer to NaN is linear_probe_test's.
     monkeypatch.setattr(
-        "care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([np.mean(sets[0].numpy())])
+        "care_jax.evaluate.linear_probe.linear_probe",
+        lambda *sets, **_: {"class": np.asarray([np.mean(sets[0].numpy())])},
     )
     experiment, variables = make(2, evaluate__knn_k=200, evaluate__probe__num_seeds=1)
     evaluation = Evaluation(experiment)
@@ -115,7 +121,7 @@ def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
 
     own = Evaluator(lambda labellings: {"first_cosine": Measure("of the first image")}, first_cosine)
     monkeypatch.setitem(EVALUATORS, "own", own)
-    monkeypatch.setattr("care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([0.5]))
+    monkeypatch.setattr(linear_probe, "linear_probe", lambda *_, **__: of_class(0.5))
     experiment, variables = make(3, evaluate__monitor=("knn", "equivariance", "linear_probe", "own"))
     evaluation = Evaluation(experiment)
     passes = Mock(wraps=evaluation.embedded(1, variables).embedder._forward)
@@ -133,7 +139,9 @@ def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
 @pytest.mark.slow
 def test_the_monitors_may_see_a_part_and_say_so(make, monkeypatch, capsys):
     """Always the same training images, at the last step too; the end has all, and the monitor's test images."""
-    monkeypatch.setattr("care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([len(sets[0])]))
+    monkeypatch.setattr(
+        "care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: {"class": np.asarray([len(sets[0])])}
+    )
     settings = {"evaluate__monitor": ("knn", "linear_probe"), "evaluate__probe__num_seeds": 1}
     experiment, variables = make(3, evaluate__monitor_examples=7, evaluate__knn_k=9, **settings)
     evaluation = Evaluation(experiment)
