@@ -224,6 +224,8 @@ def _fit(
         examples = jnp.minimum(examples, num_examples - 1)
         # Each device gives the rows that it has, and takes the share of the batch that it works on.
         batch = jax.lax.with_sharding_constraint(features[places[examples]], sharding.along_axis(mesh, 0))
+        # On a TPU the product takes bfloat16; without the barrier a copy of all features would be made in it.
+        batch = jax.lax.optimization_barrier(batch)
         entropy = sum(
             optax.softmax_cross_entropy_with_integer_labels(_logits(own, batch), labels[name][examples])
             for name, own in params.items()
