@@ -68,15 +68,11 @@ def estimate(
         num_examples=len(images),
         image_shape=stand_in.image_shape(config),
     )
-    # As run.py does.
-    step = jax.jit(
-        repeat(build.make_step(experiment)), donate_argnums=0, out_shardings=sharding.replicated(experiment.mesh)
-    )
     before = getattr(jax.config, _EFFORT)
     jax.config.update(_EFFORT, effort)
     try:
         began = time.perf_counter()
-        lowered = step.lower(build.abstract_state(experiment), batches)
+        lowered = _lower(experiment, batches)
         report["trace_seconds"], began = round(time.perf_counter() - began, 1), time.perf_counter()
         try:
             compiled = lowered.compile()
@@ -90,17 +86,40 @@ def estimate(
         report |= {"compiles": True, "compile_seconds": round(time.perf_counter() - began, 1)}
     finally:
         jax.config.update(_EFFORT, before)
-    resident = batches["images"].size if "images" in batches else 0
-    return report | figures(compiled, device, images_a_device=config.train.batch_size / mesh.size, resident=resident)
+    if config.train.micro_batches > 1 or config.model.remat:
+        plain = config.copy_and_resolve_references()
+        plain.train.micro_batches, plain.model.remat = 1, False
+        lowered = _lower(build.build(plain, mesh, experiment.dataset), batches)
+    return report | figures(
+        compiled,
+        device,
+        images_a_device=config.train.batch_size / mesh.size,
+        needed=_operations(lowered.as_text("hlo")) / mesh.size,
+        resident=batches["images"].size if "images" in batches else 0,
+    )
 
 
-def figures(compiled: Any, device: Hardware, *, images_a_device: float, resident: int = 0) -> Report:
+def _lower(experiment: build.Experiment, batches: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
+    """The step as run.py makes it, before it is compiled."""
+    step = jax.jit(
+        repeat(build.make_step(experiment)), donate_argnums=0, out_shardings=sharding.replicated(experiment.mesh)
+    )
+    return step.lower(build.abstract_state(experiment), batches)
+
+
+def _operations(text: str) -> int:
+    program = hlo.read(text)
+    return sum(matrix_operations(program, hlo.executed(program)).values())
+
+
+def figures(compiled: Any, device: Hardware, *, images_a_device: float, needed: float, resident: int = 0) -> Report:
     """What a compiled program costs a device.
 
     Args:
       compiled: `jax.jit(...).lower(...).compile()`.
       device: what it can do.
       images_a_device: that one run of the program takes.
+      needed: operations a device of the step as it is written, nothing computed twice.
       resident: elements of the images that are kept on the device; 0: none are.
     """
     program = hlo.read(compiled.as_text())
@@ -111,7 +130,12 @@ def figures(compiled: Any, device: Hardware, *, images_a_device: float, resident
     said = compiled.cost_analysis() or {}
     return {
         "memory": memory(compiled.memory_analysis(), device),
-        "operations": {"total": sum(operations.values()), "by_type": operations, "not_counted": uncounted(executed)},
+        "operations": {
+            "total": sum(operations.values()),
+            "needed": round(needed),
+            "by_type": operations,
+            "not_counted": uncounted(executed),
+        },
         "bytes": {"total": num_bytes, "padding": padding},
         "compiler": {
             # Of these a loop's body counts once.
@@ -121,7 +145,7 @@ def figures(compiled: Any, device: Hardware, *, images_a_device: float, resident
         },
         "instructions_in_loops_of_unknown_length": len(unknown),
         "collectives": _collectives(program),
-        "floor": floor(operations, num_bytes, device, images_a_device),
+        "floor": floor(operations, num_bytes, device, images_a_device, needed),
         "largest": [_described(move) for move in sorted(moved, key=lambda move: -move.num_bytes)[:LARGEST]],
         "warnings": findings.warnings(program, executed, moved, resident=resident),
     }
@@ -139,18 +163,24 @@ def memory(said: Any, device: Hardware) -> Report:
     return parts | {"peak": sum(parts.values()), "available": device.memory}
 
 
-def floor(operations: Mapping[str, int], num_bytes: int, device: Hardware, images_a_device: float) -> Report:
-    """No step of this program can be faster: the slower of computing and moving, as if the other were free."""
+def floor(
+    operations: Mapping[str, int], num_bytes: int, device: Hardware, images_a_device: float, needed: float
+) -> Report:
+    """No step of this program can be faster: the slower of computing and moving, as if the other were free.
+
+    The share of the peak is of the operations needed: what is computed twice does not count.
+    """
     by_operations = device.seconds(operations)
     by_bytes = num_bytes / device.bandwidth if device.bandwidth else None
     known = [seconds for seconds in (by_operations, by_bytes) if seconds is not None]
     seconds = max(known) if len(known) == 2 else None
+    total = sum(operations.values())
     return {
         "seconds_by_operations": by_operations,
         "seconds_by_bytes": by_bytes,
         "seconds": seconds,
         "images_per_second_per_device": images_a_device / seconds if seconds else None,
-        "share_of_peak": by_operations / seconds if seconds and by_operations is not None else None,
+        "share_of_peak": by_operations / seconds * needed / total if seconds and by_operations else None,
     }
 
 
@@ -181,9 +211,9 @@ def _collectives(program: hlo.Program) -> list[Report]:
 def _described(move: Move) -> Report:
     one = move.executed.instruction
     return {
-        "name": findings.source(one),
+        "name": findings.source(one, move.executed.computation),
         "kind": one.opcode,
-        "result": ", ".join(map(str, one.arrays)),
+        "result": [str(array) for array in one.arrays],
         "bytes": move.num_bytes,
         "padding": move.padding,
         "times": move.executed.times,

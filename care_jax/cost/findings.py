@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from care_jax.cost.traffic import Move
-from care_jax.devices.hlo import Array, Executed, Instruction, Program
+from care_jax.devices.hlo import Array, Computation, Executed, Instruction, Program
 
 _WIDE = ("f64", "c128")
 _LARGE_PADDING = 1.5  # times an array's own bytes
@@ -26,9 +26,11 @@ def warnings(program: Program, executed: Sequence[Executed], moved: Sequence[Mov
     return [line for line in found if line]
 
 
-def source(one: Instruction) -> str:
-    """Where in the model an instruction comes from, as JAX names it; its own name where that is lost."""
+def source(one: Instruction, computation: Computation | None = None) -> str:
+    """Where in the model an instruction comes from, as JAX names it; what the compiler added, by what it takes."""
     name = one.value("op_name").replace("\\'", "'")
+    if not name and computation and one.operands and one.operands[0] in computation.instructions:
+        return f"of {source(computation.instructions[one.operands[0]])}"
     return re.sub(r"^jit\(steps?\)/", "", name) or one.name
 
 

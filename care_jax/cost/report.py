@@ -6,6 +6,7 @@ from typing import Any
 from care_jax.cost.estimate import Report
 
 _WIDTH = 14
+_NAME = 76  # characters of an operation's name that are shown, its last ones
 _NOT_KNOWN = "not known"
 
 
@@ -55,7 +56,12 @@ def _memory(memory: Report) -> list[tuple[str, str]]:
 def _work(report: Report) -> list[tuple[str, str]]:
     operations, moved = report["operations"], report["bytes"]
     types = ", ".join(f"{count / 1e9:,.1f} in {dtype}" for dtype, count in operations["by_type"].items())
-    lines = [("operations", f"{operations['total'] / 1e9:,.1f} GFLOP a device in matrix products ({types})")]
+    lines = [
+        ("operations", f"{operations['total'] / 1e9:,.1f} GFLOP a device in matrix products ({types})"),
+        ("", f"{operations['needed'] / 1e9:,.1f} are needed, the rest is computed again"),
+    ]
+    if operations["needed"] > 0.99 * operations["total"]:
+        del lines[1]
     if operations["not_counted"]:
         calls = ", ".join(f"{name} x {times}" for name, times in operations["not_counted"].items())
         lines.append(("", f"without those of calls that the compiler does not show: {calls}"))
@@ -88,7 +94,7 @@ def _floor(report: Report) -> list[tuple[str, str]]:
     if floor["seconds"] is not None:
         each = floor["images_per_second_per_device"]
         together = f"{each:,.0f} images/s a device, {each * report['devices']:,.0f} together"
-        lines.append(("at best", f"{together}, at {floor['share_of_peak']:.1%} of the peak"))
+        lines.append(("at best", f"{together}, at {_share(floor['share_of_peak'])} of the peak"))
     else:
         lines.append(("", f"the peak of this device is {_NOT_KNOWN}: --peak_flops and --bandwidth give it"))
     if report["compiler"]["seconds"]:
@@ -98,22 +104,28 @@ def _floor(report: Report) -> list[tuple[str, str]]:
 
 def _largest(report: Report) -> list[tuple[str, str]]:
     total = report["bytes"]["total"] or 1
-    lines = []
-    for i, one in enumerate(report["largest"]):
-        times = f" x {one['times']}" if one["times"] > 1 else ""
-        result = one["result"] if len(one["result"]) <= 60 else f"{one['result'][:56]} ..."
-        name = one["name"] if len(one["name"]) <= 90 else f"... {one['name'][-86:]}"
-        lines.append((
-            "" if i else "largest",
-            f"{amount(one['bytes']):>9} {one['bytes'] / total:>4.0%}  {one['kind']}{times} -> {result}  {name}",
-        ))  # fmt: skip
-    return lines
+    rows = []
+    for one in report["largest"]:
+        kind = f"{one['kind']} x {one['times']}" if one["times"] > 1 else one["kind"]
+        first, *others = one["result"] or [""]
+        result = f"{first} + {len(others)}" if others else first
+        name = one["name"] if len(one["name"]) <= _NAME else f"...{one['name'][3 - _NAME :]}"
+        rows.append((f"{amount(one['bytes']):>9} {one['bytes'] / total:>4.0%}", kind, result, name))
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    lines = [
+        "  ".join([*(f"{part:{width}}" for part, width in zip(row, widths, strict=False)), row[3]]) for row in rows
+    ]
+    return [("" if i else "largest", line) for i, line in enumerate(lines)]
 
 
 def _warnings(warnings: list[str]) -> list[tuple[str, str]]:
     if not warnings:
         return [("warnings", "none: no float64, no host callback, no copy of resident images, little padding")]
     return [("" if i else "warnings", line) for i, line in enumerate(warnings)]
+
+
+def _share(share: float | None) -> str:
+    return _NOT_KNOWN if share is None else f"{share:.1%}"
 
 
 def milliseconds(seconds: float) -> str:

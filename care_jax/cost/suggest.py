@@ -70,14 +70,16 @@ def largest(
         misfit = min((one.batch_size for one in tried if not one.fits), default=most + unit)
         if fit >= most or misfit <= least or misfit - fit <= max(unit, fit // _PRECISION):
             return tried
-        low, high = max(fit + unit, least), min(misfit - unit, most)
-        guess = _meeting(tried, available)
-        if guess is None:
-            bracketed = fit and misfit <= most
-            guess = (fit + misfit) / 2 if bracketed else 2 * fit if fit else misfit / 2
-        elif fit:
-            guess = min(guess, 4 * fit)
-        batch = min(max(int(guess) // unit * unit, low), high)
+        guess, bracketed = _meeting(tried, available), fit and misfit <= most
+        too_much = [one.peak for one in tried if not one.fits and one.peak is not None]
+        if bracketed and (guess is None or not too_much or len(tried) % 2):  # peaks need not lie on a line
+            guess = (fit + misfit) / 2
+        elif guess is None:
+            guess = 2 * fit or misfit / 2
+        # A step of the precision from either end, so that the next answer may be the last.
+        step = max(unit, fit // _PRECISION // unit * unit)
+        low, high = max(fit + step, least), max(misfit - step, least)
+        batch = min(max(int(guess) // unit * unit, low), high, most)
 
 
 def _meeting(tried: list[Tried], available: int) -> float | None:

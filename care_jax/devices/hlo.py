@@ -1,4 +1,6 @@
-"""Reads a compiled program: `jax.jit(step).lower(...).compile().as_text()`, as XLA writes it for CPUs, GPUs and TPUs.
+"""Reads programs as XLA writes them, for CPUs, GPUs and TPUs.
+
+Compiled ones, `jax.jit(step).lower(...).compile().as_text()`, and those that are not: `lower(...).as_text("hlo")`.
 
 program = hlo.read(text)
 for one in hlo.executed(program):      # what a device does, in a loop's body as often as the loop turns
@@ -10,11 +12,12 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) (?:\(.*)?\{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = (.*)$")
 _ARRAY = re.compile(r"([a-z]\w*)\[([^\]]*)\](?:\{([^}]*)\})?")
 _BITS = re.compile(r"[a-z]+(\d+)")
-_NAME = re.compile(r"%([\w.-]+)")
+_NAME = re.compile(r"([\w.-]+)(?=,|$)")
+_COMMENT = re.compile(r"/\*.*?\*/")
 # Calls that name, reserve or mark arrays: no work.
 BOOKKEEPING = (
     *("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound", "GatherScatterIndicesBitpacked"),
@@ -255,7 +258,7 @@ def _instruction(name: str, text: str) -> Instruction:
     opened = text.index("(", end)
     closed = _closing(text, opened)
     opcode, inside = text[end:opened].strip(), text[opened + 1 : closed]
-    operands = (inside,) if opcode in ("constant", "parameter") else tuple(_NAME.findall(inside))
+    operands = (inside,) if opcode in ("constant", "parameter") else tuple(_NAME.findall(_COMMENT.sub("", inside)))
     return Instruction(name, opcode, tuple(map(_array, _ARRAY.findall(text[:end]))), operands, text[closed + 1 :])
 
 
