@@ -112,9 +112,7 @@ def _largest(report: Report) -> list[tuple[str, str]]:
         name = one["name"] if len(one["name"]) <= _NAME else f"...{one['name'][3 - _NAME :]}"
         rows.append((f"{amount(one['bytes']):>9} {one['bytes'] / total:>4.0%}", kind, result, name))
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
-    lines = [
-        "  ".join([*(f"{part:{width}}" for part, width in zip(row, widths, strict=False)), row[3]]) for row in rows
-    ]
+    lines = ["  ".join(f"{part:{width}}" for part, width in zip(row, [*widths, 0], strict=True)) for row in rows]
     return [("" if i else "largest", line) for i, line in enumerate(lines)]
 
 

@@ -58,8 +58,11 @@ def prepare(topology: str) -> None:
     if kind in ("cpu", "gpu"):
         if layout and not re.fullmatch(r"[1-9]\d{0,3}", layout):
             raise TopologyError(f"--topology={topology}: give a number of devices, {kind}:8 for instance")
-        os.environ["JAX_PLATFORMS"] = "cpu" if kind == "cpu" else "cuda,rocm,cpu"
-        if kind == "cpu" and "jax" not in sys.modules:
+        if kind == "gpu":
+            os.environ.pop("JAX_PLATFORMS", None)  # JAX finds it by itself, unless it is told to take something else
+            return
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        if "jax" not in sys.modules:
             flags = os.environ.get("XLA_FLAGS", "")
             os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={layout or 1}"
         return
