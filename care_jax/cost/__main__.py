@@ -65,16 +65,16 @@ def _cost(config: ml_collections.ConfigDict) -> int:
     from care_jax.cost import hardware, report, stand_in, suggest
     from care_jax.cost.estimate import Report, estimate, needed_memory
     from care_jax.devices import sharding
-    from care_jax.experiment import extensions
+    from care_jax.experiment import build, extensions
 
     jax.config.update("jax_enable_compilation_cache", False)  # the time of compiling is a figure
     json_file = _json_file()
     extensions.load(config)
-    if config.data.root is not None:
+    if config.data.name == "image_folder" and config.data.root is not None:
         config.data.root = str(local_path(config.data.root, "--config.data.root"))
     images = stand_in.images(config, FLAGS.num_examples)
-    if config.data.name == "image_folder" and config.data.root is None:
-        config.data.root = "not_read"
+    if config.data.root is None:
+        config.data.root = "not_read"  # which a run would ask for
     mesh = sharding.make_mesh(topologies.devices(FLAGS.topology))
     device = hardware.of_device(mesh.devices.flat[0], mesh.size)
     device = device._replace(
@@ -89,6 +89,7 @@ def _cost(config: ml_collections.ConfigDict) -> int:
         return {"topology": FLAGS.topology, **found}
 
     if not FLAGS.suggest:
+        build.build(config, mesh, stand_in.dataset(config.data.name, images))  # mistakes are told first
         found = cost_of(config.train.batch_size)
         _write(found, report.text(found), json_file)
         return 0 if fits(found) else 1

@@ -130,7 +130,7 @@ def milliseconds(seconds: float) -> str:
     """With three digits that count.
 
     >>> milliseconds(0.0213), milliseconds(0.0000044), milliseconds(12.5)
-    ('21.3 ms', '0.0044 ms', '12,500 ms')
+    ('21.3 ms', '0.00440 ms', '12,500 ms')
     """
     value = 1e3 * seconds
     digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
@@ -158,7 +158,7 @@ def suggestion(tried: list[dict[str, Any]], best: int | None) -> str:
         for i, one in enumerate(tried)
     ]
     found = (
-        f"--config.train.batch_size={best} (the learning rate is for the batch: it does not follow by itself)"
+        f"--config.train.batch_size={best} (the learning rate does not follow by itself)"
         if best
         else "no batch fits: more devices, --config.train.micro_batches, --config.model.remat=True"
     )

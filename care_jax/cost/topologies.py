@@ -100,7 +100,7 @@ def devices(topology: str) -> list["jax.Device"]:
             raise TopologyError(f"--topology={topology}: JAX finds no {kind.upper()} in this machine") from error
         count = int(layout) if layout else 1 if kind == "cpu" else len(found)
         if count > len(found):
-            raise TopologyError(f"--topology={topology}: there are {len(found)} devices")
+            raise TopologyError(f"--topology={topology}: JAX finds {len(found)} in this machine")
         return found[:count]
     name, options = _TPUS[kind]
     chips = [int(side) for side in layout.split("x")]

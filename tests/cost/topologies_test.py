@@ -77,7 +77,7 @@ def test_devices_of_this_machine():
     topologies.prepare("cpu:4")
     assert [device.platform for device in topologies.devices("cpu:4")] == ["cpu"] * 4
     assert len(topologies.devices("cpu")) == 1
-    with pytest.raises(TopologyError, match="there are 8 devices"):
+    with pytest.raises(TopologyError, match="JAX finds 8 in this machine"):
         topologies.devices("cpu:9")
     with pytest.raises(TopologyError, match="JAX finds no GPU"):
         topologies.devices("gpu")
