@@ -242,6 +242,7 @@ def test_what_it_costs_on_a_tpu():
         "care_jax.cost",
         {
             "--topology=v5e:0x0: the compiler for TPUs refuses it": ["--config=digits", "--topology=v5e:0x0"],
+            "--measure: a TPU v5 lite is not in this machine": ["--config=digits", "--topology=v5e:2x2", "--measure"],
             "4 devices do not divide": ["--config=digits", "--topology=v5e:2x2", *few],
         },
     )

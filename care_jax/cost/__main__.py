@@ -40,6 +40,7 @@ flags.DEFINE_float(
     "effort", 0.0, "Of the compiler; -1 is several times sooner, and the figures are pessimistic.", -1.0, 1.0
 )
 flags.DEFINE_integer("num_examples", None, "Training images, where they are not known by the data set's name.", 1)
+flags.DEFINE_bool("measure", False, "cpu and gpu: measure what this machine reaches, in seconds, for the floor.")
 flags.DEFINE_float("peak_flops", None, "Operations a second of a device, 2e14 say, where they are not known.", 1.0)
 flags.DEFINE_float("bandwidth", None, "Bytes a second to and from a device's memory, 8e11 say.", 1.0)
 try:
@@ -62,7 +63,7 @@ def _cost(config: ml_collections.ConfigDict) -> int:
     """Prints what was asked for; the exit status."""
     import jax
 
-    from care_jax.cost import hardware, report, stand_in, suggest
+    from care_jax.cost import hardware, measured, report, stand_in, suggest
     from care_jax.cost.estimate import Report, estimate, needed_memory
     from care_jax.devices import sharding
     from care_jax.experiment import build, extensions
@@ -77,6 +78,11 @@ def _cost(config: ml_collections.ConfigDict) -> int:
         config.data.root = "not_read"  # which a run would ask for
     mesh = sharding.make_mesh(topologies.devices(FLAGS.topology))
     device = hardware.of_device(mesh.devices.flat[0], mesh.size)
+    if FLAGS.measure:
+        platform = mesh.devices.flat[0].platform
+        if FLAGS.topology.partition(":")[0] not in ("cpu", "gpu"):
+            raise UsageError(f"--measure: a {mesh.devices.flat[0].device_kind} is not in this machine; leave it out")
+        device = measured.hardware(device, on_cpu=platform == "cpu", count=mesh.size if platform == "cpu" else 1)
     device = device._replace(
         operations=device.operations if FLAGS.peak_flops is None else {"": FLAGS.peak_flops},
         bandwidth=device.bandwidth if FLAGS.bandwidth is None else FLAGS.bandwidth,

@@ -96,7 +96,7 @@ def _floor(report: Report) -> list[tuple[str, str]]:
         together = f"{each:,.0f} images/s a device, {each * report['devices']:,.0f} together"
         lines.append(("at best", f"{together}, at {_share(floor['share_of_peak'])} of the peak"))
     else:
-        lines.append(("", f"the peak of this device is {_NOT_KNOWN}: --peak_flops and --bandwidth give it"))
+        lines.append(("", f"the peak of this device is {_NOT_KNOWN}: --measure, or --peak_flops and --bandwidth"))
     if report["compiler"]["seconds"]:
         lines.append(("compiler", f"estimates {milliseconds(report['compiler']['seconds'])}, a loop counted once"))
     return lines

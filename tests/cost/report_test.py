@@ -89,7 +89,7 @@ def test_what_is_not_known_is_said():
     text = report.text(found)
     assert "peak 2.25 GiB of a device's memory, which is not known" in text
     assert "by operations not known, by bytes not known" in text
-    assert "the peak of this device is not known: --peak_flops and --bandwidth give it" in text
+    assert "the peak of this device is not known: --measure, or --peak_flops and --bandwidth" in text
     assert "at best" not in text and "compiler" not in text.replace("compiler does", "")
     assert "collectives   none" in text and "\nwarnings      none: no float64" in text
 
