@@ -14,7 +14,7 @@ from care_jax.cost import findings, stand_in
 from care_jax.cost.hardware import Hardware
 from care_jax.cost.operations import matrix_operations, uncounted
 from care_jax.cost.stand_in import StandIn
-from care_jax.cost.traffic import Move, moves
+from care_jax.cost.traffic import Move, beyond, moves
 from care_jax.devices import hlo, sharding
 from care_jax.devices.collectives import collectives
 from care_jax.experiment import build
@@ -126,6 +126,8 @@ def figures(compiled: Any, device: Hardware, *, images_a_device: float, needed: 
     executed = hlo.executed(program)
     operations, moved = matrix_operations(program, executed), moves(program, executed)
     num_bytes, padding = sum(move.num_bytes for move in moved), sum(move.padding for move in moved)
+    far = beyond(program, device.cache)
+    far_bytes = sum(move.num_bytes for move in moves(far, hlo.executed(far))) if device.cache else num_bytes
     unknown = {one.instruction.name for one in executed if not one.known}
     said = compiled.cost_analysis() or {}
     return {
@@ -136,7 +138,7 @@ def figures(compiled: Any, device: Hardware, *, images_a_device: float, needed: 
             "by_type": operations,
             "not_counted": uncounted(executed),
         },
-        "bytes": {"total": num_bytes, "padding": padding},
+        "bytes": {"total": num_bytes, "padding": padding, "beyond_cache": far_bytes, "cache": device.cache},
         "compiler": {
             # Of these a loop's body counts once.
             "operations": said.get("flops"),
@@ -145,7 +147,7 @@ def figures(compiled: Any, device: Hardware, *, images_a_device: float, needed: 
         },
         "instructions_in_loops_of_unknown_length": len(unknown),
         "collectives": _collectives(program),
-        "floor": floor(operations, num_bytes, device, images_a_device, needed),
+        "floor": floor(operations, far_bytes, device, images_a_device, needed),
         "largest": [_described(move) for move in sorted(moved, key=lambda move: -move.num_bytes)[:LARGEST]],
         "warnings": findings.warnings(program, executed, moved, resident=resident),
     }
@@ -167,6 +169,8 @@ def floor(
     operations: Mapping[str, int], num_bytes: int, device: Hardware, images_a_device: float, needed: float
 ) -> Report:
     """No step of this program can be faster: the slower of computing and moving, as if the other were free.
+
+    Bytes are those that no cache can hold.
 
     The share of the peak is of the operations needed: what is computed twice does not count.
     """

@@ -9,7 +9,9 @@ sheet says.
 """
 
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -25,11 +27,14 @@ class Hardware(NamedTuple):
       operations: a second, by the type of the matrices as HLO writes it; "" is any other.
       bandwidth: bytes a second between memory and processors.
       memory: bytes that a program may have.
+      cache: bytes that may stay near the processors from one operation to the next; a TPU's programs say themselves
+        what does.
     """
 
     operations: Mapping[str, float] | None
     bandwidth: float | None
     memory: int | None
+    cache: int = 0
 
     def seconds(self, operations: Mapping[str, float]) -> float | None:
         """That matrix operations, by type, take at the peak; None where it is not known."""
@@ -44,10 +49,12 @@ def _tpu(teraflops: float, gigabytes_per_second: float, memory_gib: float) -> Ha
     return Hardware({"": teraflops * 1e12}, gigabytes_per_second * 1e9, int(memory_gib * GIB))
 
 
-def _nvidia(bfloat16: float, tf32: float, gigabytes_per_second: float, gigabytes: float) -> Hardware:
+def _nvidia(
+    bfloat16: float, tf32: float, gigabytes_per_second: float, gigabytes: float, megabytes_of_cache: float
+) -> Hardware:
     # JAX's default precision multiplies float32 as TF32 there.
     peaks = {"bf16": bfloat16 * 1e12, "f16": bfloat16 * 1e12, "": tf32 * 1e12}
-    return Hardware(peaks, gigabytes_per_second * 1e9, int(gigabytes * 1e9))
+    return Hardware(peaks, gigabytes_per_second * 1e9, int(gigabytes * 1e9), int(megabytes_of_cache * 1e6))
 
 
 # By `device_kind`; the longest that it begins with counts.
@@ -59,14 +66,16 @@ DEVICES = {
     "TPU v5": _tpu(459, 2765, 95.74),
     "TPU v6 lite": _tpu(918, 1640, 31.25),
     "TPU7x": _tpu(2307 / 2, 7380 / 2, 94.75),
-    "Tesla V100": _nvidia(125, 15.7, 900, 16),
-    "NVIDIA A100-SXM4-40GB": _nvidia(312, 156, 1555, 40),
-    "NVIDIA A100-SXM4-80GB": _nvidia(312, 156, 2039, 80),
-    "NVIDIA H100 PCIe": _nvidia(756, 378, 2000, 80),
-    "NVIDIA H100 80GB HBM3": _nvidia(989, 495, 3350, 80),
-    "NVIDIA H200": _nvidia(989, 495, 4800, 141),
+    "Tesla V100": _nvidia(125, 15.7, 900, 16, 6),
+    "NVIDIA A100-SXM4-40GB": _nvidia(312, 156, 1555, 40, 40),
+    "NVIDIA A100-SXM4-80GB": _nvidia(312, 156, 2039, 80, 40),
+    "NVIDIA H100 PCIe": _nvidia(756, 378, 2000, 80, 50),
+    "NVIDIA H100 80GB HBM3": _nvidia(989, 495, 3350, 80, 50),
+    "NVIDIA H200": _nvidia(989, 495, 4800, 141, 50),
 }
 _UNKNOWN = Hardware(None, None, None)
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_COMMON_CACHE = 32 * 2**20
 
 
 def of_kind(device_kind: str) -> Hardware:
@@ -79,8 +88,18 @@ def of_device(device: "jax.Device", count: int) -> Hardware:
     """The same of one of some devices that may be there: CPUs share the machine's memory, a GPU says what it gives."""
     found = of_kind(device.device_kind)
     if device.platform == "cpu":
-        return found._replace(memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // count)
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // count
+        return found._replace(memory=memory, cache=_cpu_cache())
     if device.platform == "gpu":
         limit = (device.memory_stats() or {}).get("bytes_limit")
         return found if limit is None else found._replace(memory=limit)
     return found
+
+
+def _cpu_cache() -> int:
+    """Bytes of the largest cache of the first processor, as Linux tells; else what is common today."""
+    sizes = [_COMMON_CACHE] if not _CACHES.exists() else []
+    for file in _CACHES.glob("index*/size"):
+        found = re.fullmatch(r"(\d+)([KM])", file.read_text().strip())
+        sizes += [int(found.group(1)) * {"K": 2**10, "M": 2**20}[found.group(2)]] if found else []
+    return max(sizes, default=_COMMON_CACHE)

@@ -67,6 +67,10 @@ def _work(report: Report) -> list[tuple[str, str]]:
         lines.append(("", f"without those of calls that the compiler does not show: {calls}"))
     padding = f", {moved['padding'] / moved['total']:.0%} of it padding" if moved["padding"] else ""
     lines.append(("bytes", f"{amount(moved['total'])} a device to and from memory{padding}"))
+    if moved["cache"]:
+        lines.append(
+            ("", f"{amount(moved['beyond_cache'])} of arrays that its cache of {amount(moved['cache'])} can't hold")
+        )
     if report["instructions_in_loops_of_unknown_length"]:
         lines.append(("", "there are loops whose length the program does not say: each counts as one turn"))
     return lines

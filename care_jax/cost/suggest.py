@@ -83,11 +83,12 @@ def largest(
 
 
 def _meeting(tried: list[Tried], available: int) -> float | None:
-    """Where the line through the two known peaks nearest to the memory meets it."""
+    """Where a line through two known peaks meets the memory: those on either side of it, else the farthest apart."""
     known = {one.batch_size: one.peak for one in tried if one.peak is not None}
-    nearest = sorted(known, key=lambda batch: abs(known[batch] - available))[:2]
-    if len(nearest) < 2:
+    if len(known) < 2:
         return None
-    (low, high) = sorted(nearest)
+    below = [batch for batch in known if known[batch] <= available]
+    above = [batch for batch in known if known[batch] > available]
+    low, high = (max(below), min(above)) if below and above else (min(known), max(known))
     slope = (known[high] - known[low]) / (high - low)
     return low + (available - known[low]) / slope if slope > 0 else None

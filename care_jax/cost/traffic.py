@@ -18,7 +18,7 @@ _FREE = (
 )
 _VIEWS = ("bitcast", "reshape", "copy", "convert")
 _SLICES = ("slice", "dynamic-slice", "gather")
-_MAIN = 0
+_MAIN, _NEAR = 0, 1
 
 
 class Move(NamedTuple):
@@ -60,6 +60,24 @@ def moves(program: Program, executed: Sequence[Executed]) -> list[Move]:
         if amount.padded:
             found.append(Move(one, amount.padded * one.times, (amount.padded - amount.bare) * one.times))
     return found
+
+
+def beyond(program: Program, cache: int) -> Program:
+    """The program with every array that a cache could hold put into it, where it moves nothing."""
+
+    def placed(array: Array) -> Array:
+        return array._replace(space=_NEAR) if array.padded_bytes <= cache else array
+
+    computations = {
+        name: computation._replace(
+            instructions={
+                key: one._replace(arrays=tuple(map(placed, one.arrays)))
+                for key, one in computation.instructions.items()
+            }
+        )
+        for name, computation in program.computations.items()
+    }
+    return program._replace(computations=computations)
 
 
 def _amount(arrays: Iterable[Array]) -> _Amount:

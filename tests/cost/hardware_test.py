@@ -30,7 +30,7 @@ def test_float32_takes_longer_where_its_peak_is_lower():
 
 
 def test_nothing_is_made_up_of_a_device_that_is_not_there():
-    assert hardware.of_kind("TPU v99") == (None, None, None)
+    assert hardware.of_kind("TPU v99") == (None, None, None, 0)
     assert hardware.of_kind("TPU v99").seconds({"f32": 1}) is None
 
 
@@ -38,3 +38,13 @@ def test_cpus_share_the_memory_of_the_machine():
     one, eight = (hardware.of_device(jax.devices("cpu")[0], count) for count in (1, 8))
     assert one.memory // 8 == eight.memory and one.memory > 2**28
     assert one.operations is None and one.bandwidth is None
+
+
+def test_the_cache_of_a_cpu_is_its_largest(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware, "_CACHES", tmp_path)
+    for index, size in enumerate(("48K", "2048K", "30M")):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
+    assert hardware.of_device(jax.devices("cpu")[0], 1).cache == 30 * 2**20
+    monkeypatch.setattr(hardware, "_CACHES", tmp_path / "none")
+    assert hardware.of_device(jax.devices("cpu")[0], 1).cache == 32 * 2**20

@@ -29,7 +29,7 @@ FOUND = {
         "total": 1_200_000_000_000, "needed": 900_000_000_000, "not_counted": {"Solver": 2},
         "by_type": {"bf16": 1_100_000_000_000, "f32": 100_000_000_000},
     },
-    "bytes": {"total": 9 * 2**30, "padding": 9 * 2**28},
+    "bytes": {"total": 9 * 2**30, "padding": 9 * 2**28, "beyond_cache": 2**30, "cache": 50 * 2**20},
     "compiler": {"operations": 1.0, "bytes": 1.0, "seconds": 0.0241},
     "instructions_in_loops_of_unknown_length": 3,
     "collectives": [
@@ -66,6 +66,7 @@ operations    1,200.0 GFLOP a device in matrix products (1,100.0 in bf16, 100.0 
               900.0 are needed, the rest is computed again
               without those of calls that the compiler does not show: Solver x 2
 bytes         9.00 GiB a device to and from memory, 25% of it padding
+              1.00 GiB of arrays that its cache of 50.0 MiB can't hold
               there are loops whose length the program does not say: each counts as one turn
 collectives   2 all-reduce  bf16  213.0 MiB (223,308,288 bytes)
               1 all-gather  f32                           256 B

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from care_jax.cost.traffic import moves
+from care_jax.cost.traffic import beyond, moves
 from care_jax.devices import hlo
 
 
@@ -46,6 +46,18 @@ def test_a_scan_reads_and_writes_its_slices():
     found = total(scan, array(turns, size))
     assert 2 * turns * size * 4 <= found < 12 * turns * size * 4
     assert found < turns * turns * size * 4
+
+
+def test_what_a_cache_can_hold_moves_nothing():
+    compiled = jax.jit(lambda x, y: (jnp.sin(x), jnp.cos(y).sum())).lower(array(MIB), array(1000)).compile()
+    program = hlo.read(compiled.as_text())
+
+    def far(cache: int) -> int:
+        program_beyond = beyond(program, cache)
+        return sum(move.num_bytes for move in moves(program_beyond, hlo.executed(program_beyond)))
+
+    assert far(4 * MIB) == 0
+    assert far(4 * MIB - 1) == far(4000) == 2 * 4 * MIB < far(3999)
 
 
 TPU = """
