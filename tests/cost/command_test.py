@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 
 from care_jax.command_line import UsageError
-from care_jax.cost import estimate
+from care_jax.cost import estimate, hardware
 from tests.cost.report_test import FOUND
 
 
