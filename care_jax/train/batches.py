@@ -83,7 +83,9 @@ def abstract_batches(
     if placement == "device":
         assert image_shape is not None, "images on the device are resident"
         height, width, _ = image_shape
-        rows = jax.ShapeDtypeStruct((num_examples, height * width * 3), jnp.uint8, sharding=sharding.replicated(mesh))
+        rows: Any = jax.ShapeDtypeStruct(
+            (num_examples, height * width * 3), jnp.uint8, sharding=sharding.replicated(mesh)
+        )
         resident["images"] = data.ResidentImages(rows, height, width)
         arrays: dict[str, tuple[tuple[int, ...], Any]] = {"indices": ((images,), jnp.int32)}
     elif placement == "host":
