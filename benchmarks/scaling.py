@@ -1,115 +1,105 @@
-"""A model of the step's time at 8 to 1,024 devices, from pieces that one measures; docs/scaling.md says which.
+"""The step's time on many devices, from what the compiler says of it: the JSON files of `python -m care_jax.cost`.
 
-    python -m benchmarks.scaling --images_per_second=1000 --bandwidth=25 --batch_size=4096
+    python -m care_jax.cost --config=configs/imagenet.py --topology=v5e:16x16 --effort=-1 --json=v5e_256.json
+    python -m benchmarks.scaling v5e_256.json v5p_64.json
 
-    time = max(compute + loss + communication, input)
-    compute = b / D / rate of one device
-    loss = 3 products of [2b, d] by [d, 2b], shared by D devices
-    communication = 2 (D-1)/D parameters / bandwidth  +  2 (D-1)/D embeddings / bandwidth  +  all-reduces * latency
-    input = b / D / what a host gives each of its devices
+    step = max(operations / peak, bytes / bandwidth)  +  2 (D-1)/D reduced + (D-1)/D gathered bytes, over the links
+           +  collectives * latency * log2 D
 
-Nothing is assumed to overlap, so it errs on the slow side.
+Computing and moving overlap perfectly, so the first part is a floor; what devices send overlaps with nothing, so the
+rest is not. Nothing here has been measured.
 """
 
+import json
 import math
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
+
+# Bytes a second that a device sends to its neighbours while all do, each link counted in one direction: for TPUs half
+# of the "bidirectional inter-chip interconnect" at cloud.google.com/tpu/docs (a device of a 7x is half a chip), for
+# GPUs one 400 Gb/s network card each, which is what lies between hosts of eight.
+LINKS = {
+    "TPU v4": 150e9,
+    "TPU v5 lite": 100e9,
+    "TPU v5": 300e9,
+    "TPU v6 lite": 224e9,
+    "TPU7x": 300e9,
+    "NVIDIA H100 80GB HBM3": 50e9,
+    "NVIDIA H200": 50e9,
+}
+REDUCED = ("all-reduce",)  # sent twice: summed piece by piece, then handed round
 
 
-class Pieces(NamedTuple):
-    """What the model is made of.
+class Step(NamedTuple):
+    """One row; seconds.
 
     Attributes:
-      batch_size: b, images a step over all devices.
-      images_per_second: of one device alone, whole step, four views.
-      parameter_bytes: reduced over all devices each step.
-      num_all_reduces: in a step, most of them batch norm's, a few kB each.
-      embedding_size: d.
-      bandwidth: bytes a second that a device sends while all do, over the slowest link of the ring.
-      latency: seconds of a small all-reduce for each doubling of the devices.
-      operations_per_second: of one device's float32 matrix products.
-      input_per_second: images a second that its host can decode for one device; 0 where images are resident.
+      devices: D.
+      images: a device.
+      operations, memory: of one device, at its peaks.
+      sent: bytes of the collectives over the links.
+      exchanges: what the collectives take however small they are.
     """
 
-    batch_size: int
-    images_per_second: float
-    parameter_bytes: float
-    num_all_reduces: int
-    embedding_size: int
-    bandwidth: float
-    latency: float
-    operations_per_second: float
-    input_per_second: float
+    devices: int
+    images: float
+    operations: float
+    memory: float
+    sent: float
+    exchanges: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole step, at best."""
+        return max(self.operations, self.memory) + self.sent + self.exchanges
 
 
-def step_seconds(pieces: Pieces, devices: int) -> dict[str, float]:
-    """Seconds of each part of a step, and of the whole.
+def step(report: dict[str, Any], *, link: float, latency: float) -> Step:
+    """The row of a report.
 
     Args:
-      pieces: as measured, or assumed.
-      devices: D.
+      report: as `care_jax.cost` writes it, of a step that compiles and of a device whose peaks are known.
+      link: bytes a second that a device sends.
+      latency: seconds of a small collective, a doubling of the devices.
     """
-    b, share = pieces.batch_size, pieces.batch_size / devices
-    sent = (devices - 1) / devices / pieces.bandwidth
-    # Four views go out; their gradients stay with their rows. Two of the four meet all others in the loss.
-    embedding_bytes = 4 * b * pieces.embedding_size * 4
-    parts = {
-        "compute": share / pieces.images_per_second,
-        "loss": 3 * 2 * (2 * b) ** 2 * pieces.embedding_size / devices / pieces.operations_per_second,
-        "parameters": 2 * pieces.parameter_bytes * sent,
-        "embeddings": embedding_bytes * sent,
-        "latency": pieces.num_all_reduces * pieces.latency * math.log2(devices),
-    }
-    given = share / pieces.input_per_second if pieces.input_per_second else 0.0
-    return {**parts, "input": given, "step": max(sum(parts.values()), given)}
+    devices, rows = report["devices"], report["collectives"]
+    sent = sum(row["bytes"] * (2 if row["kind"] in REDUCED else 1) for row in rows) * (devices - 1) / devices
+    return Step(
+        devices=devices,
+        images=report["batch_size"] / devices,
+        operations=report["floor"]["seconds_by_operations"],
+        memory=report["floor"]["seconds_by_bytes"],
+        sent=sent / link,
+        exchanges=sum(row["number"] for row in rows) * latency * math.log2(devices),
+    )
 
 
 def main(argv: list[str]) -> None:
-    """Prints a row for each number of devices that the batch can be shared by."""
-    del argv
-    pieces = Pieces(
-        batch_size=FLAGS.batch_size,
-        images_per_second=FLAGS.images_per_second,
-        parameter_bytes=FLAGS.parameter_bytes,
-        num_all_reduces=FLAGS.num_all_reduces,
-        embedding_size=FLAGS.embedding_size,
-        bandwidth=FLAGS.bandwidth * 1e9,
-        latency=FLAGS.latency * 1e-6,
-        operations_per_second=FLAGS.teraflops * 1e12,
-        input_per_second=FLAGS.input_per_second,
+    """Prints a row for each file."""
+    print(
+        "| topology | devices | images a device | operations ms | bytes ms | sent ms | exchanges ms | step ms | images/s |"
     )
-    print("| devices | images a device | compute ms | loss ms | communication ms | step ms | images/s | efficiency |")
-    print("|---|---|---|---|---|---|---|---|")
-    for devices in DEVICES:
-        if pieces.batch_size % devices:
-            continue
-        parts = {name: 1e3 * seconds for name, seconds in step_seconds(pieces, devices).items()}
-        speed = pieces.batch_size / parts["step"] * 1e3
-        communication = parts["parameters"] + parts["embeddings"] + parts["latency"]
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in argv[1:]:
+        report = json.loads(Path(name).read_text())
+        if not report["compiles"] or report["floor"]["seconds"] is None:
+            raise app.UsageError(f"{name}: the step does not compile, or the device's peaks are not known")
+        if FLAGS.link is None and report["device"] not in LINKS:
+            raise app.UsageError(f"{name}: what a {report['device']} sends is not known; give --link")
+        link = LINKS[report["device"]] if FLAGS.link is None else 1e9 * FLAGS.link
+        row = step(report, link=link, latency=1e-6 * FLAGS.latency)
         print(
-            f"| {devices} | {pieces.batch_size // devices} | {parts['compute']:.1f} | {parts['loss']:.2f} | "
-            f"{communication:.1f} | {parts['step']:.1f} | {speed:,.0f} | "
-            f"{speed / devices / pieces.images_per_second:.0%} |"
+            f"| {report['topology']} | {row.devices} | {row.images:g} | {1e3 * row.operations:.1f} | "
+            f"{1e3 * row.memory:.1f} | {1e3 * row.sent:.2f} | {1e3 * row.exchanges:.2f} | {1e3 * row.seconds:.1f} | "
+            f"{report['batch_size'] / row.seconds:,.0f} |"
         )
 
 
-def define_flags() -> None:
-    """Defaults: ResNet-50 with its head; the links and the device are to be replaced by one's own."""
-    flags.DEFINE_integer("batch_size", 4096, "Images a step over all devices.", lower_bound=8)
-    flags.DEFINE_float("images_per_second", 1000.0, "Of one device, whole step.", lower_bound=1e-3)
-    flags.DEFINE_float("parameter_bytes", 98462464, "Float32 parameters.")
-    flags.DEFINE_integer("num_all_reduces", 211, "As care_jax.cost counts them.")
-    flags.DEFINE_integer("embedding_size", 128, "Of the projection.")
-    flags.DEFINE_float("bandwidth", 25.0, "GB/s a device, slowest link of the ring.", lower_bound=1e-3)
-    flags.DEFINE_float("latency", 10.0, "Microseconds of a small all-reduce, a doubling of the devices.")
-    flags.DEFINE_float("teraflops", 50.0, "Float32 matrix products of a device.", lower_bound=1e-3)
-    flags.DEFINE_float("input_per_second", 0.0, "Images a second that a host decodes for one device; 0: resident.")
-
-
 if __name__ == "__main__":
-    define_flags()
+    flags.DEFINE_float("link", None, "GB/s that a device sends, where they are not known.", lower_bound=1e-3)
+    flags.DEFINE_float("latency", 2.0, "Microseconds of a small collective, a doubling of the devices: ASSUMED.")
     app.run(main)
