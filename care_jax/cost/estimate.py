@@ -1,5 +1,6 @@
 """Compiles the step of a configuration for devices that need not be there, and reads what it costs from the program."""
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -61,18 +62,11 @@ def estimate(
         "effort": effort,
         "versions": _versions(),
     }
-    batches = abstract_batches(
-        experiment.plan,
-        mesh,
-        placement=config.augment.placement,
-        num_examples=len(images),
-        image_shape=stand_in.image_shape(config),
-    )
     before = getattr(jax.config, _EFFORT)
     jax.config.update(_EFFORT, effort)
     try:
         began = time.perf_counter()
-        lowered = _lower(experiment, batches)
+        lowered = lower(experiment)
         report["trace_seconds"], began = round(time.perf_counter() - began, 1), time.perf_counter()
         try:
             compiled = lowered.compile()
@@ -89,22 +83,39 @@ def estimate(
     if config.train.micro_batches > 1 or config.model.remat:
         plain = config.copy_and_resolve_references()
         plain.train.micro_batches, plain.model.remat = 1, False
-        lowered = _lower(build.build(plain, mesh, experiment.dataset), batches)
+        lowered = lower(build.build(plain, mesh, experiment.dataset))
+    shape = stand_in.image_shape(config)
     return report | figures(
         compiled,
         device,
         images_a_device=config.train.batch_size / mesh.size,
         needed=_operations(lowered.as_text("hlo")) / mesh.size,
-        resident=batches["images"].size if "images" in batches else 0,
+        resident=len(images) * math.prod(shape) if shape and config.augment.placement == "device" else 0,
     )
 
 
-def _lower(experiment: build.Experiment, batches: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
-    """The step as run.py makes it, before it is compiled."""
-    step = jax.jit(
-        repeat(build.make_step(experiment)), donate_argnums=0, out_shardings=sharding.replicated(experiment.mesh)
+def arguments(experiment: build.Experiment) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+    """State and batch of a step, without their numbers."""
+    config = experiment.config
+    batches = abstract_batches(
+        experiment.plan,
+        experiment.mesh,
+        placement=config.augment.placement,
+        num_examples=len(experiment.dataset.pretrain),
+        image_shape=stand_in.image_shape(config),
     )
-    return step.lower(build.abstract_state(experiment), batches)
+    return build.abstract_state(experiment), batches
+
+
+def step(experiment: build.Experiment) -> Any:
+    """The step as run.py makes it, jitted."""
+    out_shardings = sharding.replicated(experiment.mesh)
+    return jax.jit(repeat(build.make_step(experiment)), donate_argnums=0, out_shardings=out_shardings)
+
+
+def lower(experiment: build.Experiment) -> Any:
+    """The step, before it is compiled."""
+    return step(experiment).lower(*arguments(experiment))
 
 
 def _operations(text: str) -> int:

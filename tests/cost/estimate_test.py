@@ -107,7 +107,7 @@ def test_a_step_that_does_not_compile_is_an_answer(tiny_config, small_encoder, m
         def compile(self):
             raise jax.errors.JaxRuntimeError(OUT_OF_MEMORY)
 
-    monkeypatch.setattr("care_jax.cost.estimate._lower", lambda *_: Refused())
+    monkeypatch.setattr("care_jax.cost.estimate.lower", lambda experiment: Refused())
     config = tiny_config()
     found = estimate(config, _mesh("cpu:2"), stand_in.images(config), V5E)
     assert not found["compiles"] and found["reason"] == OUT_OF_MEMORY
