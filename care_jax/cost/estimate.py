@@ -172,8 +172,12 @@ def memory(said: Any, device: Hardware) -> Report:
         "temporaries": said.temp_size_in_bytes,
         "program": said.generated_code_size_in_bytes,
     }
-    # `peak_memory_in_bytes` is not used: for CPUs it leaves temporaries out, for TPUs it may count vector memory too.
-    return parts | {"peak": sum(parts.values()), "available": device.memory}
+    # The compiler's own peak is not the one: for CPUs it leaves temporaries out, for TPUs it may count vector memory.
+    return parts | {
+        "peak": sum(parts.values()),
+        "compiler_peak": getattr(said, "peak_memory_in_bytes", None),
+        "available": device.memory,
+    }
 
 
 def floor(
@@ -202,7 +206,8 @@ def floor(
 def reason(text: str) -> str:
     """What a compiler says of a program that it can't compile, in at most two lines' worth."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines[:2])[:_REASON] if lines else "no reason given"
+    said = " ".join(lines[:2]) or "no reason given"
+    return said if len(said) <= _REASON else f"{said[: _REASON - 3]}..."
 
 
 def needed_memory(reason: str) -> int | None:
