@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from care_jax.data.assembly import canvas_shape, whole_shape
 from care_jax.data.description import describe
-from care_jax.data.device import put_resident, take
+from care_jax.data.device import ResidentImages, put_resident, take
 from care_jax.data.digits import load_digits
 from care_jax.data.errors import DataError
 from care_jax.data.examples import CLASS, DataSet, EncodedImages, Examples, SkippedFiles
@@ -33,6 +33,7 @@ __all__ = [
     "DataSet",
     "EncodedImages",
     "Examples",
+    "ResidentImages",
     "SkippedFiles",
     "batch_indices",
     "batches_in_order",

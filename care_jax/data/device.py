@@ -1,40 +1,62 @@
 """Small data sets live on the device whole: a batch is then a gather inside the step, and the host sends indices."""
 
+import dataclasses
+from functools import partial
+
 import jax
 
 from care_jax.augment import unit_range
 from care_jax.data.examples import Examples
 
 
-def put_resident(examples: Examples, sharding: jax.sharding.Sharding | None = None) -> jax.Array:
-    """Copies the images to the device, or with a replicated sharding to every device, as uint8.
+@partial(jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["height", "width"])
+@dataclasses.dataclass(frozen=True)
+class ResidentImages:
+    """All images of a data set, n of one size.
+
+    Attributes:
+      rows: uint8 [n, h * w * 3], an image a row: of [n, h, w, 3] a TPU makes a copy in another layout, of all images
+        in every step, before it gathers any.
+      height: h.
+      width: w.
+    """
+
+    rows: jax.Array
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def put_resident(examples: Examples, sharding: jax.sharding.Sharding | None = None) -> ResidentImages:
+    """Copies the images to the device, or with a replicated sharding to every device.
 
     Args:
       examples: resident.
       sharding: where to; None is the default device.
-
-    Returns:
-      uint8 [n, h, w, 3].
 
     Raises:
       ValueError: the examples are encoded, so they have no pixels yet.
     """
     if not examples.resident:
         raise ValueError("encoded images can't be put on a device: load with resident=True, or train with host_batches")
+    count, height, width, _ = examples.pixels.shape
+    rows = examples.pixels.reshape(count, -1)
     if sharding is None:
-        return jax.device_put(examples.pixels)
+        return ResidentImages(jax.device_put(rows), height, width)
     # With several processes, device_put would send all pixels around to compare them.
-    return jax.make_array_from_process_local_data(sharding, examples.pixels)
+    return ResidentImages(jax.make_array_from_process_local_data(sharding, rows), height, width)
 
 
-def take(images: jax.Array, indices: jax.Array) -> jax.Array:
+def take(images: ResidentImages, indices: jax.Array) -> jax.Array:
     """Rows of a resident data set as floats, for use inside a jitted step.
 
     Args:
-      images: uint8 [n, h, w, 3].
+      images: n of them, h by w.
       indices: int32 [b], in [0, n).
 
     Returns:
       float32 [b, h, w, 3] in [0, 1].
     """
-    return unit_range(images[indices])
+    return unit_range(images.rows[indices].reshape(-1, images.height, images.width, 3))

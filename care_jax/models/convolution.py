@@ -1,98 +1,234 @@
-"""Convolutions padded as in torch, whose gradients XLA does not make fast on CPUs."""
+"""Convolutions padded as in torch, in forms that XLA is fast at on CPUs.
+
+XLA:CPU has a fast library for convolutions, YNNPACK (jaxlib 0.10), but takes it only where the layout is NHWC and
+HWIO, the kernel no larger than the map, nothing reversed or dilated on the left, and there are more than 16 features.
+What a ResNet needs beyond that is written here as such a convolution, or as a matrix product.
+"""
 
 import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+# More features than this, on one side at least, and XLA:CPU takes its fast library.
+_FEW_FEATURES = 16
+
+
+def _conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    padding: Sequence[tuple[int, int]],
+    strides: tuple[int, int] = (1, 1),
+    **options: Any,
+) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+    )
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     # torch pads both sides alike; XLA's "SAME" pads a stride-2 convolution more on the right.
     padding = (kernel.shape[0] - 1) // 2
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    return _conv(x, kernel, ((padding, padding),) * 2, strides=(stride, stride))
+
+
+def _gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
+    """As XLA differentiates the convolution."""
+    x_gradient, kernel_gradient = jax.vjp(lambda x, kernel: _convolve(x, kernel, stride), x, kernel)[1](gradient)
+    return x_gradient, kernel_gradient.astype(_wide_dtype(x))
+
+
+def _gradients_on_tpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
+    """The same, but the kernel's gradient leaves the convolution, whose sums are float32, as it is.
+
+    So devices add it up in float32; and where a kernel is used twice in a step they add the sum of both, once.
+    """
+    (x_gradient,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
+    kernel_gradient = jax.lax.conv_general_dilated(
+        x,
+        gradient,
+        (1, 1),
+        _ends(x, kernel, gradient, stride),
+        rhs_dilation=(stride, stride),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        preferred_element_type=_wide_dtype(x),
     )
+    return x_gradient, kernel_gradient
 
 
-def _kernel_gradient(x: jax.Array, gradient: jax.Array, size: int, stride: int) -> jax.Array:
-    """The gradient of a [size, size, in, out] kernel, as XLA differentiates the convolution."""
-    kernel = jnp.zeros((size, size, x.shape[-1], gradient.shape[-1]), x.dtype)
-    return jax.vjp(lambda kernel: _convolve(x, kernel, stride), kernel)[1](gradient)[0]
+def _wide_dtype(x: jax.Array) -> jnp.dtype:
+    return jnp.promote_types(x.dtype, jnp.float32)
 
 
-def _kernel_gradient_by_patches(x: jax.Array, gradient: jax.Array, size: int, stride: int) -> jax.Array:
-    """The same as patches.T @ gradient, summed over chunks of images whose patches fit a processor's cache.
+def _ends(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[tuple[int, int], ...]:
+    """The padding with which x, convolved by its outputs' gradient, gives the kernel's."""
+    size, padding = kernel.shape[0], (kernel.shape[0] - 1) // 2
+    # A stride leaves rows over that no output has seen.
+    return tuple((padding, stride * (gradient.shape[i] - 1) + size - x.shape[i] - padding) for i in (1, 2))
+
+
+def _every_output_sees_every_input(x: jax.Array, kernel: jax.Array) -> bool:
+    return max(x.shape[1:3]) <= (kernel.shape[0] + 1) // 2
+
+
+def _product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The same convolution where every output sees every input: one matrix product of all positions."""
+    b, h, w, _ = x.shape
+    padding = (kernel.shape[0] - 1) // 2
+    rows, columns = range(padding, padding - h, -stride), range(padding, padding - w, -stride)
+    # [h', w', h, w, in, out]: what each output sees of the kernel.
+    seen = jnp.stack([jnp.stack([kernel[i : i + h, j : j + w] for j in columns]) for i in rows])
+    matrix = jnp.moveaxis(seen, (0, 1), (3, 4)).reshape(h * w * x.shape[-1], -1)
+    return (x.reshape(b, -1) @ matrix).reshape(b, len(rows), len(columns), kernel.shape[-1])
+
+
+def _wide(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The same convolution where features are few: neighbouring outputs become features of one output."""
+    b, w = x.shape[0], x.shape[2]
+    size, features = kernel.shape[0], kernel.shape[-1]
+    padding, width = (size - 1) // 2, (w - 1) // stride + 1
+    # Two outputs of a 3x3 kernel; four of the stem's 7x7, stride 2, whose kernels overlap as much.
+    count = math.gcd(width, 2 if size == 3 else 4)
+    kernels = [jnp.pad(kernel, ((0, 0), (stride * i, stride * (count - 1 - i)), (0, 0), (0, 0))) for i in range(count)]
+    paddings = ((padding, padding), (padding, stride * (width - 1) + size - w - padding))
+    y = _conv(x, jnp.concatenate(kernels, axis=-1), paddings, strides=(stride, stride * count))
+    return y.reshape(b, y.shape[1], width, features)
+
+
+def _convolve_on_cpu(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    if len(kernel) == 1:
+        return x[:, ::stride, ::stride] @ kernel[0, 0]
+    if _every_output_sees_every_input(x, kernel):
+        return _product(x, kernel, stride)
+    if max(kernel.shape[2:]) <= _FEW_FEATURES:
+        return _wide(x, kernel, stride)
+    return _convolve(x, kernel, stride)
+
+
+def _input_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> jax.Array:
+    if len(kernel) == 1:
+        return jax.vjp(lambda x: _convolve_on_cpu(x, kernel, stride), x)[1](gradient)[0]
+    flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+    if stride == 1:
+        return _convolve_on_cpu(gradient, flipped, 1)
+    size, padding = kernel.shape[0], (kernel.shape[0] - 1) // 2
+    ends = tuple((size - 1 - padding, x.shape[i] + padding - stride * (gradient.shape[i] - 1) - 1) for i in (1, 2))
+    return _conv(gradient, flipped, ends, lhs_dilation=(stride, stride))
+
+
+def _over_chunks(
+    of_chunk: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, gradient: jax.Array, most_bytes: int
+) -> jax.Array:
+    """The sum of `of_chunk` over chunks of images, of x and the gradient together no more bytes than a cache holds.
 
     The batch may be sharded over all devices: each of them then sums over its own images, and the sums meet once.
     """
-    b, rows, columns, out_features = gradient.shape
+    b = len(x)
     devices = math.gcd(b, jax.device_count())
-    bytes_per_image = 4 * rows * columns * size**2 * x.shape[-1]
     share = b // devices
-    chunk = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * bytes_per_image <= 2**22))
-    # A single device needs no axis: XLA's batched products are slower on CPUs.
-    lead = (devices,) if devices > 1 else ()
-    padding = (size - 1) // 2
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    bytes_per_image = x.dtype.itemsize * (x.size + gradient.size) // b
+    chunk = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * bytes_per_image <= most_bytes))
+    lead = devices > 1  # a single device needs no axis
+    if lead:
+        of_chunk = jax.vmap(of_chunk)
+        x, gradient = (y.reshape(devices, share, *y.shape[1:]) for y in (x, gradient))
 
-    def add_chunk(totals: jax.Array, operands: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        x, gradient = operands
+    def add_chunk(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
+        # Sliced here, not by the scan: for arrays of another shape XLA would make x a second time.
+        return total + of_chunk(
+            *(jax.lax.dynamic_slice_in_dim(y, start, chunk, int(lead)) for y in (x, gradient))
+        ), None
+
+    sums = jax.eval_shape(of_chunk, *(jax.lax.slice_in_dim(y, 0, chunk, axis=int(lead)) for y in (x, gradient)))
+    zeros = jnp.zeros(sums.shape, sums.dtype)
+    # Two at a time keep both cores busy: a convolution of few features takes one.
+    total, _ = jax.lax.scan(add_chunk, zeros, jnp.arange(0, share, chunk), unroll=2)
+    return total.sum(0) if lead else total
+
+
+def _kernel_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> jax.Array:
+    """Convolutions of x by the gradient, in which images are the features; of one position a matrix product."""
+    dtype = _wide_dtype(x)
+    if len(kernel) == 1:
+        # Over chunks too: XLA would transpose the whole gradient.
+        product = functools.partial(jnp.einsum, "nhwi,nhwo->io", preferred_element_type=dtype)
+        return _over_chunks(product, x[:, ::stride, ::stride], gradient, 2**22)[None, None]
+    ends = _ends(x, kernel, gradient, stride)
+
+    def by_convolution(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        """[in, size, size, out]."""
+        x, gradient = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
+        return _conv(x, gradient, ends, rhs_dilation=(stride, stride), preferred_element_type=dtype)
+
+    def by_patches(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        """The same. Devices share a matrix product; of a convolution on each XLA would gather all."""
+        h, w = gradient.shape[1:3]
+        x = jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*end, 0) for end in ends), (0, 0, 0)))
+        size = len(kernel)
         patches = [
-            x[..., i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride, :]
+            x[:, i : i + stride * (h - 1) + 1 : stride, j : j + stride * (w - 1) + 1 : stride]
             for i in range(size)
             for j in range(size)
         ]
-        return totals + jnp.einsum(
-            "...np,...no->...po",
-            jnp.concatenate(patches, axis=-1).reshape(*lead, chunk * rows * columns, -1),
-            gradient.reshape(*lead, chunk * rows * columns, -1),
-            preferred_element_type=jnp.float32,
-        ), None
+        product = jnp.einsum("nhwki,nhwo->iko", jnp.stack(patches, 3), gradient, preferred_element_type=dtype)
+        return product.reshape(x.shape[-1], size, size, -1)
 
-    # [chunks, devices, chunk, h, w, features]
-    operands = tuple(jnp.moveaxis(y.reshape(*lead, -1, chunk, *y.shape[1:]), len(lead), 0) for y in (x, gradient))
-    totals = jnp.zeros((*lead, size**2 * x.shape[-1], out_features), jnp.float32)
-    totals, _ = jax.lax.scan(add_chunk, totals, operands)
-    total = totals.sum(0) if lead else totals
-    return total.reshape(size, size, x.shape[-1], out_features).astype(x.dtype)
+    of_chunk = by_convolution if jax.device_count() == 1 else by_patches
+    return _over_chunks(of_chunk, x, gradient, 2**20).transpose(1, 2, 0, 3)
+
+
+def _gradients_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
+    if len(kernel) > 1 and _every_output_sees_every_input(x, kernel):
+        x_gradient, kernel_gradient = jax.vjp(lambda x, kernel: _product(x, kernel, stride), x, kernel)[1](gradient)
+        return x_gradient, kernel_gradient.astype(_wide_dtype(x))
+    return (
+        _input_gradient_on_cpu(x, kernel, gradient, stride),
+        _kernel_gradient_on_cpu(x, kernel, gradient, stride),
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """A convolution padded by (size - 1) // 2 on every side, as ResNet's are in torch.
 
-    On CPUs, XLA's gradient with respect to the kernel takes several times as long as the convolution; there it is
-    computed as a matrix product of patches, which makes a training step of a narrow ResNet-18 1.8 times as fast.
-    Elsewhere XLA's own gradient is used. The price is that forward-mode differentiation (`jax.jvp`) isn't defined.
+    On CPUs it and its gradients are written in the forms above, elsewhere they are XLA's own; the same numbers up to
+    rounding. (XLA's for GPUs, too, in jaxlib 0.10: it aborts over the gradient of a strided 1x1 convolution that is
+    written as a matrix product.) The price is that forward-mode differentiation (`jax.jvp`) isn't defined.
 
     Args:
       x: [b, h, w, in].
-      kernel: [size, size, in, out], of the dtype of `x`; an odd size.
+      kernel: [size, size, in, out], an odd size; rounded to the dtype of `x`. Its gradient has its own dtype.
       stride: of both axes.
 
     Returns:
-      [b, h', w', out], h' = (h - 1) // stride + 1.
+      [b, h', w', out] in the dtype of `x`, h' = (h - 1) // stride + 1.
     """
-    return _convolve(x, kernel, stride)
-
-
-def _convolve_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve(x, kernel, stride), (x, kernel)
-
-
-def _convolve_backward(
-    stride: int, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = residuals
-    (x_gradient,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
-    kernel_gradient = jax.lax.platform_dependent(
+    return jax.lax.platform_dependent(
         x,
-        gradient,
-        cpu=functools.partial(_kernel_gradient_by_patches, size=kernel.shape[0], stride=stride),
-        default=functools.partial(_kernel_gradient, size=kernel.shape[0], stride=stride),
+        kernel.astype(x.dtype),
+        cpu=functools.partial(_convolve_on_cpu, stride=stride),
+        default=functools.partial(_convolve, stride=stride),
     )
-    return x_gradient, kernel_gradient
 
 
-convolve.defvjp(_convolve_forward, _convolve_backward)
+def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return convolve(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride: int, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    x_gradient, kernel_gradient = jax.lax.platform_dependent(
+        x,
+        kernel.astype(x.dtype),
+        gradient,
+        cpu=functools.partial(_gradients_on_cpu, stride=stride),
+        tpu=functools.partial(_gradients_on_tpu, stride=stride),
+        default=functools.partial(_gradients, stride=stride),
+    )
+    return x_gradient, kernel_gradient.astype(kernel.dtype)
+
+
+convolve.defvjp(_forward, _backward)

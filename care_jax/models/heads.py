@@ -9,6 +9,22 @@ import jax.numpy as jnp
 from care_jax.models.batch_norm import BatchNorm
 
 
+@jax.custom_vjp
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[..., in] by [in, out] in the dtype of x; the kernel's gradient is in its own: devices add it up in that."""
+    return x @ kernel.astype(x.dtype)
+
+
+def _product_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    return gradient @ kernel.T.astype(x.dtype), jnp.einsum(
+        "...i,...o->io", x, gradient, preferred_element_type=kernel.dtype
+    )
+
+
+_product.defvjp(lambda x, kernel: (_product(x, kernel), (x, kernel)), _product_backward)
+
+
 class Linear(nn.Module):
     """A linear layer initialised as `torch.nn.Linear` is: weights and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
@@ -31,7 +47,7 @@ class Linear(nn.Module):
             return jax.random.uniform(key, shape, dtype, minval=-1.0, maxval=1.0) / fan_in**0.5
 
         kernel = self.param("kernel", uniform, (fan_in, self.features), jnp.float32)
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        y = _product(x.astype(self.dtype), kernel)
         if self.use_bias:
             y = y + self.param("bias", uniform, (self.features,), jnp.float32).astype(self.dtype)
         return y

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from care_jax.models.batch_norm import BatchNorm
 from care_jax.models.convolution import convolve
+from care_jax.models.pooling import max_pool
 
 # torchvision's initialisation: kaiming_normal_(mode="fan_out", nonlinearity="relu"), not truncated.
 _kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -31,12 +32,8 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, h, w, in] -> [b, h', w', features] in `dtype`."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", _kaiming_normal, shape, jnp.float32).astype(self.dtype)
-        x = x.astype(self.dtype)
-        if self.size == 1:
-            # A matrix product per position: XLA's gradients of a strided 1x1 convolution are slow on CPUs.
-            return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
-        return convolve(x, kernel, self.stride)
+        kernel = self.param("kernel", _kaiming_normal, shape, jnp.float32)
+        return convolve(x.astype(self.dtype), kernel, self.stride)
 
 
 class ResidualBlock(nn.Module):
@@ -129,7 +126,7 @@ class ResNet(nn.Module):
             x = Conv(self.width, 3, 1, self.dtype, name="conv1")(x)
         x = nn.relu(BatchNorm(name="bn1")(x, train, num_views))
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x)
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):
                 x = ResidualBlock(

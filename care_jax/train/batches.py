@@ -66,7 +66,7 @@ def abstract_batches(
     num_examples: int,
     image_shape: tuple[int, ...] | None = None,
     count: int = 1,
-) -> dict[str, jax.ShapeDtypeStruct]:
+) -> Batch:
     """What `stacked_batches` yields, without its numbers: shapes, types and shardings, to compile a step for.
 
     Args:
@@ -79,12 +79,14 @@ def abstract_batches(
     """
     images, few = plan.batch_size, plan.equivariance_batch_size
     views, shared = ((spec.size, spec.size, 3) for spec in (plan.invariance, plan.equivariance))
-    resident: dict[str, jax.ShapeDtypeStruct] = {}
+    resident: dict[str, data.ResidentImages] = {}
     if placement == "device":
         assert image_shape is not None, "images on the device are resident"
-        resident["images"] = jax.ShapeDtypeStruct(
-            (num_examples, *image_shape), jnp.uint8, sharding=sharding.replicated(mesh)
+        height, width, _ = image_shape
+        rows: Any = jax.ShapeDtypeStruct(
+            (num_examples, height * width * 3), jnp.uint8, sharding=sharding.replicated(mesh)
         )
+        resident["images"] = data.ResidentImages(rows, height, width)
         arrays: dict[str, tuple[tuple[int, ...], Any]] = {"indices": ((images,), jnp.int32)}
     elif placement == "host":
         arrays = {

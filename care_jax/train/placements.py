@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from care_jax import augment, data
 from care_jax.augment import Augmentation, AugmentSpec, ViewPlan, ViewUniforms
 from care_jax.methods import Views
 
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, Any]  # arrays, and what holds them
 
 
 def example(plan: ViewPlan) -> Views:

@@ -41,7 +41,7 @@ def make_train_step(
       optimizer: moves the parameters, those of the objective's heads too.
       schedule: learning rate by step, for the log alone.
       plan: the views to make.
-      placement: "device": batch = {"images" uint8 [n, h, w, 3], "indices" [b]}; "host": {"invariance_views"
+      placement: "device": batch = {"images" `data.ResidentImages`, "indices" [b]}; "host": {"invariance_views"
         [2, b, s, s, 3], "equivariance_views" [2, e, s, s, 3]}; "decode": {"canvases" uint8 [b, c, c, 3], "boxes"
         [2, b, 4], "equivariance_images" uint8 [e, c', c', 3]}.
       mesh: the devices over which views are cut; losses and batch norm are over all of them.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from care_jax.cost import topologies
+from care_jax.cost.gpus import GPUS
 from care_jax.cost.topologies import TopologyError
 
 WITHOUT_LIBTPU = topologies.find_spec("libtpu") is None
@@ -16,7 +17,8 @@ WITHOUT_LIBTPU = topologies.find_spec("libtpu") is None
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     """As it was before, after each test."""
-    for name in (*topologies._WITHOUT_A_TPU, "JAX_PLATFORMS", "XLA_FLAGS"):
+    unset = ("JAX_PLATFORMS", "XLA_FLAGS", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "TF_CPP_MIN_LOG_LEVEL")
+    for name in (*topologies._WITHOUT_A_TPU, *unset):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     return monkeypatch
 
@@ -24,15 +26,15 @@ def environment(monkeypatch):
 @pytest.mark.parametrize(
     ("topology", "said"),
     [
-        ("", "give cpu, cpu:8, gpu, v5e:16x16"),
+        ("", "give cpu, cpu:8, gpu, h100:8, v5e:16x16"),
         ("v5e", "give the chips along each axis, v5e:16x16"),
         ("v4:16", "give the chips along each axis, v4:4x4x8"),
         ("v5e:2x", "give the chips along each axis"),
         ("v99:2x2", "give cpu, cpu:8"),
         ("cpu:0", "give a number of devices, cpu:8"),
         ("gpu:two", "give a number of devices, gpu:8"),
-        ("h100:8", "JAX has no public way to compile for a GPU that is not in this machine"),
-        ("A100", "JAX has no public way"),
+        ("h100:x", "give a number of devices, h100:8"),
+        ("A100", "give cpu, cpu:8, gpu, h100:8"),
     ],
 )
 def test_a_name_that_can_not_be_one(topology, said):
@@ -45,6 +47,17 @@ def test_without_the_compiler_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(topologies, "find_spec", lambda name: None)
     with pytest.raises(TopologyError, match=r"pip install 'care_jax\[cost\]'"):
         topologies.prepare("v5e:2x2")
+    with pytest.raises(TopologyError, match=r"pip install jax-cuda12-plugin==[\d.]+$"):
+        topologies.prepare("h100:8")
+
+
+@pytest.mark.skipif(not any(map(topologies.find_spec, topologies._PLUGINS)), reason="needs JAX's CUDA plugin")
+@pytest.mark.parametrize(("topology", "count"), [("h100", 1), ("h100:8", 8), ("h200:16", 16)])
+def test_gpus_that_are_not_there(topology, count):
+    topologies.prepare(topology)
+    found = topologies.devices(topology)
+    assert {device.device_kind for device in found} == {GPUS[topology.partition(":")[0]].name}
+    assert len(found) == count
 
 
 @pytest.mark.skipif(WITHOUT_LIBTPU, reason="libtpu is for x86-64 Linux")
@@ -69,7 +82,7 @@ def test_tpus_that_are_not_there(topology, kind, count):
 @pytest.mark.skipif(WITHOUT_LIBTPU, reason="libtpu is for x86-64 Linux")
 def test_chips_that_can_not_be_put_together_so():
     topologies.prepare("v5e:0x0")
-    with pytest.raises(TopologyError, match="--topology=v5e:0x0: the compiler for TPUs refuses it: "):
+    with pytest.raises(TopologyError, match="--topology=v5e:0x0: the compiler refuses it: "):
         topologies.devices("v5e:0x0")
 
 

@@ -11,12 +11,13 @@ from care_jax.data import Examples
 
 @pytest.fixture
 def examples():
-    return Examples(np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3))
+    return Examples(np.arange(5 * 2 * 3 * 3, dtype=np.uint8).reshape(5, 2, 3, 3))
 
 
 def test_rows_as_floats(examples):
     images = data.put_resident(examples)
-    assert images.dtype == jnp.uint8
+    assert (images.rows.dtype, images.rows.shape) == (jnp.uint8, (5, 2 * 3 * 3))
+    assert (len(images), images.height, images.width) == (5, 2, 3)
     batch = jax.jit(data.take)(images, jnp.array([4, 0, 4], jnp.int32))
     assert batch.dtype == jnp.float32
     np.testing.assert_allclose(batch, examples.images[[4, 0, 4]] / 255, rtol=1e-6)
@@ -26,8 +27,8 @@ def test_one_copy_a_device(examples):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     images = data.put_resident(examples, replicated)
-    assert len(images.addressable_shards) == 8
-    assert images.is_fully_replicated
+    assert len(images.rows.addressable_shards) == 8
+    assert images.rows.is_fully_replicated
     indices = jax.device_put(np.arange(8, dtype=np.int32) % 5, jax.sharding.NamedSharding(mesh, jax.P("data")))
     batch = jax.jit(data.take)(images, indices)
     np.testing.assert_allclose(batch, examples.images[np.arange(8) % 5] / 255, rtol=1e-6)

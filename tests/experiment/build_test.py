@@ -43,8 +43,8 @@ def _batch(experiment) -> dict:
             "boxes": jax.ShapeDtypeStruct((2, plan.batch_size, 4), jnp.float32),
             "equivariance_images": jax.ShapeDtypeStruct((plan.equivariance_batch_size, side, side, 3), jnp.uint8),
         }
-    images = experiment.dataset.pretrain.images
-    return {"images": jnp.asarray(images), "indices": jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)}
+    images = data.put_resident(experiment.dataset.pretrain)
+    return {"images": images, "indices": jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)}
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_config_builds_its_model_and_traces_its_step(name, monkeypatch):
     images = [leaf.shape for leaf in jax.tree.leaves(state.params)]
     assert images
     batch = _batch(experiment)
-    structs = {key: jax.ShapeDtypeStruct(value.shape, value.dtype) for key, value in batch.items()}
+    structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
     made, make_views = [], PLACEMENTS[config.augment.placement]
     monkeypatch.setitem(PLACEMENTS, config.augment.placement, lambda *of: made.append(make_views(*of)) or made[-1])
     after, metrics = jax.eval_shape(build.make_step(experiment), state, structs)
@@ -88,7 +88,7 @@ def test_a_vision_transformer_without_batch_norm_traces_its_step(tiny_config):
     experiment = build.build(config, sharding.make_mesh(jax.devices()[:1]), _dataset(config))
     state = build.abstract_state(experiment)
     assert state.batch_stats == {} and state.method_state["target"]["batch_stats"] == {}
-    structs = {key: jax.ShapeDtypeStruct(value.shape, value.dtype) for key, value in _batch(experiment).items()}
+    structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), _batch(experiment))
     after, metrics = jax.eval_shape(build.make_step(experiment), state, structs)
     assert {"info_nce", "rotation"} <= metrics.keys()
     assert after.params["backbone"].keys() == state.params["backbone"].keys()

@@ -147,7 +147,7 @@ def test_batches_are_stacked_in_order(tiny_config, placement):
     first, second = build.make_stacked_batches(experiment, 2, [3, 1])
     for name in single[0]:
         if name == "images":
-            assert first[name].shape == single[0][name].shape
+            assert first[name].rows.shape == single[0][name].rows.shape
             continue
         np.testing.assert_array_equal(first[name], np.stack([batch[name] for batch in single[:3]]))
         np.testing.assert_array_equal(second[name], single[3][name][None])
