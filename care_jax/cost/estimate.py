@@ -20,6 +20,8 @@ from care_jax.devices import hlo, sharding
 from care_jax.devices.collectives import collectives
 from care_jax.experiment import build
 from care_jax.train.batches import abstract_batches
+from care_jax.train.placements import Batch
+from care_jax.train.state import TrainState
 from care_jax.train.step import repeat
 
 LARGEST = 10  # operations that are listed
@@ -94,7 +96,7 @@ def estimate(
     )
 
 
-def arguments(experiment: build.Experiment) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+def arguments(experiment: build.Experiment) -> tuple[TrainState, Batch]:
     """State and batch of a step, without their numbers."""
     config = experiment.config
     batches = abstract_batches(
@@ -199,7 +201,7 @@ def floor(
         "seconds_by_bytes": by_bytes,
         "seconds": seconds,
         "images_per_second_per_device": images_a_device / seconds if seconds else None,
-        "share_of_peak": by_operations / seconds * needed / total if seconds and by_operations else None,
+        "share_of_peak": by_operations / seconds * min(needed / total, 1.0) if seconds and by_operations else None,
     }
 
 
