@@ -216,7 +216,7 @@ def test_what_it_costs(images):
             "--topology is missing": ["--config=digits"],
             "--topology=v99:2x2: give cpu, cpu:8": on("v99:2x2"),
             "--topology=v5e: give the chips": on("v5e"),
-            "--topology=h100:8: JAX has no public way": on("h100:8"),
+            "--topology=h100:x: give a number of devices": on("h100:x"),
             "--topology=gpu: JAX finds no GPU": on("gpu"),
             "--topology=cpu:9: JAX finds 1": on("cpu:9"),
             "no such file, nor a bundled": cost(config="digit"),
@@ -241,7 +241,7 @@ def test_what_it_costs_on_a_tpu():
     _check(
         "care_jax.cost",
         {
-            "--topology=v5e:0x0: the compiler for TPUs refuses it": ["--config=digits", "--topology=v5e:0x0"],
+            "--topology=v5e:0x0: the compiler refuses it": ["--config=digits", "--topology=v5e:0x0"],
             "--measure: a TPU v5 lite is not in this machine": ["--config=digits", "--topology=v5e:2x2", "--measure"],
             "4 devices do not divide": ["--config=digits", "--topology=v5e:2x2", *few],
         },

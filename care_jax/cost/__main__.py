@@ -4,7 +4,7 @@ The real step of a configuration is compiled, on any machine, for devices that n
 and no data is read. Printed, and written as JSON by --json: docs/cost.md says what the numbers mean.
 
 --topology: a TPU's version and its chips (v4:4x4x8, v5e:16x16, v5p:4x4x4, v6e:8x8, 7x:2x2x1), cpu (cpu:8: as many CPU
-devices in place of any others), or gpu, this machine's. --suggest finds the largest batch that fits.
+devices in place of any others), gpu, this machine's, or h100:8. --suggest finds the largest batch that fits.
 
 Exit status: 0; 1 where the step does not compile for these devices, or does not fit them; 2 for a mistake in the
 settings, with one line.

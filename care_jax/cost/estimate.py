@@ -1,5 +1,6 @@
 """Compiles the step of a configuration for devices that need not be there, and reads what it costs from the program."""
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from care_jax.devices import hlo, sharding
 from care_jax.devices.collectives import collectives
 from care_jax.experiment import build
 from care_jax.train.batches import abstract_batches
+from care_jax.train.placements import Batch
+from care_jax.train.state import TrainState
 from care_jax.train.step import repeat
 
 LARGEST = 10  # operations that are listed
@@ -61,18 +64,11 @@ def estimate(
         "effort": effort,
         "versions": _versions(),
     }
-    batches = abstract_batches(
-        experiment.plan,
-        mesh,
-        placement=config.augment.placement,
-        num_examples=len(images),
-        image_shape=stand_in.image_shape(config),
-    )
     before = getattr(jax.config, _EFFORT)
     jax.config.update(_EFFORT, effort)
     try:
         began = time.perf_counter()
-        lowered = _lower(experiment, batches)
+        lowered = lower(experiment)
         report["trace_seconds"], began = round(time.perf_counter() - began, 1), time.perf_counter()
         try:
             compiled = lowered.compile()
@@ -89,22 +85,39 @@ def estimate(
     if config.train.micro_batches > 1 or config.model.remat:
         plain = config.copy_and_resolve_references()
         plain.train.micro_batches, plain.model.remat = 1, False
-        lowered = _lower(build.build(plain, mesh, experiment.dataset), batches)
+        lowered = lower(build.build(plain, mesh, experiment.dataset))
+    shape = stand_in.image_shape(config)
     return report | figures(
         compiled,
         device,
         images_a_device=config.train.batch_size / mesh.size,
         needed=_operations(lowered.as_text("hlo")) / mesh.size,
-        resident=batches["images"].size if "images" in batches else 0,
+        resident=len(images) * math.prod(shape) if shape and config.augment.placement == "device" else 0,
     )
 
 
-def _lower(experiment: build.Experiment, batches: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
-    """The step as run.py makes it, before it is compiled."""
-    step = jax.jit(
-        repeat(build.make_step(experiment)), donate_argnums=0, out_shardings=sharding.replicated(experiment.mesh)
+def arguments(experiment: build.Experiment) -> tuple[TrainState, Batch]:
+    """State and batch of a step, without their numbers."""
+    config = experiment.config
+    batches = abstract_batches(
+        experiment.plan,
+        experiment.mesh,
+        placement=config.augment.placement,
+        num_examples=len(experiment.dataset.pretrain),
+        image_shape=stand_in.image_shape(config),
     )
-    return step.lower(build.abstract_state(experiment), batches)
+    return build.abstract_state(experiment), batches
+
+
+def step(experiment: build.Experiment) -> Any:
+    """The step as run.py makes it, jitted."""
+    out_shardings = sharding.replicated(experiment.mesh)
+    return jax.jit(repeat(build.make_step(experiment)), donate_argnums=0, out_shardings=out_shardings)
+
+
+def lower(experiment: build.Experiment) -> Any:
+    """The step, before it is compiled."""
+    return step(experiment).lower(*arguments(experiment))
 
 
 def _operations(text: str) -> int:
@@ -161,8 +174,12 @@ def memory(said: Any, device: Hardware) -> Report:
         "temporaries": said.temp_size_in_bytes,
         "program": said.generated_code_size_in_bytes,
     }
-    # `peak_memory_in_bytes` is not used: for CPUs it leaves temporaries out, for TPUs it may count vector memory too.
-    return parts | {"peak": sum(parts.values()), "available": device.memory}
+    # The compiler's own peak is not the one: for CPUs it leaves temporaries out, for TPUs it may count vector memory.
+    return parts | {
+        "peak": sum(parts.values()),
+        "compiler_peak": getattr(said, "peak_memory_in_bytes", None),
+        "available": device.memory,
+    }
 
 
 def floor(
@@ -184,14 +201,15 @@ def floor(
         "seconds_by_bytes": by_bytes,
         "seconds": seconds,
         "images_per_second_per_device": images_a_device / seconds if seconds else None,
-        "share_of_peak": by_operations / seconds * needed / total if seconds and by_operations else None,
+        "share_of_peak": by_operations / seconds * min(needed / total, 1.0) if seconds and by_operations else None,
     }
 
 
 def reason(text: str) -> str:
     """What a compiler says of a program that it can't compile, in at most two lines' worth."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines[:2])[:_REASON] if lines else "no reason given"
+    said = " ".join(lines[:2]) or "no reason given"
+    return said if len(said) <= _REASON else f"{said[: _REASON - 3]}..."
 
 
 def needed_memory(reason: str) -> int | None:

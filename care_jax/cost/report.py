@@ -37,9 +37,11 @@ def _step(report: Report) -> str:
 
 
 def _compiles(report: Report) -> str:
-    effort = report["effort"]
+    effort, seconds = report["effort"], f"{report['compile_seconds']:.0f} s"
+    if not report["compiles"]:
+        return f"no, in {seconds}"
     note = f" (effort {effort:g}: the launched program is faster than these figures)" if effort < 0 else ""
-    return f"{'yes' if report['compiles'] else 'no'}, in {report['compile_seconds']:.0f} s{note}"
+    return f"yes, in {seconds}{note}"
 
 
 def _memory(memory: Report) -> list[tuple[str, str]]:

@@ -1,7 +1,5 @@
 """A step can be compiled for batches that are described: the description is what `stacked_batches` yields."""
 
-import io
-
 import jax
 import numpy as np
 import pytest
@@ -11,31 +9,12 @@ from care_jax import data
 from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.train.batches import abstract_batches
+from tests.data.image_bytes import Encoded, encode
 
 
-class _Noise:
-    """Encoded images of several sizes, from memory."""
-
-    def __init__(self, images):
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def read(self, index: int) -> bytes:
-        return self._images[index]
-
-    def name(self, index: int) -> str:
-        return f"image {index}"
-
-
-def _encoded() -> _Noise:
-    files = []
-    for side in range(20, 60):
-        file = io.BytesIO()
-        Image.fromarray(np.full((side, side + 3, 3), side, np.uint8)).save(file, "PNG")
-        files.append(file.getvalue())
-    return _Noise(files)
+def _encoded() -> Encoded:
+    sides = range(20, 60)
+    return Encoded([encode(Image.fromarray(np.full((side, side + 3, 3), side, np.uint8))) for side in sides])
 
 
 @pytest.mark.parametrize("shared", [None, 16, 0])
