@@ -28,6 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.equivariance.weight = 0.3
     config.train.batch_size = 128
     config.train.num_steps = 600
+    config.train.steps_per_call = 10  # on a CPU every call asks the system for its memory anew
     config.train.evaluate_every_epochs = 20.0
     config.evaluate.knn_k = 20
     return config
