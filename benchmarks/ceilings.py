@@ -20,14 +20,12 @@ norm into convolutions could go below it. ResNet-50 with the CIFAR stem, four vi
 """
 
 import itertools
-import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-
 from benchmarks import settings
 from benchmarks.settings import Case
+from care_jax.cost import measured
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -147,41 +145,6 @@ def floor_seconds(work: Work, *, operations_per_second: float, bytes_per_second:
     return max(work.operations / operations_per_second, work.bytes / bytes_per_second)
 
 
-def measure_matmul(dtype: str, size: int, repeats: int = 10) -> float:
-    """Operations a second of a product of two [size, size] matrices, the fastest of `repeats`; JAX's default precision.
-
-    On NVIDIA's GPUs that is TF32 for float32, in a convolution as here.
-    """
-    import jax
-
-    keys = jax.random.split(jax.random.key(0))
-    left, right = (jax.random.normal(key, (size, size)).astype(dtype) for key in keys)
-    return 2 * size**3 / _fastest(jax.jit(lambda a, b: a @ b), left, right, repeats=repeats)
-
-
-def measure_copy(num_bytes: int, repeats: int = 10) -> float:
-    """Bytes a second, read and written, of copying a large array, the fastest of `repeats`."""
-    import jax
-    import jax.numpy as jnp
-
-    array = jnp.zeros((num_bytes // 4,), jnp.float32)
-    # The addition costs nothing beside the memory's time; a bare copy might be left out by the compiler.
-    return 2 * array.nbytes / _fastest(jax.jit(lambda x: x + 1), array, repeats=repeats)
-
-
-def _fastest(function: object, *arguments: object, repeats: int) -> float:
-    import jax
-
-    jax.block_until_ready(function(*arguments))
-    times = []
-    for _ in range(3):
-        # Queued one after the other, so that the time of a call from Python does not count.
-        began = time.perf_counter()
-        jax.block_until_ready([function(*arguments) for _ in range(repeats)])
-        times.append((time.perf_counter() - began) / repeats)
-    return float(np.min(times))
-
-
 class Ceilings:
     """The measured rates of this machine, as a worker of `benchmarks.peer`."""
 
@@ -194,8 +157,4 @@ class Ceilings:
 
     def rates(self) -> dict[str, object]:
         """{"device": ..., "float32": operations/s, "bfloat16": operations/s, "copy": bytes/s}."""
-        on_cpu = self.device["platform"] == "cpu"
-        size = 2048 if on_cpu else 8192
-        types = ("float32",) if on_cpu else ("float32", "bfloat16")
-        rates = {dtype: measure_matmul(dtype, size, 3 if on_cpu else 20) for dtype in types}
-        return {"device": self.device, **rates, "copy": measure_copy(2**28 if on_cpu else 2**30, 3 if on_cpu else 10)}
+        return {"device": self.device, **measured.rates(on_cpu=self.device["platform"] == "cpu")}

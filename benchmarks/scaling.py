@@ -102,7 +102,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch_size", 4096, "Images a step over all devices.", lower_bound=8)
     flags.DEFINE_float("images_per_second", 1000.0, "Of one device, whole step.", lower_bound=1e-3)
     flags.DEFINE_float("parameter_bytes", 98462464, "Float32 parameters.")
-    flags.DEFINE_integer("num_all_reduces", 211, "As benchmarks.collectives counts them.")
+    flags.DEFINE_integer("num_all_reduces", 211, "As care_jax.cost counts them.")
     flags.DEFINE_integer("embedding_size", 128, "Of the projection.")
     flags.DEFINE_float("bandwidth", 25.0, "GB/s a device, slowest link of the ring.", lower_bound=1e-3)
     flags.DEFINE_float("latency", 10.0, "Microseconds of a small all-reduce, a doubling of the devices.")

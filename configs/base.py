@@ -113,6 +113,9 @@ def get_config() -> ml_collections.ConfigDict:
     # the end. "equivariance@50": every 50 epochs, a multiple of train.evaluate_every_epochs. The checkpoint with the
     # best knn_top1 is kept beside the last ones; without knn here none is ranked.
     evaluate.monitor = ("knn",)
+    # Training images that the monitors' kNN and probe see, the same ones each time, drawn by evaluate.seed; None: all.
+    # The numbers at the end are always of all.
+    evaluate.monitor_examples = placeholder(int)
     evaluate.seed = 0  # of the drawn augmentations: the same for every run, so that runs compare
     evaluate.batch_size = 500  # images a forward pass
     evaluate.center_fraction = 1.0  # of the central square that evaluation sees; 0.875 is resize 256, crop 224

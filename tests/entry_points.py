@@ -18,7 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # beside an installed package: the one that is tested
 
 _SECONDS = 60
-_WARM = ("care_jax.run", "care_jax.evaluate.results", "care_jax.devices.distributed", "experiments.runs")
+_WARM = ("care_jax.run", "care_jax.evaluate.results", "care_jax.devices.distributed", "care_jax.cost.estimate")
+_WARM += ("experiments.runs",)
 
 
 def answer(module: str, arguments: list[str]) -> tuple[int, str]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,55 @@ def test_evaluating_again(images, workdirs, tmp_path):
             "other_data": run("other_data"),
             "no checkpoint in": run("unsaved"),
             "emptied": run("emptied"),
+        },
+    )
+
+
+def test_what_it_costs(images):
+    def cost(*arguments: str, config: str = "digits", topology: str = "cpu") -> list[str]:
+        return [f"--config={config}", f"--topology={topology}", *arguments]
+
+    def on(topology: str) -> list[str]:
+        return cost(topology=topology)
+
+    def folder(name: str) -> list[str]:
+        return cost(f"--config.data.root={images / name}", config="image_folder")
+
+    _check(
+        "care_jax.cost",
+        {
+            "--config is missing": ["--topology=cpu"],
+            "--topology is missing": ["--config=digits"],
+            "--topology=v99:2x2: give cpu, cpu:8": on("v99:2x2"),
+            "--topology=v5e: give the chips": on("v5e"),
+            "--topology=h100:8: JAX has no public way": on("h100:8"),
+            "--topology=gpu: JAX finds no GPU": on("gpu"),
+            "--topology=cpu:9: JAX finds 1": on("cpu:9"),
+            "no such file, nor a bundled": cost(config="digit"),
+            "did you mean 'batch_size'?": cost("--config.train.batchsize=3"),
+            "config.equivariance.num_groups is 5": cost("--config.equivariance.num_groups=5"),
+            "config.train.batch_size is 4096": cost("--config.train.batch_size=4096"),
+            "give --num_examples=10000": cost(config="image_folder"),
+            f"can't count the images in {images / 'none'}": folder("none"),
+            "holds both images and folders": folder("mixed"),
+            "--config.data.root=gs://b is an address": cost("--config.data.root=gs://b", config="image_folder"),
+            "--json=/proc/none/x.json": cost("--json=/proc/none/x.json"),
+            "effort": cost("--effort=3"),
+            "'more' is not a flag": cost("more"),
+            "confg.seed": cost("--confg.seed=3"),
+        },
+    )
+
+
+@pytest.mark.skipif(find_spec("libtpu") is None, reason="libtpu is for x86-64 Linux")
+def test_what_it_costs_on_a_tpu():
+    few = ["--config.train.batch_size=126", "--config.equivariance.num_groups=2"]
+    _check(
+        "care_jax.cost",
+        {
+            "--topology=v5e:0x0: the compiler for TPUs refuses it": ["--config=digits", "--topology=v5e:0x0"],
+            "--measure: a TPU v5 lite is not in this machine": ["--config=digits", "--topology=v5e:2x2", "--measure"],
+            "4 devices do not divide": ["--config=digits", "--topology=v5e:2x2", *few],
         },
     )
 

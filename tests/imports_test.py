@@ -27,6 +27,8 @@ ROOMS = [
     "evaluate",
     "run",
     "main",
+    "cost",
+    "commands",
 ]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -135,6 +135,7 @@ def test_ctrl_c_saves_and_exits_with_status_0(finished, tmp_path):
     ("module", "said"),
     [
         ("care_jax.main", "no step has been made since it started, so there is nothing to save"),
+        ("care_jax.cost", "nothing is lost"),
         ("care_jax.evaluate", "nothing is lost, summary.json and report.html are each the old one or the new"),
         ("experiments.methods", "no step has been made since it started, so there is nothing to save"),
         ("experiments.care_vs_simclr", "no step has been made since it started, so there is nothing to save"),

@@ -12,6 +12,7 @@ import functools
 import os
 from collections.abc import Callable
 
+from care_jax.data.assembly import canvas_shape, whole_shape
 from care_jax.data.description import describe
 from care_jax.data.device import ResidentImages, put_resident, take
 from care_jax.data.digits import load_digits
@@ -36,12 +37,14 @@ __all__ = [
     "SkippedFiles",
     "batch_indices",
     "batches_in_order",
+    "canvas_shape",
     "check_unchanged",
     "describe",
     "host_batches",
     "load",
     "put_resident",
     "take",
+    "whole_shape",
 ]
 
 # Of these TensorFlow Datasets reads all, wherever its data directory is: addresses such as gs:// too.

@@ -52,15 +52,26 @@ class Share:
     def canvas_shape(self) -> tuple[int, ...]:
         """[C, C, 3], or [h, w, 3] of resident images."""
         examples = self.reader.examples
-        side = canvas_side(self.plan.invariance.size)
-        return examples.pixels.shape[1:] if examples.resident else (side, side, 3)
+        return examples.pixels.shape[1:] if examples.resident else canvas_shape(self.plan)
 
     @property
     def whole_shape(self) -> tuple[int, ...]:
         """Of an image that equivariance views are made of, [c, c, 3] or [h, w, 3]."""
-        examples, spec = self.reader.examples, self.plan.equivariance
-        side = round(spec.size / spec.center_fraction) if spec.crop == "center" else spec.size
-        return examples.pixels.shape[1:] if examples.resident else (side, side, 3)
+        examples = self.reader.examples
+        return examples.pixels.shape[1:] if examples.resident else whole_shape(self.plan)
+
+
+def canvas_shape(plan: ViewPlan) -> tuple[int, ...]:
+    """[C, C, 3], of what holds both crops of an encoded image."""
+    side = canvas_side(plan.invariance.size)
+    return side, side, 3
+
+
+def whole_shape(plan: ViewPlan) -> tuple[int, ...]:
+    """[c, c, 3], of an encoded image that equivariance views are made of."""
+    spec = plan.equivariance
+    side = round(spec.size / spec.center_fraction) if spec.crop == "center" else spec.size
+    return side, side, 3
 
 
 class _Step:

@@ -53,6 +53,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.images)
 
+    def take(self, rows: np.ndarray) -> "Examples":
+        """Those with these numbers, [m]; files stay where they are."""
+        images = self.pixels[rows] if self.resident else _Some(self.encoded, rows)
+        return Examples(images, {name: labels[rows] for name, labels in self.labels.items()})
+
     @property
     def resident(self) -> bool:
         """Whether the pixels are in memory."""
@@ -71,6 +76,23 @@ class Examples:
         if isinstance(self.images, np.ndarray):
             raise TypeError("resident images are not encoded")
         return self.images
+
+
+@dataclasses.dataclass(frozen=True)
+class _Some:
+    """Some of the images."""
+
+    images: EncodedImages
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, index: int) -> bytes:
+        return self.images.read(int(self.rows[index]))
+
+    def name(self, index: int) -> str:
+        return self.images.name(int(self.rows[index]))
 
 
 class SkippedFiles:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from care_jax import augment, losses
 from care_jax.evaluate.embedded import EmbeddedDataSet
@@ -26,6 +26,9 @@ _MEASURES = {
 }
 
 
+_alignment, _uniformity = jax.jit(losses.alignment), jax.jit(losses.uniformity)
+
+
 def measures(labellings: Iterable[str]) -> dict[str, Measure]:
     """The same whatever is labelled."""
     del labellings
@@ -36,10 +39,10 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
     """Both at temperature 1; the MEAN over negatives, that uniformity does not depend on the size of the test set."""
     key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # apart from the shared draws' key
     experiment = embedded.experiment
-    draws = augment.draw_uniforms(key, (2, len(experiment.dataset.test)), experiment.plan.invariance)
-    first, second = (jnp.asarray(embedded.drawn(rows, "invariance")) for rows in draws)
-    alignment = float(losses.alignment(first, second))
+    draws = np.asarray(augment.draw_uniforms(key, (2, len(experiment.dataset.test)), experiment.plan.invariance))
+    first, second = (embedded.drawn(rows, "invariance") for rows in draws)
+    alignment = float(_alignment(first, second))
     if len(first) < 2:  # no negatives
         return {"alignment": alignment, "uniformity": SEVERAL}
-    uniformity = float(jax.jit(losses.uniformity)(first, second))
+    uniformity = float(_uniformity(first, second))
     return {"alignment": alignment, "uniformity": uniformity - math.log(2 * len(first) - 2)}

@@ -13,18 +13,19 @@ from care_jax import augment, data
 from care_jax.augment import AugmentSpec
 from care_jax.data import DataError, Examples, SkippedFiles
 from care_jax.devices import sharding
+from care_jax.evaluate.rows import Gathering, Rows
 
 
 class Embedded(NamedTuple):
     """A set as the encoder sees it.
 
     Attributes:
-      features: [n, w] float32, before the projection head.
-      embeddings: [n, d] float32, unit rows.
+      features: n of w numbers, float32, before the projection head; cut over the devices.
+      embeddings: [n, d] float32, unit rows; whole on every process.
       rows: [n] which of the examples these are: all of them, but for files that could not be read.
     """
 
-    features: np.ndarray
+    features: Rows
     embeddings: np.ndarray
     rows: np.ndarray
 
@@ -55,25 +56,17 @@ class Embedder:
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
         self._skipped = skipped
         self._check = check
+        self._mesh = mesh
         self._rows = sharding.along_axis(mesh, 0)
+        # Embeddings are whole on every device, so that every process has all of them, whoever read the image.
+        shardings = self._rows, sharding.replicated(mesh), sharding.replicated(mesh)
 
-        # Whole on every device, so that every process has all rows, whoever read the image.
-        @partial(jax.jit, static_argnames="spec", out_shardings=sharding.replicated(mesh))
+        @partial(jax.jit, out_shardings=shardings)
         def forward(
-            variables: Mapping[str, Any],
-            images: jax.Array,
-            uniforms: jax.Array | None,
-            rows: tuple[jax.Array, jax.Array],
-            spec: AugmentSpec,
-        ) -> tuple[jax.Array, ...]:
-            height, width = images.shape[1:3]
-            if uniforms is None:
-                augmentation = augment.identity(spec, height=height, width=width)
-            else:
-                augmentation = augment.sample(uniforms, spec, height=height, width=width)
-            views = augment.apply(augmentation, images, spec)
+            variables: Mapping[str, Any], views: jax.Array, kept: jax.Array
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
             outputs: tuple[jax.Array, jax.Array] = encoder.apply(variables, views, train=False)  # type: ignore[assignment]
-            return *outputs, *rows
+            return *outputs, kept
 
         self._forward = forward
 
@@ -81,7 +74,7 @@ class Embedder:
         self,
         variables: Mapping[str, Any],
         examples: Examples,
-        uniforms: jax.Array | None = None,
+        uniforms: np.ndarray | None = None,
         spec: AugmentSpec | None = None,
     ) -> Embedded:
         """Embeds every example, as it is or augmented.
@@ -95,26 +88,37 @@ class Embedder:
         Raises:
           DataError: not one of the images could be read.
         """
-        features, embeddings, rows = [], [], []
-        for images, indices, mask in self.batches(examples):
+        features = Gathering(self._mesh, -(-len(examples) // self._batch_size))
+        embeddings: np.ndarray | None = None
+        kept = np.zeros(len(examples), bool)
+
+        def take(batch: int, made: tuple[jax.Array, jax.Array]) -> None:
+            nonlocal embeddings
+            some, mask = jax.device_get(made)
+            if embeddings is None:
+                embeddings = np.empty((len(examples), some.shape[1]), some.dtype)
+            here = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
+            embeddings[here] = some[: len(kept[here])]
+            kept[here] = mask[: len(kept[here])]
+
+        newest: tuple[Any, ...] = ()
+        for batch, (images, indices, mask) in enumerate(self.batches(examples)):
             self._check()
-            drawn: Any = None if uniforms is None else np.asarray(uniforms)
+            drawn: Any = uniforms
             if drawn is not None and drawn.ndim == 2:
                 drawn = self._put(drawn[indices])
-            batch = self._forward(
-                variables,
-                self._put(images),
-                drawn,
-                (self._put(indices), self._put(mask)),
-                self.spec if spec is None else spec,
-            )
-            some_features, some_embeddings, indices, mask = jax.device_get(batch)
-            features.append(some_features[mask])
-            embeddings.append(some_embeddings[mask])
-            rows.append(indices[mask])
-        if not sum(map(len, rows)):
+            views = _view(self._put(images), drawn, spec=self.spec if spec is None else spec, mesh=self._mesh)
+            some_features, *made = self._forward(variables, views, self._put(mask))
+            features.add(some_features)
+            # While the devices embed this batch, the host takes the one before; never more than two are under way.
+            if newest:
+                take(*newest)
+            newest = batch, made
+        take(*newest)
+        (rows,) = np.nonzero(kept)
+        if embeddings is None or not len(rows):
             raise DataError(f"none of {len(examples)} images to evaluate could be read: {self._skipped.summary()}")
-        return Embedded(np.concatenate(features), np.concatenate(embeddings), np.concatenate(rows))
+        return Embedded(features.rows(rows), embeddings if kept.all() else embeddings[rows], rows)
 
     def _put(self, rows: np.ndarray) -> jax.Array:
         return sharding.from_process(self._rows, rows)
@@ -138,3 +142,15 @@ class Embedder:
             process_count=count,
             skipped=self._skipped,
         )
+
+
+# Apart from the encoder, which is compiled once for all that is drawn.
+@partial(jax.jit, static_argnames=("spec", "mesh"))
+def _view(images: jax.Array, uniforms: jax.Array | None, *, spec: AugmentSpec, mesh: Mesh) -> jax.Array:
+    height, width = images.shape[1:3]
+    if uniforms is None:
+        augmentation = augment.identity(spec, height=height, width=width)
+    else:
+        augmentation = augment.sample(uniforms, spec, height=height, width=width)
+    views = augment.apply(augmentation, images, spec)
+    return jax.lax.with_sharding_constraint(views, sharding.along_axis(mesh, 0))

@@ -1,5 +1,6 @@
 """A data set as an encoder sees it, embedded once for all evaluators."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -8,8 +9,9 @@ import jax
 import numpy as np
 from flax import linen
 
-from care_jax.data import CLASS
+from care_jax.data import CLASS, Examples
 from care_jax.evaluate.embed import Embedded, Embedder
+from care_jax.evaluate.rows import Rows
 from care_jax.experiment.build import Experiment, evaluation_spec
 
 Points = Callable[[jax.Array], jax.Array]
@@ -17,11 +19,11 @@ T = TypeVar("T")
 
 
 class Labelled(NamedTuple):
-    """Features of both parts with the labels of one labelling: [n, w], [n], [m, w], [m]."""
+    """Features of both parts, n and m, with their labels in one labelling, [n] and [m]."""
 
-    train_features: np.ndarray
+    train_features: Rows
     train_labels: np.ndarray
-    test_features: np.ndarray
+    test_features: Rows
     test_labels: np.ndarray
 
 
@@ -55,7 +57,7 @@ class EmbeddedDataSet:
         self.notes: list[str] = []
         self._make = make
         self._keep_draws = keep_draws
-        self._parts: dict[str, Embedded] = {}
+        self._parts: dict[int, Embedded] = {}  # by the identity of the examples
         self._drawn: dict[tuple[str, bytes], np.ndarray] = {}
         self._once: dict[Callable[..., Any], Any] = {}
 
@@ -66,18 +68,28 @@ class EmbeddedDataSet:
 
     def part(self, name: str) -> Embedded:
         """The part "train" or "test": the central squares, nothing drawn."""
-        if name not in self._parts:
-            self._parts[name] = self.embedder(self.variables, getattr(self.experiment.dataset, name))
-        return self._parts[name]
+        examples = getattr(self.experiment.dataset, name)
+        if id(examples) not in self._parts:
+            self._parts[id(examples)] = self.embedder(self.variables, examples)
+        return self._parts[id(examples)]
 
-    def drawn(self, uniforms: jax.Array, branch: str) -> np.ndarray:
+    def trained_on(self, examples: Examples) -> "EmbeddedDataSet":
+        """The same with others as the part "train"; what is made of the test part serves both."""
+        dataset = dataclasses.replace(self.experiment.dataset, train=examples)
+        other = EmbeddedDataSet(
+            self.experiment._replace(dataset=dataset), self._make, self.variables, keep_draws=self._keep_draws
+        )
+        other._parts, other._drawn = self._parts, self._drawn
+        return other
+
+    def drawn(self, uniforms: np.ndarray, branch: str) -> np.ndarray:
         """Embeddings [n, d] of the test part, augmented.
 
         Args:
           uniforms: [K], shared by all images, or [n, K].
           branch: "invariance" or "equivariance", whose ranges are drawn from.
         """
-        key = branch, np.asarray(uniforms).tobytes()
+        key = branch, uniforms.tobytes()
         if key in self._drawn:
             return self._drawn[key]
         spec = getattr(self.experiment.plan, branch)
@@ -90,7 +102,7 @@ class EmbeddedDataSet:
         """Features and labels of both parts; None without that labelling."""
         if labelling not in self.experiment.dataset.num_classes:
             return None
-        found: list[np.ndarray] = []
+        found: list[Any] = []
         for name in ("train", "test"):
             embedded = self.part(name)
             found += [embedded.features, getattr(self.experiment.dataset, name).labels[labelling][embedded.rows]]

@@ -122,10 +122,10 @@ _relative = jax.jit(metrics.relative_equivariance)
 _ratios = jax.jit(metrics.relative_equivariance_ratios)
 
 
-def draws(embedded: EmbeddedDataSet, settings: Any) -> jax.Array:
+def draws(embedded: EmbeddedDataSet, settings: Any) -> np.ndarray:
     """Uniforms of the augmentations to measure, [settings.num_augmentations, K]."""
     spec = embedded.experiment.plan.equivariance
-    return augment.draw_uniforms(jax.random.key(settings.seed), (settings.num_augmentations,), spec)
+    return np.asarray(augment.draw_uniforms(jax.random.key(settings.seed), (settings.num_augmentations,), spec))
 
 
 def measure(embedded: EmbeddedDataSet, settings: Any) -> Equivariance:

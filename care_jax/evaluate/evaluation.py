@@ -5,10 +5,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 import numpy as np
 
-from care_jax.data import CLASS
+from care_jax.command_line import say
+from care_jax.data import CLASS, Examples
+from care_jax.devices.distributed import is_first
 from care_jax.evaluate.embedded import EmbeddedDataSet, make_embedder
 from care_jax.evaluate.evaluators import EVALUATORS
 from care_jax.evaluate.measure import Missing
@@ -56,16 +59,21 @@ class Evaluation:
     def monitor(self, every: int) -> Callable[[int, Mapping[str, Any]], dict[str, float]]:
         """What the training loop calls: (step, variables) -> numbers of `evaluate.monitor`, those that are finite.
 
+        Where `evaluate.monitor_examples` is set, they are of that part of the training images, which is said.
+
         Args:
           every: steps between its calls.
         """
         settings = self.experiment.config.evaluate
+        examples = self._monitored()
         multiples = monitors(self.experiment.config)
         num_steps = self.experiment.num_steps
 
         def numbers(step: int, variables: Mapping[str, Any]) -> dict[str, float]:
             found: dict[str, float] = {}
             embedded = self.embedded(step, variables)
+            if examples is not None:
+                embedded = embedded.trained_on(examples)
             for name, multiple in multiples.items():
                 if step == num_steps or step % (multiple * every) == 0:
                     for measure, value in embedded.once(EVALUATORS[name].run, settings).items():
@@ -76,6 +84,24 @@ class Evaluation:
             return found
 
         return numbers
+
+    def _monitored(self) -> Examples | None:
+        """The training images that the monitors see; None for all."""
+        settings = self.experiment.config.evaluate
+        if settings.monitor_examples is None:
+            return None
+        train = self.experiment.dataset.train
+        count = min(settings.monitor_examples, len(train))
+        if is_first():
+            few = f"; evaluate.knn_k is {settings.knn_k}, all {count} vote" if count < settings.knn_k else ""
+            say(
+                f"evaluate.monitor_examples: the monitors see {count:,} of {len(train):,} training images, the same "
+                f"ones each time; summary.json has the numbers of all{few}"
+            )
+        if count == len(train):
+            return None
+        key = jax.random.fold_in(jax.random.key(settings.seed), 2)  # apart from the draws of augmentations
+        return train.take(np.sort(np.asarray(jax.random.permutation(key, len(train)))[:count]))
 
     def measure(self, step: int, variables: Mapping[str, Any]) -> Measured:
         """Everything, on the held-out examples.
@@ -91,7 +117,7 @@ class Evaluation:
             numbers |= embedded.once(evaluator.run, settings)
         test = embedded.part("test")
         numbers["test_examples"] = len(test.rows)
-        finite = np.isfinite(test.features).all(axis=1) & np.isfinite(test.embeddings).all(axis=1)
+        finite = test.features.finite() & np.isfinite(test.embeddings).all(axis=1)
         broken = f"not finite; the features or embeddings of {np.sum(~finite)} of {len(finite)} test images are not"
         reasons: dict[str, list[str]] = {}
         for name, value in numbers.items():

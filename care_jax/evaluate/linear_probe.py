@@ -1,6 +1,7 @@
 """A linear classifier on frozen features: the standard measure of what an encoder has learnt."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -8,10 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from care_jax.data import CLASS
+from care_jax.devices import sharding
 from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.measure import Measure, Missing, Numbers, prefix
+from care_jax.evaluate.rows import Rows
 from care_jax.train import optim
 
 
@@ -22,7 +26,8 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
         name = f"{prefix(labelling, 'linear_')}probe_top1"
         table[name] = Measure(
             f"test images whose {labelling} a linear classifier on the features of the training images tells, mean "
-            "over evaluate.probe.num_seeds initialisations and orders",
+            "over evaluate.probe.num_seeds initialisations and orders; in metrics.jsonl evaluate.monitor_examples "
+            "training images where that is set",
             unit="%",
             better="higher" if labelling == CLASS else "",
             chance="100 / number of classes, where they are of one size",
@@ -37,138 +42,206 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
 def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
     """Mean and standard deviation over the probe's seeds, in percent, for each labelling."""
     settings = settings.probe
+    found = {name: sets for name in embedded.labellings if (sets := embedded.labelled(name))}
+    accuracies: dict[str, np.ndarray] = {}
+    if found:
+        train, _, test, _ = next(iter(found.values()))
+        accuracies = linear_probe(
+            train,
+            {name: sets.train_labels for name, sets in found.items()},
+            test,
+            {name: sets.test_labels for name, sets in found.items()},
+            num_classes={name: embedded.experiment.dataset.num_classes[name] for name in found},
+            optimizer=_optimizer(-(-len(train) // min(settings.batch_size, len(train))), **settings),
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            num_seeds=settings.num_seeds,
+        )
     numbers: Numbers = {}
     for labelling in embedded.labellings:
         name = f"{prefix(labelling, 'linear_')}probe_top1"
         numbers |= {name: None, f"{name}_spread": None}
-        if sets := embedded.labelled(labelling):
-            count = len(sets.train_labels)
-            accuracies = 100.0 * linear_probe(
-                *sets,
-                num_classes=embedded.experiment.dataset.num_classes[labelling],
-                optimizer=_optimizer(settings, steps_per_epoch=-(-count // min(settings.batch_size, count))),
-                epochs=settings.epochs,
-                batch_size=settings.batch_size,
-                num_seeds=settings.num_seeds,
-            )
-            numbers[name] = float(accuracies.mean())
+        if labelling in accuracies:
+            percent = 100.0 * accuracies[labelling]
+            numbers[name] = float(percent.mean())
             numbers[f"{name}_spread"] = (
-                float(accuracies.std(ddof=1))
-                if len(accuracies) > 1
+                float(percent.std(ddof=1))
+                if len(percent) > 1
                 else Missing("needs at least 2 seeds, evaluate.probe.num_seeds is 1")
             )
     return numbers
 
 
-def _optimizer(settings: Any, *, steps_per_epoch: int) -> optax.GradientTransformation:
-    schedule = optim.make_schedule(
-        settings.schedule,
-        settings.learning_rate,
-        num_steps=settings.epochs * steps_per_epoch,
-        boundaries=[round(epoch * steps_per_epoch) for epoch in settings.step_epochs],
-        factor=settings.step_factor,
+@functools.cache  # of equal settings the same one, for which the program is compiled already
+def _optimizer(
+    steps_per_epoch: int,
+    *,
+    optimizer: str,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    schedule: str,
+    epochs: int,
+    step_epochs: tuple[float, ...],
+    step_factor: float,
+    **of_the_probe: Any,
+) -> optax.GradientTransformation:
+    del of_the_probe
+    rates = optim.make_schedule(
+        schedule,
+        learning_rate,
+        num_steps=epochs * steps_per_epoch,
+        boundaries=[round(epoch * steps_per_epoch) for epoch in step_epochs],
+        factor=step_factor,
     )
-    return optim.make_optimizer(
-        settings.optimizer, schedule, weight_decay=settings.weight_decay, momentum=settings.momentum
-    )
+    return optim.make_optimizer(optimizer, rates, weight_decay=weight_decay, momentum=momentum)
 
 
 def linear_probe(
-    train_features: np.ndarray,
-    train_labels: np.ndarray,
-    test_features: np.ndarray,
-    test_labels: np.ndarray,
+    train_features: Rows,
+    train_labels: Mapping[str, np.ndarray],
+    test_features: Rows,
+    test_labels: Mapping[str, np.ndarray],
     *,
-    num_classes: int,
+    num_classes: Mapping[str, int],
     optimizer: optax.GradientTransformation,
     epochs: int,
     batch_size: int,
     num_seeds: int = 3,
-) -> np.ndarray:
-    """Test accuracy of softmax regression, trained once a seed by minibatches.
+) -> dict[str, np.ndarray]:
+    """Test accuracy of softmax regression on each labelling, trained once a seed by minibatches.
+
+    A seed's probes of all labellings see the same minibatches, in one program; none knows of another.
 
     Features are frozen: made once, by the encoder in evaluation mode, of images that were not augmented. (The official
     code leaves the encoder in training mode and augments.) Every epoch visits every example once, in a drawn order; the
     last batch may be smaller.
 
     Args:
-      train_features, test_features: [n, w], [m, w] float32.
-      train_labels, test_labels: [n], [m] int, in [0, num_classes).
-      num_classes: c.
+      train_features, test_features: n and m of w numbers, float32.
+      train_labels, test_labels: of each labelling, [n], [m] int, in [0, num_classes).
+      num_classes: of each labelling, c.
       optimizer: the paper's is Adam at 1e-3, weight decay 1e-6 added to the gradient.
       epochs, batch_size: 100 and 512 in the paper, for CIFAR.
       num_seeds: of initialisation and order.
 
     Returns:
-      Accuracies [num_seeds] in [0, 1], exact over all m test examples; NaN where a logit is.
+      Of each labelling, accuracies [num_seeds] in [0, 1], exact over all m test examples; NaN where a logit is.
 
     Raises:
       ValueError: a label outside [0, num_classes).
     """
-    for name, labels in (("training", train_labels), ("test", test_labels)):
-        if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
-            raise ValueError(
-                f"{name} labels run from {labels.min()} to {labels.max()}, outside the {num_classes} classes"
-            )
-    run = partial(
-        _run_seed,
-        jnp.asarray(train_features),
-        jnp.asarray(train_labels),
-        jnp.asarray(test_features),
-        jnp.asarray(test_labels),
-        num_classes=num_classes,
+    for part, of_part in (("training", train_labels), ("test", test_labels)):
+        for name, labels in of_part.items():
+            if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes[name]):
+                raise ValueError(
+                    f"{part} labels {name!r} run from {labels.min()} to {labels.max()}, outside the "
+                    f"{num_classes[name]} classes"
+                )
+    train, test = train_features, test_features
+    correct = _train_and_test(
+        train.array,
+        train.places,
+        dict(train_labels),
+        test.array,
+        {name: _spread(test, labels) for name, labels in test_labels.items()},
+        np.arange(num_seeds, dtype=np.int32),
+        num_classes=tuple(num_classes.items()),
         optimizer=optimizer,
         epochs=epochs,
-        batch_size=min(batch_size, len(train_labels)),
+        batch_size=min(batch_size, len(train)),
+        mesh=train.mesh,
     )
-    return np.asarray(jax.jit(jax.vmap(run))(jnp.arange(num_seeds)))
+    return {name: np.asarray(counts) / np.float32(len(test)) for name, counts in correct.items()}
 
 
-def _run_seed(
-    train_features: jax.Array,
-    train_labels: jax.Array,
-    test_features: jax.Array,
-    test_labels: jax.Array,
+def _spread(rows: Rows, labels: np.ndarray) -> np.ndarray:
+    """[N], the label of each row; -1 where it is no example's."""
+    spread = np.full(len(rows.array), -1, np.int32)
+    spread[rows.places] = labels
+    return spread
+
+
+@partial(jax.jit, static_argnames=("num_classes", "optimizer", "epochs", "batch_size", "mesh"))
+def _train_and_test(
+    train: jax.Array,
+    places: jax.Array,
+    train_labels: dict[str, jax.Array],
+    test: jax.Array,
+    test_labels: dict[str, jax.Array],
+    seeds: jax.Array,
+    *,
+    mesh: Mesh,
+    **settings: Any,
+) -> dict[str, jax.Array]:
+    """Number of correct test examples, [seeds], on every device; NaN where a logit is."""
+    fit = partial(_fit, train, places, train_labels, mesh=mesh, **settings)
+    fitted = jax.vmap(fit)(seeds)  # type: ignore[call-arg]
+    correct = {
+        name: jax.lax.map(partial(_count_correct, test, test_labels[name]), params)  # one seed's logits at a time
+        for name, params in fitted.items()
+    }
+    return jax.lax.with_sharding_constraint(correct, sharding.replicated(mesh))
+
+
+def _logits(params: dict[str, jax.Array], features: jax.Array) -> jax.Array:
+    return features @ params["kernel"] + params["bias"]
+
+
+def _count_correct(features: jax.Array, labels: jax.Array, params: dict[str, jax.Array]) -> jax.Array:
+    logits = _logits(params, features)
+    broken = jnp.any(jnp.isnan(logits) & (labels >= 0)[:, None])
+    return jnp.where(broken, jnp.nan, jnp.sum(jnp.argmax(logits, axis=-1) == labels))
+
+
+def _fit(
+    features: jax.Array,
+    places: jax.Array,
+    labels: dict[str, jax.Array],
     seed: jax.Array,
     *,
-    num_classes: int,
+    num_classes: tuple[tuple[str, int], ...],
     optimizer: optax.GradientTransformation,
     epochs: int,
     batch_size: int,
-) -> jax.Array:
-    num_examples, width = train_features.shape
+    mesh: Mesh,
+) -> dict[str, dict[str, jax.Array]]:
+    num_examples, width = len(places), features.shape[1]
     steps = -(-num_examples // batch_size)
     init_key, order_key = jax.random.split(jax.random.key(seed))
     kernel_key, bias_key = jax.random.split(init_key)
     bound = width**-0.5  # as torch.nn.Linear starts
     params = {
-        "kernel": jax.random.uniform(kernel_key, (width, num_classes), minval=-bound, maxval=bound),
-        "bias": jax.random.uniform(bias_key, (num_classes,), minval=-bound, maxval=bound),
+        name: {
+            "kernel": jax.random.uniform(kernel_key, (width, count), minval=-bound, maxval=bound),
+            "bias": jax.random.uniform(bias_key, (count,), minval=-bound, maxval=bound),
+        }
+        for name, count in num_classes
     }
 
-    def logits(params: dict[str, jax.Array], features: jax.Array) -> jax.Array:
-        return features @ params["kernel"] + params["bias"]
-
-    def loss(params: dict[str, jax.Array], rows: jax.Array) -> jax.Array:
-        real = rows < num_examples
-        rows = jnp.minimum(rows, num_examples - 1)
-        entropy = optax.softmax_cross_entropy_with_integer_labels(
-            logits(params, train_features[rows]), train_labels[rows]
+    def loss(params: dict[str, dict[str, jax.Array]], examples: jax.Array) -> jax.Array:
+        real = examples < num_examples
+        examples = jnp.minimum(examples, num_examples - 1)
+        # Each device gives the rows that it has, and takes the share of the batch that it works on.
+        batch = jax.lax.with_sharding_constraint(features[places[examples]], sharding.along_axis(mesh, 0))
+        # On a TPU the product takes bfloat16; without the barrier a copy of all features would be made in it.
+        batch = jax.lax.optimization_barrier(batch)
+        entropy = sum(
+            optax.softmax_cross_entropy_with_integer_labels(_logits(own, batch), labels[name][examples])
+            for name, own in params.items()
         )
         return jnp.sum(entropy * real) / jnp.sum(real)
 
-    def update(carry: tuple, rows: jax.Array) -> tuple[tuple, None]:
+    def update(carry: tuple, examples: jax.Array) -> tuple[tuple, None]:
         params, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(params, rows), state, params)
+        updates, state = optimizer.update(jax.grad(loss)(params, examples), state, params)
         return (optax.apply_updates(params, updates), state), None
 
     def epoch(carry: tuple, index: jax.Array) -> tuple[tuple, None]:
         order = jax.random.permutation(jax.random.fold_in(order_key, index), num_examples)
-        # Rows past the end mark the places of the last batch that no example fills.
-        rows = jnp.concatenate([order, jnp.full(steps * batch_size - num_examples, num_examples)])
-        return jax.lax.scan(update, carry, rows.reshape(steps, batch_size))
+        # Examples past the end mark the places of the last batch that none fills.
+        examples = jnp.concatenate([order, jnp.full(steps * batch_size - num_examples, num_examples)])
+        return jax.lax.scan(update, carry, examples.reshape(steps, batch_size))
 
     (params, _), _ = jax.lax.scan(epoch, (params, optimizer.init(params)), jnp.arange(epochs))
-    scores = logits(params, test_features)
-    accuracy = jnp.mean(jnp.argmax(scores, axis=-1) == test_labels)
-    return jnp.where(jnp.any(jnp.isnan(scores)), jnp.nan, accuracy)
+    return params

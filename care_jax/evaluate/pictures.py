@@ -57,13 +57,14 @@ def augmentation_grid(plan: ViewPlan, images: np.ndarray, columns: int = 8) -> F
     """
     images = images[:columns]
     columns = len(images)
-    uniforms = plan._replace(batch_size=columns, equivariance_batch_size=columns, num_groups=1).uniforms(0)
-    rows = {"image": np.asarray(augment.unit_range(images))}
+    uniforms = jax.jit(plan._replace(batch_size=columns, equivariance_batch_size=columns, num_groups=1).uniforms)(0)
+    invariance, equivariance = jax.device_get((uniforms.invariance, uniforms.equivariance))
+    rows = {"image": images.astype(np.float32) / np.float32(255.0)}
     for name, values, spec in (
-        ("invariance view 1", uniforms.invariance[0], plan.invariance),
-        ("invariance view 2", uniforms.invariance[1], plan.invariance),
-        ("equivariance view a", uniforms.equivariance[0], plan.equivariance),
-        ("equivariance view a'", uniforms.equivariance[1], plan.equivariance),
+        ("invariance view 1", invariance[0], plan.invariance),
+        ("invariance view 2", invariance[1], plan.invariance),
+        ("equivariance view a", equivariance[0], plan.equivariance),
+        ("equivariance view a'", equivariance[1], plan.equivariance),
     ):
         views = jax.jit(_augmented, static_argnames="spec")(values, images, spec=spec)
         rows[name] = np.clip(np.asarray(views) * np.asarray(spec.std) + np.asarray(spec.mean), 0.0, 1.0)

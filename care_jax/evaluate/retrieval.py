@@ -50,14 +50,22 @@ def hue_retrieval(
       k: neighbours; fewer where the bank has not as many others.
       turns: of the hue circle; a third makes red green.
     """
-    images = np.asarray(augment.unit_range(bank_images[query_rows]))
-    changed = np.asarray(jax.jit(augment.color.adjust_hue)(images, turns))
-    bank = normalize(jnp.asarray(bank_embeddings))
+    images = bank_images[query_rows].astype(np.float32) / np.float32(255.0)
+    changed = np.asarray(_turn(images, turns))
     nearest = []
     for version in (images, changed):
         pixels = np.round(version * 255.0).astype(np.uint8)
         embeddings = embedder(variables, Examples(images=pixels)).embeddings
-        similarity = jnp.asarray(embeddings) @ bank.T
-        similarity = similarity.at[jnp.arange(len(query_rows)), query_rows].set(-jnp.inf)
-        nearest.append(np.asarray(jnp.argsort(-similarity, axis=-1)[:, : min(k, len(bank) - 1)]))
+        order = np.asarray(_by_similarity(embeddings, bank_embeddings, query_rows))
+        nearest.append(order[:, : min(k, len(bank_embeddings) - 1)])
     return Retrieval(images, changed, *nearest)
+
+
+_turn = jax.jit(augment.color.adjust_hue)
+
+
+@jax.jit
+def _by_similarity(queries: jax.Array, bank: jax.Array, own: jax.Array) -> jax.Array:
+    """Rows of the bank [q, n], the most similar first; each query's own row is the last."""
+    similarity = queries @ normalize(bank).T
+    return jnp.argsort(-similarity.at[jnp.arange(len(own)), own].set(-jnp.inf), axis=-1)

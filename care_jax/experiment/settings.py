@@ -81,6 +81,7 @@ _SETTINGS: dict[str, tuple[Kind, Rule]] = {
     "train.checkpoint_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.keep_last": (int, at_least(1)),
     "evaluate.monitor": ((str, None), _NOT_EMPTY),
+    "evaluate.monitor_examples": (int, at_least(1)),
     "evaluate.seed": (int, SEED),
     "evaluate.batch_size": (int, at_least(1)),
     "evaluate.center_fraction": (float, _FRACTION),
@@ -108,6 +109,7 @@ _OPTIONAL = {
     "augment.num_threads",
     "equivariance.batch_size",
     "train.num_steps",
+    "evaluate.monitor_examples",
 }
 
 # In runs begun before, every setting had a value: these stood for none. No setting is added here.
@@ -127,7 +129,7 @@ STOOD_FOR_NONE = {
 }
 
 # Settings that came later -> what runs begun before them did.
-ADDED: dict[str, Any] = {"extensions": (), "evaluate.monitor": ("knn",)}
+ADDED: dict[str, Any] = {"extensions": (), "evaluate.monitor": ("knn",), "evaluate.monitor_examples": None}
 
 
 def declared() -> dict[str, Setting]:

@@ -1,10 +1,15 @@
 """What the neighbours of an embedding know of its class: weighted k-nearest-neighbour votes, recall of retrieval."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from care_jax.losses.arrays import as_temperature, matmul, normalize, promote
+
+Nearest = tuple[jax.Array, jax.Array, jax.Array]  # cosines and rows, [q, k], and who has met NaN, [q]
 
 
 def knn_vote(
@@ -48,6 +53,85 @@ def knn_vote(
     return jnp.where(jnp.any(jnp.isnan(weights), axis=1, keepdims=True), jnp.nan, scores)
 
 
+def winners(
+    similarities: ArrayLike, labels: ArrayLike, *, num_classes: int, temperature: float | jax.Array
+) -> jax.Array:
+    """Class with the highest score of `knn_vote`, the lower of equal ones.
+
+    Args:
+      similarities, labels, num_classes, temperature: As in `knn_vote`.
+
+    Returns:
+      Classes, int32 [q]; -1 for a query that has NaN among its similarities.
+    """
+    similarities = jnp.asarray(similarities)
+    scores = knn_vote(similarities, labels, num_classes=num_classes, temperature=temperature)
+    broken = jnp.any(jnp.isnan(similarities), axis=1)
+    return jnp.where(broken, -1, jnp.argmax(scores, axis=1)).astype(jnp.int32)
+
+
+def nearest(
+    queries: ArrayLike, bank: ArrayLike, *, k: int, counted: ArrayLike | None = None, bank_block: int = 16384
+) -> tuple[jax.Array, jax.Array]:
+    """The k rows of the bank with the highest cosine to each query, exactly, a block of the bank at a time.
+
+    Equal cosines go to the earlier row, in one block or in two. A zero row has cosine 0.
+
+    Args:
+      queries: [q, d]; normalised here.
+      bank: [m, d]; normalised here, a block at a time: there is no second copy of it.
+      k: Number of neighbours, at most m.
+      counted: Which rows there are, bool [m], at least k of them: the others are no one's neighbours; None: all.
+      bank_block: Rows of the bank handled at a time; memory is about two arrays [q, k + bank_block].
+
+    Returns:
+      Cosines [q, k], highest first, and rows of the bank, int32 [q, k]. A query with NaN among its cosines to any of
+      the m rows, a neighbour's or not, has NaN in all k.
+    """
+    queries, bank = jnp.asarray(queries), jnp.asarray(bank)
+    size = min(bank_block, len(bank))
+    (unit,) = promote(queries)
+    unit = normalize(unit, epsilon=0)
+
+    def add_block(nearer: Nearest, index: jax.Array) -> tuple[Nearest, None]:
+        cosines, rows, broken = nearer
+        # The last block begins early where m is no multiple of its size; rows that were met before don't count again.
+        start = jnp.minimum(index * size, len(bank) - size)
+        (block,) = promote(jax.lax.dynamic_slice_in_dim(bank, start, size))
+        similarities = matmul(unit, normalize(block, epsilon=0).T)
+        counts = start + jnp.arange(size) >= index * size
+        if counted is not None:
+            counts &= jax.lax.dynamic_slice_in_dim(jnp.asarray(counted), start, size)
+        # Of all similarities: which place NaN takes among the nearest depends on its sign.
+        broken |= jnp.any(jnp.isnan(similarities) & counts, axis=1)
+        candidates = jnp.concatenate([cosines, jnp.where(counts, similarities, -jnp.inf)], axis=1)
+        cosines, places = jax.lax.top_k(candidates, k)  # the earlier of equals, and earlier blocks come first
+        before = jnp.take_along_axis(rows, jnp.minimum(places, k - 1), axis=1)
+        return (cosines, jnp.where(places < k, before, start + places - k).astype(jnp.int32), broken), None
+
+    shape = len(queries), k
+    nothing = jnp.full(shape, -jnp.inf, unit.dtype), jnp.zeros(shape, jnp.int32), jnp.zeros(len(queries), bool)
+    (cosines, rows, broken), _ = jax.lax.scan(add_block, nothing, jnp.arange(-(-len(bank) // size)))
+    return jnp.where(broken[:, None], jnp.nan, cosines), rows
+
+
+def merge_nearest(cosines: ArrayLike, rows: ArrayLike, *, k: int) -> tuple[jax.Array, jax.Array]:
+    """The k nearest of the nearest of several parts of a bank, as `nearest` finds them in the whole.
+
+    Args:
+      cosines: Of candidates from all parts, [q, c], c >= k, in any order.
+      rows: Where each lies in the whole bank, integers [q, c]: the lower of equal cosines is the earlier.
+      k: Number of neighbours.
+
+    Returns:
+      Cosines [q, k], highest first, NaN in all k where a query has one; their rows [q, k].
+    """
+    cosines, rows = jnp.asarray(cosines), jnp.asarray(rows)
+    broken = jnp.any(jnp.isnan(cosines), axis=1, keepdims=True)
+    farness, rows = jax.lax.sort((-cosines, rows), dimension=1, num_keys=2)
+    return jnp.where(broken, jnp.nan, -farness[:, :k]), rows[:, :k]
+
+
 def weighted_knn(
     queries: ArrayLike,
     bank: ArrayLike,
@@ -57,10 +141,12 @@ def weighted_knn(
     temperature: float | jax.Array,
     num_classes: int,
     block: int = 1024,
+    bank_block: int = 16384,
 ) -> jax.Array:
     """Class of each query by the weighted vote of its k nearest bank rows, weights exp(cosine / temperature).
 
     Neighbours are exact. Equal scores go to the lower class, equal cosines to the earlier row. A zero row has cosine 0.
+    Beside queries and bank, memory is about two arrays [block, k + bank_block], however long the bank.
 
     Args:
       queries: Embeddings to classify, [q, d]; normalised here.
@@ -68,13 +154,14 @@ def weighted_knn(
       bank_labels: Classes of the bank rows, integers [m] in [0, num_classes).
       k: Number of neighbours that vote, at most m.
       temperature, num_classes: As in `knn_vote`.
-      block: Queries handled at a time; memory is about two arrays [block, m].
+      block: Queries handled at a time.
+      bank_block: Rows of the bank handled at a time.
 
     Returns:
       Predicted classes, int32 [q]; -1 where a similarity is NaN: for a query with NaN, or for all if the bank has one.
 
     Raises:
-      ValueError: If a shape does not fit, k is not in [1, m], or num_classes or temperature is not positive.
+      ValueError: If a shape does not fit, k is not in [1, m], or a block, num_classes or temperature is not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -92,18 +179,40 @@ def weighted_knn(
         raise ValueError(f"weighted_knn: {len(bank)} bank rows need as many labels; got shape {bank_labels.shape}")
     if not 1 <= k <= len(bank):
         raise ValueError(f"weighted_knn: k must be between 1 and the bank's {len(bank)} rows; got {k}")
-    (bank,), (queries,) = promote(bank), promote(queries)
-    bank = normalize(bank, epsilon=0)
+    if min(block, bank_block) < 1:
+        raise ValueError(f"weighted_knn: block and bank_block must be positive; got {block}, {bank_block}")
 
-    def predict(query):
-        similarities = matmul(bank, normalize(query, epsilon=0))
-        nearest, neighbours = jax.lax.top_k(similarities, k)
-        votes = nearest[None], bank_labels[neighbours][None]
-        best = jnp.argmax(knn_vote(*votes, num_classes=num_classes, temperature=temperature)[0])
-        # Of all similarities: which place NaN takes among the nearest depends on its sign.
-        return jnp.where(jnp.any(jnp.isnan(similarities)), -1, best).astype(jnp.int32)
+    def classify(some: jax.Array) -> jax.Array:
+        cosines, rows = nearest(some, bank, k=k, bank_block=bank_block)
+        return winners(cosines, bank_labels[rows], num_classes=num_classes, temperature=temperature)
 
-    return jax.lax.map(predict, queries, batch_size=max(1, min(block, len(queries))))
+    return in_blocks(classify, queries, block=block)
+
+
+def in_blocks(function: Callable[..., Any], *rows: jax.Array, block: int) -> Any:
+    """`function(*rows)`, whose results are of one row each, a block of the rows at a time.
+
+    Args:
+      function: arrays [b, ...] -> arrays [b, ...].
+      *rows: arrays [n, ...].
+      block: rows handled at a time; where they don't divide n, the last block takes some rows again.
+
+    Returns:
+      Arrays [n, ...].
+    """
+    count = len(rows[0])
+    size = max(1, min(block, count))
+    like = jax.eval_shape(function, *(jax.ShapeDtypeStruct((size, *one.shape[1:]), one.dtype) for one in rows))
+    results = jax.tree.map(lambda one: jnp.zeros((count, *one.shape[1:]), one.dtype), like)
+    if not count:
+        return results
+
+    def add_block(index: jax.Array, results: Any) -> Any:
+        start = jnp.minimum(index * size, count - size)
+        found = function(*(jax.lax.dynamic_slice_in_dim(one, start, size) for one in rows))
+        return jax.tree.map(lambda to, one: jax.lax.dynamic_update_slice_in_dim(to, one, start, 0), results, found)
+
+    return jax.lax.fori_loop(0, -(-count // size), add_block, results)
 
 
 def recall_at_k(retrieved_labels: ArrayLike, query_labels: ArrayLike) -> jax.Array:

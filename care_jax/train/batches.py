@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -54,6 +56,54 @@ def stacked_batches(
             )
             for name in batches[0]
         }
+
+
+def abstract_batches(
+    plan: ViewPlan,
+    mesh: Mesh,
+    *,
+    placement: str,
+    num_examples: int,
+    image_shape: tuple[int, ...] | None = None,
+    count: int = 1,
+) -> Batch:
+    """What `stacked_batches` yields, without its numbers: shapes, types and shardings, to compile a step for.
+
+    Args:
+      plan: sizes and draws.
+      mesh: the devices.
+      placement: where views are made.
+      num_examples: n, of the data set's `pretrain` part.
+      image_shape: [h, w, 3] of its images where they are resident, which "device" asks for; None: they are encoded.
+      count: how many batches.
+    """
+    images, few = plan.batch_size, plan.equivariance_batch_size
+    views, shared = ((spec.size, spec.size, 3) for spec in (plan.invariance, plan.equivariance))
+    resident: dict[str, data.ResidentImages] = {}
+    if placement == "device":
+        assert image_shape is not None, "images on the device are resident"
+        height, width, _ = image_shape
+        rows: Any = jax.ShapeDtypeStruct(
+            (num_examples, height * width * 3), jnp.uint8, sharding=sharding.replicated(mesh)
+        )
+        resident["images"] = data.ResidentImages(rows, height, width)
+        arrays: dict[str, tuple[tuple[int, ...], Any]] = {"indices": ((images,), jnp.int32)}
+    elif placement == "host":
+        arrays = {
+            "invariance_views": ((2, images, *views), jnp.float32),
+            "equivariance_views": ((2, few, *shared), jnp.float32),
+        }
+    else:
+        arrays = {
+            "canvases": ((images, *(image_shape or data.canvas_shape(plan))), jnp.uint8),
+            "boxes": ((2, images, 4), jnp.float32),
+            "equivariance_images": ((few, *(image_shape or data.whole_shape(plan))), jnp.uint8),
+        }
+    return resident | {
+        name: jax.ShapeDtypeStruct((count, *shape), dtype, sharding=sharding.along_axis(mesh, 1 + BATCH_AXES[name]))
+        for name, (shape, dtype) in arrays.items()
+        if few or not name.startswith("equivariance")
+    }
 
 
 def _host_batches(

@@ -96,3 +96,23 @@ def test_the_first_reason_stands():
 
 def test_nothing_skipped_is_nothing_to_tell():
     assert SkippedFiles().summary() == ""
+
+
+def test_some_of_the_examples_are_read_where_they_lie():
+    class Files:
+        def __len__(self):
+            return 5
+
+        def read(self, index):
+            return bytes([index])
+
+        def name(self, index):
+            return f"{index}.png"
+
+    labels = {"class": np.arange(5, dtype=np.int32) * 10}
+    rows = np.asarray([1, 4])
+    some = Examples(Files(), labels).take(rows)
+    assert len(some) == 2 and [some.encoded.read(i) for i in range(2)] == [b"\x01", b"\x04"]
+    assert some.encoded.name(1) == "4.png" and some.labels["class"].tolist() == [10, 40]
+    pixels = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    np.testing.assert_array_equal(Examples(pixels, labels).take(rows).pixels[:, 0, 0, 0], rows)

@@ -11,32 +11,69 @@ from care_jax.experiment import build
 HLO = """HloModule jit_step, is_scheduled=true
 
 %add (x: f32[], y: f32[]) -> f32[] {
+  %x = f32[] parameter(0)
+  %y = f32[] parameter(1)
   ROOT %sum = f32[] add(%x, %y)
 }
 
 %inner (p: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %all-reduce.3 = f32[8]{0} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add
+  %p = (s32[], f32[8]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %x.1 = f32[8]{0} get-tuple-element(%p), index=1
+  %all-reduce.3 = f32[8]{0} all-reduce(%x.1), replica_groups={{0,1}}, to_apply=%add
+  ROOT %t = (s32[], f32[8]{0}) tuple(%i, %all-reduce.3)
 }
 
-%outer (p: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %w = (s32[], f32[8]) while(%p), condition=%c, body=%inner, backend_config={"known_trip_count":{"n":"3"}}
+%outer (p.1: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %p.1 = (s32[], f32[8]{0}) parameter(0)
+  ROOT %w = (s32[], f32[8]) while(%p.1), condition=%c, body=%inner, backend_config={"known_trip_count":{"n":"3"}}
 }
 
-ENTRY %main (a: f32[4,2]) -> f32[4,2] {
-  %w2 = (s32[], f32[8]) while(%p), condition=%c, body=%outer, backend_config={"known_trip_count":{"n":"5"}}
-  %all-gather.1 = bf16[4,2]{1,0} all-gather(%a), dimensions={0}
-  %all-reduce-start = (f32[10]{0}, s32[], f32[10]{0}, s32[]) all-reduce-start(%b, %c), to_apply=%add
+%fused (f: f32[64]) -> f32[128] {
+  %f = f32[64]{0:T(64)S(1)} parameter(0)
+  ROOT %all-gather.7 = f32[128]{0:T(128)S(1)} all-gather(%f), channel_id=7, dimensions={0}
+}
+
+%async (g: f32[16]) -> f32[8] {
+  %g = f32[16]{0} parameter(0)
+  ROOT %reduce-scatter.1 = f32[8]{0} reduce-scatter(%g), channel_id=9, dimensions={0}, to_apply=%add
+}
+
+ENTRY %main (a: bf16[4,2], b: f32[10], c: s32[], d: f32[64]) -> bf16[4,2] {
+  %a = bf16[4,2]{1,0} parameter(0)
+  %b = f32[10]{0} parameter(1)
+  %c.1 = s32[] parameter(2)
+  %d = f32[64]{0:T(64)S(1)} parameter(3)
+  %e = f32[8]{0} slice(%b), slice={[0:8]}
+  %g.1 = f32[16]{0} concatenate(%e, %e), dimensions={0}
+  %p.2 = (s32[], f32[8]) tuple(%c.1, %e)
+  %w2 = (s32[], f32[8]) while(%p.2), condition=%c, body=%outer, backend_config={"known_trip_count":{"n":"5"}}
+  %all-gather.1 = bf16[8,2]{1,0:T(8,128)(2,1)} all-gather(%a), dimensions={0}
+  %all-reduce-start = (f32[10]{0}, s32[]) all-reduce-start(%b, %c.1), to_apply=%add
   %done = (f32[10]{0}, s32[]) all-reduce-done(%all-reduce-start)
-  ROOT %r = f32[4,2]{1,0} add(%a, %a)
+  %all-gather-start = (f32[64]{0}, f32[256]{0}) all-gather-start(%d), dimensions={0}
+  %done.1 = f32[256]{0} all-gather-done(%all-gather-start)
+  %permute = (f32[10]{0}, f32[10]{0}, u32[], u32[]) collective-permute-start(%b), source_target_pairs={{0,1},{1,0}}
+  %done.2 = f32[10]{0} collective-permute-done(%permute)
+  %gather_fusion = f32[128]{0:T(128)S(1)} fusion(%d), kind=kCustom, calls=%fused
+  %gather_fusion.1 = f32[128]{0:T(128)S(1)} fusion(%d), kind=kCustom, calls=%fused
+  %async-start = ((f32[16]{0}), f32[8]{0}, s32[]) async-start(%g.1), calls=%async
+  %async-done = f32[8]{0} async-done(%async-start), calls=%async
+  ROOT %r = bf16[4,2]{1,0} add(%a, %a)
 }
 """
 
 
 def test_instructions_loops_and_types():
+    """Asynchronous ones count once, with or without their operands listed; so does one cut into pieces (a TPU's)."""
     assert [(one.kind, one.num_bytes, one.times) for one in collectives(HLO)] == [
+        ("all-gather", 256 * 4, 1),
+        ("all-gather", 128 * 4, 1),
         ("all-reduce", 8 * 4 * 15, 15),
         ("all-reduce", 10 * 4 + 4, 1),
-        ("all-gather", 4 * 2 * 2, 1),
+        ("collective-permute", 10 * 4, 1),
+        ("all-gather", 8 * 2 * 2, 1),
+        ("reduce-scatter", 8 * 4, 1),
     ]
 
 

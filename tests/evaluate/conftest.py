@@ -2,8 +2,13 @@
 
 from collections.abc import Callable
 
+import jax
 import numpy as np
 import pytest
+
+from care_jax.devices import sharding
+from care_jax.evaluate.embedded import Labelled
+from care_jax.evaluate.rows import place
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +22,14 @@ def blobs() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
         return (centers[labels] + rng.normal(scale=0.9, size=(n, width))).astype(np.float32), labels
 
     return make
+
+
+@pytest.fixture(scope="session")
+def labelled() -> Callable[..., Labelled]:
+    """`labelled((train, labels), (test, labels), num_devices=1)`: points over the devices."""
+
+    def on_devices(train: tuple, test: tuple, num_devices: int = 1) -> Labelled:
+        mesh = sharding.make_mesh(jax.devices()[:num_devices])
+        return Labelled(place(train[0], mesh), train[1], place(test[0], mesh), test[1])
+
+    return on_devices

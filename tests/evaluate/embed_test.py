@@ -23,7 +23,8 @@ def test_it_asks_before_each_batch_whether_to_go_on(monkeypatch):
         skipped=SkippedFiles(),
         check=check,
     )
-    batches = Mock(return_value=[np.zeros((2, 1), np.float32)] * 2 + [np.ones(2, int), np.ones(2, bool)])
+    made = jax.device_put(np.zeros((2, 1), np.float32), sharding.along_axis(mesh, 0))
+    batches = Mock(return_value=(made, np.zeros((2, 1), np.float32), np.ones(2, bool)))
     monkeypatch.setattr(embedder, "_forward", batches)
     with pytest.raises(InterruptedError):
         embedder({}, Examples(np.zeros((7, 8, 8, 3), np.uint8), {}))

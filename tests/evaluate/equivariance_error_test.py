@@ -111,7 +111,7 @@ def test_every_example_is_embedded_once_in_order(devices, batch_size):
     embedded = _embedder(MeanColor(), devices, batch_size)({}, examples)
     np.testing.assert_array_equal(embedded.rows, np.arange(19))
     colors = examples.images[:, 0, 0].astype(np.float64) / 255
-    np.testing.assert_allclose(embedded.features, colors - colors.mean(axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(embedded.features.numpy(), colors - colors.mean(axis=1, keepdims=True), atol=1e-6)
     np.testing.assert_allclose(embedded.embeddings, MeanColor().apply({}, examples.images / 255.0)[1], atol=1e-6)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from care_jax.data import DataError, DataSet, Examples
 from care_jax.devices import sharding
-from care_jax.evaluate import embed, equivariance_error, results, term_space
+from care_jax.evaluate import embed, equivariance_error, linear_probe, results, term_space
 from care_jax.evaluate.embedded import make_embedder
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.evaluate.evaluators import EVALUATORS, measures
@@ -27,6 +27,11 @@ OF_SEVERAL = {
     "relative_equivariance_median",
     "uniformity",
 }
+
+
+def of_class(accuracy):
+    """What a probe of one seed finds."""
+    return {"class": np.asarray([accuracy])}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,8 @@ def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeyp
     """Whatever the embeddings are: ordinary, all the same, or no numbers."""
     # The probe takes long to compile; its own answer to NaN is linear_probe_test's.
     monkeypatch.setattr(
-        "care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([np.mean(sets[0])])
+        "care_jax.evaluate.linear_probe.linear_probe",
+        lambda *sets, **_: {"class": np.asarray([np.mean(sets[0].numpy())])},
     )
     experiment, variables = make(2, evaluate__knn_k=200, evaluate__probe__num_seeds=1)
     evaluation = Evaluation(experiment)
@@ -115,7 +121,7 @@ def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
 
     own = Evaluator(lambda labellings: {"first_cosine": Measure("of the first image")}, first_cosine)
     monkeypatch.setitem(EVALUATORS, "own", own)
-    monkeypatch.setattr("care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: np.asarray([0.5]))
+    monkeypatch.setattr(linear_probe, "linear_probe", lambda *_, **__: of_class(0.5))
     experiment, variables = make(3, evaluate__monitor=("knn", "equivariance", "linear_probe", "own"))
     evaluation = Evaluation(experiment)
     passes = Mock(wraps=evaluation.embedded(1, variables).embedder._forward)
@@ -128,6 +134,33 @@ def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
     measured = evaluation.measure(last, variables)
     assert passes.call_count == 10  # alignment's two views
     assert {name: measured.numbers[name] for name in numbers} == numbers and -1 <= numbers["first_cosine"] <= 1
+
+
+@pytest.mark.slow
+def test_the_monitors_may_see_a_part_and_say_so(make, monkeypatch, capsys):
+    """Always the same training images, at the last step too; the end has all, and the monitor's test images."""
+    monkeypatch.setattr(
+        "care_jax.evaluate.linear_probe.linear_probe", lambda *sets, **_: {"class": np.asarray([len(sets[0])])}
+    )
+    settings = {"evaluate__monitor": ("knn", "linear_probe"), "evaluate__probe__num_seeds": 1}
+    experiment, variables = make(3, evaluate__monitor_examples=7, evaluate__knn_k=9, **settings)
+    evaluation = Evaluation(experiment)
+    seen, call = [], embed.Embedder.__call__
+    monkeypatch.setattr(embed.Embedder, "__call__", lambda *given: seen.append(given[2]) or call(*given))
+    monitor = evaluation.monitor(1)
+    assert capsys.readouterr().err == (
+        "care_jax: evaluate.monitor_examples: the monitors see 7 of 10 training images, the same ones each time; "
+        "summary.json has the numbers of all; evaluate.knn_k is 9, all 7 vote\n"
+    )
+    for step in (1, experiment.num_steps):
+        assert monitor(step, variables)["linear_probe_top1"] == 700
+    labels = seen[0].labels["class"]
+    assert len(set(labels.tolist())) == 7 and list(labels) == sorted(labels)
+    assert evaluation.measure(experiment.num_steps, variables).numbers["linear_probe_top1"] == 1000
+    assert [len(examples) for examples in seen[:5]] == [7, 3, 7, 3, 10]  # the test images once a step
+    again = Evaluation(make(3, evaluate__monitor_examples=7)[0])._monitored()
+    assert again.labels["class"].tolist() == labels.tolist()
+    assert Evaluation(make(3, evaluate__monitor_examples=10)[0])._monitored() is None
 
 
 def test_nor_is_one_image_enough_for_another_group(make):

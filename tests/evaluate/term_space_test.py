@@ -42,9 +42,9 @@ def test_on_the_features(measured):
         "features_relative_equivariance_median",
     }
     assert 0 < numbers["features_wahba_mean"] <= numbers["features_displacement_mean"]
-    features = embedded.part("test").features
+    features = embedded.part("test").features.numpy()
     outputs = embedded.outputs("backbone", normalize).part("test")
-    np.testing.assert_allclose(outputs.features, features, rtol=1e-5)
+    np.testing.assert_allclose(outputs.features.numpy(), features, rtol=1e-5)
     np.testing.assert_allclose(outputs.embeddings, normalize(features), rtol=1e-4, atol=1e-6)
 
 

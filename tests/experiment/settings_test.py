@@ -18,6 +18,7 @@ BOUNDS = {
     "optimizer.momentum evaluate.probe.momentum": ((0.0, 0.99), (-0.1, 1.0)),
     "equivariance.weight loss.off_diagonal_weight optimizer.weight_decay train.num_steps": ((0,), (-1,)),
     "loss.queue_size equivariance.num_groups train.keep_last train.log_every evaluate.knn_k": ((1,), (0,)),
+    "evaluate.monitor_examples": ((1,), (0,)),
     "optimizer.step_factor evaluate.center_fraction": ((0.1, 1.0), (0.0, 1.1)),
     "train.epochs optimizer.step_epochs evaluate.probe.epochs": ((0.01, 1e6), (0.0, 2e6)),
     "train.evaluate_every_epochs train.checkpoint_every_epochs optimizer.warmup_epochs": ((0.0, 1e6), (-1.0, 2e6)),

@@ -9,6 +9,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from care_jax import metrics
+from care_jax.metrics.neighbours import merge_nearest, nearest
 
 
 def unit_rows(seed: int, n: int, d: int) -> np.ndarray:
@@ -75,6 +76,76 @@ def test_weighted_knn_ties_go_to_the_lower_class():
     np.testing.assert_array_equal(predict(jnp.array([4, 2, 2, 2]), k=1), [4, 4])  # the earlier row of equal cosine
 
 
+def axes(seed: int, n: int) -> np.ndarray:
+    """Rows of any length along the axes of space, or zero: cosines are -1, 0 or 1, to the last bit."""
+    rng = np.random.default_rng(seed)
+    directions = np.concatenate([np.eye(3), -np.eye(3), np.zeros((1, 3))]).astype(np.float32)
+    return directions[rng.integers(0, 7, n)] * np.exp2(rng.integers(-3, 4, (n, 1)), dtype=np.float32)
+
+
+def stable_order(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and rows as one sort of all of the bank has them, equal ones in their order."""
+    cosines = np.sign(queries) @ np.sign(bank).T
+    rows = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(cosines, rows, axis=1), rows
+
+
+@pytest.mark.parametrize("bank_block", [1, 2, 5, 12, 25])  # 25 rows: blocks that divide them and blocks that don't
+def test_equal_cosines_go_to_the_earlier_row_across_blocks(bank_block):
+    queries, bank = axes(38, 10), axes(39, 25)
+    for k in (1, 7, 25):
+        cosines, rows = nearest(queries, bank, k=k, bank_block=bank_block)
+        np.testing.assert_array_equal(cosines, stable_order(queries, bank, k)[0])
+        np.testing.assert_array_equal(rows, stable_order(queries, bank, k)[1])
+
+
+def test_rows_that_do_not_count_are_nobodys_neighbours():
+    queries, bank = axes(40, 10), axes(41, 25)
+    counted = np.arange(25) % 3 != 1
+    bank[1] = np.nan  # nor do they break anything
+    for bank_block in (4, 25):
+        cosines, rows = nearest(queries, bank, k=9, counted=counted, bank_block=bank_block)
+        expected = stable_order(queries, bank[counted], 9)
+        np.testing.assert_array_equal(cosines, expected[0])
+        np.testing.assert_array_equal(rows, np.flatnonzero(counted)[expected[1]])
+
+
+def test_the_nearest_of_parts_are_those_of_the_whole():
+    """Parts in any order, as devices may hold them: the place in the whole bank decides between equals."""
+    queries, bank = axes(42, 10), axes(43, 24)
+    parts = np.arange(24).reshape(2, 6, 2).transpose(2, 0, 1).reshape(4, 6)[[2, 0, 3, 1]]
+    found = [nearest(queries, bank[part], k=5) for part in parts]
+    cosines = np.concatenate([one for one, _ in found], axis=1)
+    rows = np.concatenate([part[rows] for part, (_, rows) in zip(parts, found, strict=True)], axis=1)
+    for actual, expected in zip(merge_nearest(cosines, rows, k=5), stable_order(queries, bank, 5), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    cosines[3, -1] = np.nan
+    broken = np.isnan(merge_nearest(cosines, rows, k=5)[0])
+    np.testing.assert_array_equal(broken, np.tile(np.arange(10)[:, None] == 3, 5))
+
+
+@pytest.mark.parametrize("sign", [1, -1])  # a sort puts one of them first, the other last
+def test_nan_in_any_block_of_the_bank_shows(sign):
+    queries = unit_rows(44, 3, 2)
+    predict = partial(metrics.weighted_knn, k=2, temperature=0.1, num_classes=2, bank_block=4)
+    for row in range(10):
+        bank = unit_rows(45, 10, 2)
+        bank[row, 0] = np.copysign(np.nan, sign)
+        np.testing.assert_array_equal(predict(queries, bank, np.zeros(10, int)), [-1] * 3)
+
+
+def test_a_longer_bank_takes_no_more_memory():
+    """Beside the bank itself, 5 or 10 MB here: neither a unit copy of it, nor an array [block, m] of similarities."""
+
+    def temporaries(m):
+        predict = partial(metrics.weighted_knn, k=20, temperature=0.1, num_classes=10, block=100, bank_block=2048)
+        shapes = [((1000, 64), np.float32), ((m, 64), np.float32), ((m,), np.int32)]
+        compiled = jax.jit(predict).lower(*(jax.ShapeDtypeStruct(*shape) for shape in shapes)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(40_000) < 1.01 * temporaries(20_000) < 3e6
+
+
 @pytest.mark.parametrize("k", [1, 3])
 def test_recall_at_k_loops(k):
     rng = np.random.default_rng(37)
@@ -99,6 +170,7 @@ def test_errors_name_the_function_and_the_value():
         (lambda: knn(k=5), "k must be between 1 and the bank's 4 rows; got 5"),
         (lambda: knn(k=0), "got 0"),
         (lambda: knn(k=1, temperature=0.0), "temperature must be positive; got 0.0"),
+        (lambda: knn(k=1, bank_block=0), "block and bank_block must be positive; got 1024, 0"),
         (lambda: metrics.weighted_knn(f, f[:, :2], f[:, 0], k=1, temperature=1.0, num_classes=2), r"\(4, 2\)"),
         (lambda: metrics.weighted_knn(f, f, f, k=1, temperature=1.0, num_classes=2), r"as many labels; .*\(4, 3\)"),
         (lambda: vote(temperature=-1.0), "temperature must be positive; got -1.0"),

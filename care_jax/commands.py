@@ -1,0 +1,32 @@
+"""The console script: `care-jax cost ...` is `python -m care_jax.cost ...`, and so for each command."""
+
+import runpy
+import sys
+from collections.abc import Sequence
+
+from care_jax.errors import printable
+
+# Name -> the module that it runs.
+COMMANDS = {
+    "cost": "care_jax.cost",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command that the first argument names with the rest; a mistake ends with one line and status 2.
+
+    Args:
+      argv: without the script's name; None: of this process.
+    """
+    name, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
+    if name in COMMANDS:
+        sys.argv = [f"care-jax {name}", *rest]
+        runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
+        return
+    there = f"there are {', '.join(COMMANDS)}"
+    if name in ("-h", "--help", "help"):
+        print(f"care-jax COMMAND --FLAG=VALUE ...; {there}; care-jax COMMAND --help names the flags")
+        return
+    told = f"{name!r} is no command" if name else "a command is missing"
+    print(f"care_jax: {printable(told)}; {there}", file=sys.stderr, flush=True)
+    sys.exit(2)

@@ -1,0 +1,94 @@
+"""A data set of which only the size is known: that is all of the data that a step's program depends on."""
+
+import dataclasses
+
+import ml_collections
+
+from care_jax.data import DataSet, Examples
+from care_jax.data.folder_layout import find_layout
+from care_jax.errors import UserError
+
+# Images that are pre-trained on. stl10: its training images and those without labels. Those of imagenet2012 are 1,000
+# classes; of a class file the 100 classes of the CMC repository, with which the paper's ImageNet100 has this size.
+SIZES = {
+    "digits": 1_438,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "stl10": 105_000,
+    "imagenet2012": 1_281_167,
+}
+_IMAGENET100 = 126_689
+
+
+class SizeError(UserError, ValueError):
+    """The number of training images is not known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StandIn:
+    """`EncodedImages` that can be counted, and no more.
+
+    Attributes:
+      count: how many.
+      source: where the number comes from, in words.
+    """
+
+    count: int
+    source: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> bytes:
+        raise TypeError("a stand-in has no images")
+
+    def name(self, index: int) -> str:
+        return f"image {index}"
+
+
+def images(config: ml_collections.ConfigDict, num_examples: int | None = None) -> StandIn:
+    """The training images of the data set that a configuration names, none of which is read.
+
+    Args:
+      config: of the run.
+      num_examples: how many there are; None: as many as are known of a data set by its name, or lie in a folder.
+
+    Raises:
+      SizeError: it is neither given nor known.
+      DataError: as the folder's loader says.
+    """
+    if num_examples is not None:
+        return StandIn(num_examples, "given")
+    settings = config.data
+    if settings.name == "image_folder" and settings.root is not None:
+        try:
+            layout = find_layout(settings.root, settings.test_fraction)
+        except OSError as error:
+            raise SizeError(
+                f"can't count the images in {settings.root} ({error.strerror}): give the folder, or their number, "
+                "--num_examples=10000 for instance"
+            ) from error
+        return StandIn(len(layout.train.listing), "files in the folder")
+    if settings.name == "imagenet2012" and settings.class_file is not None:
+        return StandIn(_IMAGENET100, "assumed: ImageNet100's classes; --num_examples changes it")
+    if settings.name in SIZES:
+        return StandIn(SIZES[settings.name], "the data set's")
+    raise SizeError(
+        f"the number of training images of {settings.name} is not known: give --num_examples=10000 for instance"
+        + (", or the folder, --config.data.root=my_images" if settings.name == "image_folder" else "")
+    )
+
+
+def image_shape(config: ml_collections.ConfigDict) -> tuple[int, int, int] | None:
+    """[h, w, 3] of images that are in memory; None where they stay encoded."""
+    on_device = config.augment.placement == "device"
+    if config.data.name == "imagenet2012" or (config.data.name == "image_folder" and not on_device):
+        return None
+    side = config.data.image_size if config.data.stored_size is None else config.data.stored_size
+    return side, side, 3
+
+
+def dataset(name: str, counted: StandIn) -> DataSet:
+    """A data set of such examples."""
+    examples = Examples(counted)
+    return DataSet(name, pretrain=examples, train=examples, test=examples, num_classes={})

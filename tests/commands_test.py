@@ -1,0 +1,48 @@
+"""The console script runs each command as its module would, and says in a line what it does not know."""
+
+import runpy
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from care_jax import commands
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """(module, its command line) of each call."""
+    calls = []
+    monkeypatch.setattr(sys, "argv", ["care-jax"])
+    monkeypatch.setattr(runpy, "run_module", lambda module, **options: calls.append((module, list(sys.argv), options)))
+    return calls
+
+
+def test_a_command_is_its_module_with_the_rest_of_the_line(ran):
+    commands.main(["cost", "--config=digits", "--topology=cpu"])
+    options = {"run_name": "__main__", "alter_sys": True}
+    assert ran == [("care_jax.cost", ["care-jax cost", "--config=digits", "--topology=cpu"], options)]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ([], "care_jax: a command is missing; there are cost\n"),
+        (["coast"], "care_jax: 'coast' is no command; there are cost\n"),
+        (["\x1b[31m"], "care_jax: '\\x1b[31m' is no command; there are cost\n"),
+    ],
+)
+def test_what_is_no_command_is_one_line(ran, capsys, line, said):
+    with pytest.raises(SystemExit) as left:
+        commands.main(line)
+    assert left.value.code == 2 and not ran
+    assert capsys.readouterr().err == said
+
+
+def test_help_names_the_commands(ran, capsys):
+    commands.main(["--help"])
+    assert "there are cost" in capsys.readouterr().out and not ran
+
+
+def test_every_command_is_there():
+    assert all(find_spec(module) for module in commands.COMMANDS.values())

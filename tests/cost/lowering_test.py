@@ -1,0 +1,37 @@
+"""The step of every configuration, at its full size, is lowered for TPUs and for GPUs, neither of which is there."""
+
+import importlib
+from pathlib import Path
+
+import jax
+import pytest
+
+from care_jax.cost import stand_in
+from care_jax.devices import sharding
+from care_jax.experiment import build
+from care_jax.train.batches import abstract_batches
+from care_jax.train.step import repeat
+
+CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ("__init__", "base")])
+def test_a_configuration_is_lowered_for_tpus_and_gpus(name):
+    config = importlib.import_module(f"care_jax.configs.{name}").get_config()
+    images = stand_in.images(config, 10_000 if name == "image_folder" else None)
+    config.data.root = "not_read"
+    mesh = sharding.make_mesh(jax.devices()[:8])
+    experiment = build.build(config, mesh, stand_in.dataset(name, images))
+    batches = abstract_batches(
+        experiment.plan,
+        mesh,
+        placement=config.augment.placement,
+        num_examples=len(images),
+        image_shape=stand_in.image_shape(config),
+    )
+    step = jax.jit(repeat(build.make_step(experiment)), donate_argnums=0, out_shardings=sharding.replicated(mesh))
+    exported = jax.export.export(step, platforms=["tpu", "cuda"])(build.abstract_state(experiment), batches)
+    assert exported.platforms == ("tpu", "cuda") and exported.nr_devices == 8
+    assert not any(str(aval.dtype) == "float64" for aval in (*exported.in_avals, *exported.out_avals))
+    assert "callback" not in exported.mlir_module()

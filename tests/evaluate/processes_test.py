@@ -1,0 +1,53 @@
+"""One device, eight of one process, or four of each of two: the same numbers, and a share of the work for everyone."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from care_jax.devices import sharding
+
+PROGRAM = Path(__file__).parents[1] / "small_evaluation.py"
+
+
+def two_processes() -> list[dict]:
+    """What each of them prints."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    four = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(PROGRAM), coordinator, "2", str(index)],
+            cwd=PROGRAM.parents[1],
+            env={**os.environ, **four},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in (0, 1)
+    ]
+    ended = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0, 0], ended
+    return [json.loads(out.splitlines()[-1]) for out, _ in ended]
+
+
+@pytest.mark.slow
+def test_the_numbers_do_not_depend_on_who_shares_the_work(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROGRAM.parent))
+    from small_evaluation import evaluate
+
+    alone, eight = (evaluate(sharding.make_mesh(jax.devices()[:count])) for count in (1, 8))
+    first, second = two_processes()
+    assert first == second
+    # Of 203 training images in batches of 40: six batches, of which each process holds its half and no more.
+    assert (alone.pop("held"), eight.pop("held"), first.pop("held")) == (240, 240, 120)
+    assert first == pytest.approx(eight, rel=1e-6)
+    # The forward pass of fewer images a device rounds otherwise.
+    assert eight == pytest.approx(alone, rel=1e-5)
+    assert alone["knn_top1"] > 50 and alone["linear_probe_top1_spread"] > 0
