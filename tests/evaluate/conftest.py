@@ -5,10 +5,11 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from care_jax.devices import sharding
 from care_jax.evaluate.embedded import Labelled
-from care_jax.evaluate.rows import place
+from care_jax.evaluate.rows import Rows, place
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,18 @@ def labelled() -> Callable[..., Labelled]:
         return Labelled(place(train[0], mesh), train[1], place(test[0], mesh), test[1])
 
     return on_devices
+
+
+@pytest.fixture(scope="session")
+def scattered() -> Callable[..., Rows]:
+    """`scattered(rows, mesh)`: an example lies on any device, among rows that are no one's, and broken."""
+
+    def scatter(rows: np.ndarray, mesh: Mesh) -> Rows:
+        count = len(rows) + mesh.size - len(rows) % mesh.size
+        drawn = np.random.default_rng(0).permutation(count).reshape(mesh.size, -1)
+        places = np.argsort(np.sort(drawn, axis=1).ravel())[: len(rows)].astype(np.int32)
+        array = np.full((count, rows.shape[1]), np.nan, np.float32)
+        array[places] = rows
+        return Rows(place(array, mesh).array, places)
+
+    return scatter

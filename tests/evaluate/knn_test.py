@@ -10,7 +10,7 @@ from care_jax.devices import sharding
 from care_jax.devices.collectives import collectives
 from care_jax.evaluate import knn
 from care_jax.evaluate.knn import nearest_examples, top1_of_votes
-from care_jax.evaluate.rows import Rows, place
+from care_jax.evaluate.rows import place
 
 
 @pytest.mark.parametrize("num_devices", [1, 8])
@@ -27,19 +27,15 @@ def test_knn_is_scikit_learns(blobs, labelled, num_devices):
 
 @pytest.mark.parametrize("num_devices", [2, 8])
 @pytest.mark.parametrize("k", [3, 30])  # 30: more than a device has
-def test_devices_find_the_same_examples_whoever_holds_them(num_devices, k, monkeypatch):
-    """Of equal cosines the earlier example is nearer. Some rows are no one's, and broken."""
+def test_devices_find_the_same_examples_whoever_holds_them(num_devices, k, scattered, monkeypatch):
+    """Of equal cosines the earlier example is nearer."""
     monkeypatch.setattr(knn, "_QUERIES_AT_ONCE", 8)
     rng = np.random.default_rng(0)
     axes = np.concatenate([np.eye(3), -np.eye(3), np.zeros((1, 3))]).astype(np.float32)  # exact cosines: -1, 0, 1
     bank, queries = axes[rng.integers(0, 7, 40)], axes[rng.integers(0, 7, 21)]
     mesh = sharding.make_mesh(jax.devices()[:num_devices])
-    scattered = np.full((48, 3), np.nan, np.float32)
-    examples = np.sort(rng.permutation(48).reshape(num_devices, -1), axis=1).ravel()  # from 40 on: none
-    places = np.argsort(examples)[:40].astype(np.int32)
-    scattered[places] = bank
-    rows = Rows(place(scattered, mesh).array, places)
-    cosines, examples = (np.asarray(found)[:21] for found in nearest_examples(rows, place(queries, mesh), k=k))
+    found = nearest_examples(scattered(bank, mesh), place(queries, mesh), k=k)
+    cosines, examples = (np.asarray(one)[:21] for one in found)
     expected = metrics.neighbours.nearest(queries, bank, k=k)
     np.testing.assert_array_equal(examples, expected[1])
     np.testing.assert_array_equal(cosines, expected[0])

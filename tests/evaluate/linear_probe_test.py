@@ -67,12 +67,14 @@ def test_a_broken_feature_has_no_accuracy(blobs, labelled, broken, num_devices):
 
 
 @pytest.mark.slow
-def test_devices_train_the_same_probe(blobs, labelled):
+def test_devices_train_the_same_probe(blobs, labelled, scattered):
     """Examples, orders and starts are the same; sums over a batch differ by rounding, which no accuracy shows here."""
     sets = blobs(203), blobs(250, seed=1)
     settings = {"num_classes": 3, "optimizer": optax.adam(0.05), "epochs": 3, "batch_size": 32, "num_seeds": 2}
     one, several = (probe(labelled(*sets, num_devices), **settings) for num_devices in (1, 8))
     np.testing.assert_array_equal(several, one)
+    train, test = (scattered(features, sharding.make_mesh()) for features, _ in sets)
+    np.testing.assert_array_equal(probe(Labelled(train, sets[0][1], test, sets[1][1]), **settings), one)
     assert one[0] != one[1]
 
 
