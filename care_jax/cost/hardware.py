@@ -90,7 +90,7 @@ def of_device(device: "jax.Device", count: int) -> Hardware:
     if device.platform == "cpu":
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // count
         return found._replace(memory=memory, cache=_cpu_cache())
-    if device.platform == "gpu":
+    if device.platform == "gpu" and device.client.runtime_type != "compile_only_runtime":
         limit = (device.memory_stats() or {}).get("bytes_limit")
         return found if limit is None else found._replace(memory=limit)
     return found

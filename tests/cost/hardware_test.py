@@ -1,5 +1,7 @@
 """The table of devices is found by the names that JAX gives them."""
 
+from types import SimpleNamespace
+
 import jax
 import pytest
 
@@ -48,3 +50,19 @@ def test_the_cache_of_a_cpu_is_its_largest(monkeypatch, tmp_path):
     assert hardware.of_device(jax.devices("cpu")[0], 1).cache == 30 * 2**20
     monkeypatch.setattr(hardware, "_CACHES", tmp_path / "none")
     assert hardware.of_device(jax.devices("cpu")[0], 1).cache == 32 * 2**20
+
+
+@pytest.mark.parametrize(("runtime", "memory"), [("compile_only_runtime", int(80e9)), ("tfrt", 60)])
+def test_only_a_gpu_that_is_there_is_asked_for_its_memory(runtime, memory):
+    def stats():
+        if runtime == "compile_only_runtime":
+            raise jax.errors.JaxRuntimeError("MemoryStats is only supported for addressable PjRt devices")
+        return {"bytes_limit": 60}
+
+    described = SimpleNamespace(
+        platform="gpu",
+        device_kind="NVIDIA H100 80GB HBM3",
+        client=SimpleNamespace(runtime_type=runtime),
+        memory_stats=stats,
+    )
+    assert hardware.of_device(described, 8).memory == memory
