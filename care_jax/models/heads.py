@@ -10,19 +10,26 @@ from care_jax.models.batch_norm import BatchNorm
 
 
 @jax.custom_vjp
-def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[..., in] by [in, out] in the dtype of x; the kernel's gradient is in its own: devices add it up in that."""
-    return x @ kernel.astype(x.dtype)
+def _affine(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """x @ kernel + bias in the dtype of x [..., in]; the parameters' gradients are in theirs: devices add them so."""
+    y = x @ kernel.astype(x.dtype)
+    return y if bias is None else y + bias.astype(x.dtype)
 
 
-def _product_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = residuals
-    return gradient @ kernel.T.astype(x.dtype), jnp.einsum(
-        "...i,...o->io", x, gradient, preferred_element_type=kernel.dtype
+def _affine_forward(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> tuple[jax.Array, Any]:
+    return _affine(x, kernel, bias), (x, kernel, bias)
+
+
+def _affine_backward(residuals: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    x, kernel, bias = residuals
+    return (
+        gradient @ kernel.T.astype(x.dtype),
+        jnp.einsum("...i,...o->io", x, gradient, preferred_element_type=kernel.dtype),
+        None if bias is None else jnp.sum(gradient, tuple(range(gradient.ndim - 1)), dtype=bias.dtype),
     )
 
 
-_product.defvjp(lambda x, kernel: (_product(x, kernel), (x, kernel)), _product_backward)
+_affine.defvjp(_affine_forward, _affine_backward)
 
 
 class Linear(nn.Module):
@@ -47,10 +54,8 @@ class Linear(nn.Module):
             return jax.random.uniform(key, shape, dtype, minval=-1.0, maxval=1.0) / fan_in**0.5
 
         kernel = self.param("kernel", uniform, (fan_in, self.features), jnp.float32)
-        y = _product(x.astype(self.dtype), kernel)
-        if self.use_bias:
-            y = y + self.param("bias", uniform, (self.features,), jnp.float32).astype(self.dtype)
-        return y
+        bias = self.param("bias", uniform, (self.features,), jnp.float32) if self.use_bias else None
+        return _affine(x.astype(self.dtype), kernel, bias)
 
 
 class ProjectionHead(nn.Module):
