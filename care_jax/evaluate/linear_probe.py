@@ -52,7 +52,10 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
             test,
             {name: sets.test_labels for name, sets in found.items()},
             num_classes={name: embedded.experiment.dataset.num_classes[name] for name in found},
-            optimizer=_optimizer(-(-len(train) // min(settings.batch_size, len(train))), **settings),
+            optimizer=_optimizer(
+                -(-len(train) // min(settings.batch_size, len(train))),
+                **{**settings, "step_epochs": tuple(settings.step_epochs)},  # lists, where they are read from a file
+            ),
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             num_seeds=settings.num_seeds,
