@@ -48,7 +48,7 @@ def test_every_room_is_installed():
 def test_requirements_list_what_is_needed_with_the_same_bounds():
     lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
     listed = [Requirement(line) for line in lines if line]
-    needed = [Requirement(line) for extra in ("core", "train", "tfds", "cost") for line in NEEDED[extra]]
+    needed = [Requirement(line) for extra in ("core", "train", "tfds") for line in NEEDED[extra]]
     assert sorted(map(str, listed)) == sorted(map(str, needed))
     assert all(requirement.specifier for requirement in listed)
 

@@ -88,6 +88,11 @@ def _prepare_for_gpus(topology: str) -> None:
             f"--topology={topology} needs XLA's compiler for GPUs, which runs without one (on Linux): "
             f"pip install jax-cuda12-plugin=={metadata.version('jaxlib')}"
         )
+    count = int(topology.partition(":")[2] or 1)
+    if count > GPUS_A_HOST and count % GPUS_A_HOST:
+        raise TopologyError(f"--topology={topology}: give at most {GPUS_A_HOST} devices, or hosts of {GPUS_A_HOST}")
+    if "jax" not in sys.modules:  # there is nothing to time the kernels on
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # of CUDA's libraries none need be there
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # nor a driver, which would be said
 
@@ -111,8 +116,8 @@ def devices(topology: str) -> list["jax.Device"]:
             raise TopologyError(f"--topology={topology}: JAX finds {len(found)} in this machine")
         return found[:count]
     if kind in GPUS:
-        hosts, each = divmod(int(layout or 1), GPUS_A_HOST)
-        shape = f"1x{hosts}x{GPUS_A_HOST}" if hosts and not each else f"1x1x{layout or 1}"
+        count = int(layout or 1)
+        shape = f"1x{-(-count // GPUS_A_HOST)}x{min(count, GPUS_A_HOST)}"  # slices, hosts, devices of each
         return _described(topology, "cuda", kind, target_config=GPUS[kind].description(), topology=shape)
     name, options = _TPUS[kind]
     chips = [int(side) for side in layout.split("x")]

@@ -57,7 +57,8 @@ class EmbeddedDataSet:
         self.notes: list[str] = []
         self._make = make
         self._keep_draws = keep_draws
-        self._parts: dict[int, Embedded] = {}  # by the identity of the examples
+        # By the identity of the examples, which are kept: those that go would leave theirs to others.
+        self._parts: dict[int, tuple[Examples, Embedded]] = {}
         self._drawn: dict[tuple[str, bytes], np.ndarray] = {}
         self._once: dict[Callable[..., Any], Any] = {}
 
@@ -70,8 +71,8 @@ class EmbeddedDataSet:
         """The part "train" or "test": the central squares, nothing drawn."""
         examples = getattr(self.experiment.dataset, name)
         if id(examples) not in self._parts:
-            self._parts[id(examples)] = self.embedder(self.variables, examples)
-        return self._parts[id(examples)]
+            self._parts[id(examples)] = examples, self.embedder(self.variables, examples)
+        return self._parts[id(examples)][1]
 
     def trained_on(self, examples: Examples) -> "EmbeddedDataSet":
         """The same with others as the part "train"; what is made of the test part serves both."""

@@ -22,7 +22,8 @@ class BatchNorm(nn.Module):
     averages move as running = 0.9 running + 0.1 batch, with the unbiased variance n / (n - 1) var.
     Evaluation: the running averages take the place of the batch's statistics.
 
-    There is no `axis_name`: under `jit` with sharded inputs the statistics are those of the global batch.
+    There is no `axis_name`: under `jit` with sharded inputs the statistics are those of the global batch. In training
+    the gradient is written out: none goes through the running averages, and `jax.jvp` isn't defined.
 
     Attributes:
       use_scale: learn a scale per channel (torch's `affine` sets both this and `use_bias`).

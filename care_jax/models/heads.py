@@ -35,6 +35,8 @@ _affine.defvjp(_affine_forward, _affine_backward)
 class Linear(nn.Module):
     """A linear layer initialised as `torch.nn.Linear` is: weights and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
+    Its parameters' gradients are float32 whatever the dtype of the computation; `jax.jvp` isn't defined.
+
     Attributes:
       features: size of the output.
       use_bias: add a bias.

@@ -51,6 +51,13 @@ def test_without_the_compiler_the_extra_is_named(monkeypatch):
         topologies.prepare("h100:8")
 
 
+def test_gpus_come_in_whole_hosts(monkeypatch):
+    monkeypatch.setattr(topologies, "find_spec", lambda name: True)
+    with pytest.raises(TopologyError, match="--topology=h100:12: give at most 8 devices, or hosts of 8"):
+        topologies.prepare("h100:12")
+    topologies.prepare("h100:16")
+
+
 @pytest.mark.skipif(not any(map(topologies.find_spec, topologies._PLUGINS)), reason="needs JAX's CUDA plugin")
 @pytest.mark.parametrize(("topology", "count"), [("h100", 1), ("h100:8", 8), ("h200:16", 16)])
 def test_gpus_that_are_not_there(topology, count):
