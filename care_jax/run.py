@@ -6,11 +6,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
 import ml_collections
 
-from care_jax import data, stops
+from care_jax import data, fits, stops
 from care_jax.command_line import say
 from care_jax.data import CLASS
 from care_jax.devices import agreement, sharding
@@ -24,7 +23,6 @@ from care_jax.train import loop
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.state import TrainState
-from care_jax.train.step import repeat
 from care_jax.workdir import check_data, claim, plain
 
 
@@ -59,7 +57,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             check_data(workdir, experiment.dataset)
         agreement.check_data(lambda: data.describe(experiment.dataset), workdir)
         evaluation = make_evaluation(experiment)
-        outcome = train(experiment, workdir, evaluation, check=check, stop=stop)
+        with fits.told(experiment.config, "training"):
+            outcome = train(experiment, workdir, evaluation, check=check, stop=stop)
         _tell_skipped(experiment)
         if outcome.stopped_by:
             step = int(outcome.state.step)
@@ -104,14 +103,7 @@ def train(
     evaluation = evaluation or make_evaluation(experiment)
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
     try:
-        state: TrainState = build.make_state(experiment)
-        seconds = 0.0
-        if checkpoints.steps():
-            state, info = checkpoints.restore(state)
-            seconds = info["seconds"]
-            _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
-        start = int(state.step)
-        _describe(experiment)
+        saved = checkpoints.steps()
         timetable = loop.Timetable(
             num_steps=experiment.num_steps,
             log_every=config.train.log_every,
@@ -120,16 +112,16 @@ def train(
             batch_size=config.train.batch_size,
             steps_per_call=config.train.steps_per_call,
         )
-        # One more trace would mean one more compilation: a shape or type that changes from step to step. chex counts by
-        # the function's name, for the whole process; an earlier run's count is not this one's.
-        chex.clear_trace_counter()
-        traces = 1 if timetable.steps_per_call == 1 else 2  # single steps lead up to a save
-        step_fn = jax.jit(
-            chex.assert_max_traces(repeat(build.make_step(experiment)), n=traces),
-            donate_argnums=0,
-            # Every process can then read the metrics and save the state.
-            out_shardings=sharding.replicated(experiment.mesh),
-        )
+        _describe(experiment)
+        counts = set(timetable.counts(max(saved, default=0)))
+        step_fn = fits.compile_steps(experiment, counts, goes_on=bool(saved))
+        state: TrainState = build.make_state(experiment)
+        seconds = 0.0
+        if saved:
+            state, info = checkpoints.restore(state)
+            seconds = info["seconds"]
+            _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
+        start = int(state.step)
         with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell) as writer:
             return loop.run(
                 state,

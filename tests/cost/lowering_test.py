@@ -6,9 +6,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from care_jax.cost import estimate, stand_in
+from care_jax.cost import stand_in
 from care_jax.devices import sharding
-from care_jax.experiment import build
+from care_jax.experiment import build, programs
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -21,7 +21,8 @@ def test_a_configuration_is_lowered_for_tpus_and_gpus(name):
     config.data.root = "not_read"
     mesh = sharding.make_mesh(jax.devices()[:8])
     experiment = build.build(config, mesh, stand_in.dataset(name, images))
-    exported = jax.export.export(estimate.step(experiment), platforms=["tpu", "cuda"])(*estimate.arguments(experiment))
+    arguments = programs.arguments(experiment, stand_in.image_shape(config))
+    exported = jax.export.export(programs.step(experiment), platforms=["tpu", "cuda"])(*arguments)
     assert exported.platforms == ("tpu", "cuda") and exported.nr_devices == 8
     assert not any(str(aval.dtype) == "float64" for aval in (*exported.in_avals, *exported.out_avals))
     assert "callback" not in exported.mlir_module()
