@@ -72,10 +72,10 @@ def compile_steps(experiment: Experiment, counts: Iterable[int], *, goes_on: boo
     Raises:
       DoesNotFitError: it needs more; settings that fit are looked for, which takes a compilation each.
     """
-    available = memory.available(experiment.mesh)
     steps = CompiledSteps(experiment)
     for count in sorted(counts):
         needed = _compile(steps, count)
+        available = memory.available(experiment.mesh)  # without what compiling took, of which CPUs keep a part
         if available is not None and (needed is None or needed.peak > available):
             line = _does_not_fit(experiment, needed, available)
             _tell(f"{line}; looking for settings that do, a compilation each")

@@ -12,18 +12,20 @@ import ml_collections
 from care_jax import data, fits, stops
 from care_jax.command_line import say
 from care_jax.data import CLASS
+from care_jax.data.colors import SAMPLE
 from care_jax.devices import agreement, sharding
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation, monitors
-from care_jax.experiment import build, extensions
+from care_jax.experiment import build, choice, extensions
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
+from care_jax.experiment.settings import COLORS
 from care_jax.train import loop
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.state import TrainState
-from care_jax.workdir import check_data, claim, plain
+from care_jax.workdir import Claim, check_data, claim, plain
 
 
 def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
@@ -52,10 +54,12 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     monitors(config)
     with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
-        experiment = build.build(config)
+        kept = agreement.of_the_first("what the run chose when it began", lambda: claimed.kept if claimed else {})
+        experiment = build.build(choice.filled(config, kept))
         if is_first():
             check_data(workdir, experiment.dataset)
         agreement.check_data(lambda: data.describe(experiment.dataset), workdir)
+        _settle(experiment, claimed)
         evaluation = make_evaluation(experiment)
         with fits.told(experiment.config, "training"):
             outcome = train(experiment, workdir, evaluation, check=check, stop=stop)
@@ -142,6 +146,18 @@ def train(
 def make_evaluation(experiment: Experiment) -> Evaluation:
     """One that a signal ends. Several processes embed together: one of them alone can't leave off."""
     return Evaluation(experiment, stops.check if jax.process_count() == 1 else lambda: None)
+
+
+def _settle(experiment: Experiment, claimed: Claim | None) -> None:
+    """What was chosen is the same for all processes, said, and kept."""
+    if not experiment.chosen:
+        return
+    agreement.agree("choices", {name: str(value) for name, value in experiment.chosen.items()})
+    if claimed:
+        claimed.note(experiment.config)
+    count, device = len(experiment.dataset.pretrain), experiment.mesh.devices.flat[0].device_kind
+    drawn = f" (colours: of {SAMPLE:,} of them)" if count > SAMPLE and experiment.chosen.keys() & {*COLORS} else ""
+    _tell(f"chosen for {count:,} training images and this {device}: {choice.described(experiment.chosen)}{drawn}")
 
 
 def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from care_jax.cost import stand_in
 from care_jax.devices import sharding
-from care_jax.experiment import build, programs
+from care_jax.experiment import build, choice, programs
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -20,6 +20,7 @@ def test_a_configuration_is_lowered_for_tpus_and_gpus(name):
     images = stand_in.images(config, 10_000 if name == "image_folder" else None)
     config.data.root = "not_read"
     mesh = sharding.make_mesh(jax.devices()[:8])
+    config = choice.filled(config, choice.choose(config, mesh, len(images)))
     experiment = build.build(config, mesh, stand_in.dataset(name, images))
     arguments = programs.arguments(experiment, stand_in.image_shape(config))
     exported = jax.export.export(programs.step(experiment), platforms=["tpu", "cuda"])(*arguments)
