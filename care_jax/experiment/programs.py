@@ -56,10 +56,13 @@ class CompiledSteps:
 
     Args:
       experiment: its data set too.
+
+    Attributes:
+      experiment: as given.
     """
 
     def __init__(self, experiment: build.Experiment):
-        self._experiment = experiment
+        self.experiment = experiment
         self._programs: dict[int, Any] = {}
 
     def __call__(self, state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
@@ -70,7 +73,7 @@ class CompiledSteps:
     def compile(self, count: int) -> Any:
         """The program of calls that make so many steps; compiled when it is first asked for."""
         if count not in self._programs:
-            lowered = lower(self._experiment, _image_shape(self._experiment.dataset.pretrain), count)
+            lowered = lower(self.experiment, _image_shape(self.experiment.dataset.pretrain), count)
             self._programs[count] = lowered.compile()
         return self._programs[count]
 
