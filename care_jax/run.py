@@ -152,7 +152,8 @@ def _settle(experiment: Experiment, claimed: Claim | None) -> None:
     """What was chosen is the same for all processes, said, and kept."""
     if not experiment.chosen:
         return
-    agreement.agree("choices", {name: str(value) for name, value in experiment.chosen.items()})
+    if not agreement.is_alone():
+        agreement.agree("choices", {name: str(value) for name, value in experiment.chosen.items()})
     if claimed:
         claimed.note(experiment.config)
     count, device = len(experiment.dataset.pretrain), experiment.mesh.devices.flat[0].device_kind
