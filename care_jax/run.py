@@ -158,7 +158,7 @@ def _settle(experiment: Experiment, claimed: Claim | None) -> None:
         claimed.note(experiment.config)
     count, device = len(experiment.dataset.pretrain), experiment.mesh.devices.flat[0].device_kind
     drawn = f" (colours: of {SAMPLE:,} of them)" if count > SAMPLE and experiment.chosen.keys() & {*COLORS} else ""
-    _tell(f"chosen for {count:,} training images and this {device}: {choice.described(experiment.chosen)}{drawn}")
+    _tell(f"chosen for {count:,} training images on {device}: {choice.described(experiment.chosen)}{drawn}")
 
 
 def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
