@@ -1,6 +1,7 @@
 """One run from start to end: train or go on, evaluate, and leave summary.json and report.html in the workdir."""
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -118,9 +119,10 @@ def train(
         )
         _describe(experiment)
         counts = set(timetable.counts(max(saved, default=0)))
+        began = time.perf_counter()
         step_fn = fits.compile_steps(experiment, counts, goes_on=bool(saved))
+        compiling, seconds = time.perf_counter() - began, 0.0
         state: TrainState = build.make_state(experiment)
-        seconds = 0.0
         if saved:
             state, info = checkpoints.restore(state)
             seconds = info["seconds"]
@@ -136,7 +138,7 @@ def train(
                 writer=writer,
                 monitor=evaluation.monitor(timetable.evaluate_every),
                 info={"config": plain(config)},
-                seconds_before=seconds,
+                seconds_before=seconds + compiling,
                 stop=stop,
             )
     finally:
