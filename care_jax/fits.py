@@ -182,7 +182,10 @@ def _with(experiment: Experiment, settings: Settings) -> Experiment | None:
 
 
 def _does_not_fit(experiment: Experiment, needed: ProgramMemory | None, available: int) -> str:
-    what = "more memory than there is" if needed is None else f"{amount(needed.peak)} of memory"
+    what = "more memory than there is"
+    if needed is not None:
+        held = f"{amount(needed.arguments)} for the state, the images kept on the device and a batch"
+        what = f"{amount(needed.peak)} of memory ({held}, {amount(needed.temporaries)} while it runs)"
     devices = experiment.mesh.devices
     if devices.flat[0].platform == "cpu":
         where = "this machine has" if devices.size == 1 else f"for each of {devices.size} CPU devices there are"

@@ -217,4 +217,4 @@ def test_what_the_first_has_is_for_all(together):
         heard[index] = agreement.of_the_first("a choice", lambda: asked.append(index) or {"train.batch_size": index})
 
     assert together(3, hear) == [""] * 3
-    assert heard == dict.fromkeys(range(3), {"train.batch_size": 0}) and asked == [0]
+    assert heard == {index: {"train.batch_size": 0} for index in range(3)} and asked == [0]
