@@ -10,6 +10,7 @@ a value as any other setting, --config.train.epochs=400.
 """
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 from care_jax.configs import base
 
@@ -19,12 +20,13 @@ def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
     config.data.name = "image_folder"
     config.data.image_size = 64
-    config.data.mean = config.data.std = None
+    config.data.mean = placeholder(tuple)
+    config.data.std = placeholder(tuple)
     config.model.backbone = "resnet18"
     config.model.stem = "imagenet"
-    config.model.width = None
-    config.train.batch_size = None
-    config.train.epochs = None
-    config.equivariance.num_groups = None
+    config.model.width = placeholder(int)
+    config.train.batch_size = placeholder(int)
+    config.train.epochs = placeholder(float)
+    config.equivariance.num_groups = placeholder(int)
     config.evaluate.knn_k = 20
     return config
