@@ -80,7 +80,7 @@ def compile_steps(experiment: Experiment, counts: Iterable[int], *, goes_on: boo
             line = _does_not_fit(experiment, needed, available)
             _tell(f"{line}; looking for settings that do, a compilation each")
             found = _fitting(experiment, count, needed, available)
-            raise DoesNotFitError(f"{line}. {_advice(found, available, goes_on)}")
+            raise DoesNotFitError(f"{line}. {_advice(experiment, found, available, goes_on)}")
     return steps
 
 
@@ -195,16 +195,17 @@ def _does_not_fit(experiment: Experiment, needed: ProgramMemory | None, availabl
     return f"a step of train.batch_size={batch} needs {what}, and {where} {amount(available)}: it does not fit"
 
 
-def _advice(tried: list[Tried], available: int, goes_on: bool) -> str:
+def _advice(experiment: Experiment, tried: list[Tried], available: int, goes_on: bool) -> str:
     fit = [str(one) for one in tried if one.fits(available)]
     if fit:
         others = "; the run in --workdir was begun with other settings: for these use another" if goes_on else ""
         return f"Compiled, and fits: {'; or '.join(fit)}{others}"
     failed = f" (tried: {'; '.join(map(str, tried))})" if tried else ", whatever the batch"
+    on_device = experiment.config.augment.placement == "device"
     return (
         f"Nothing that train.batch_size, train.micro_batches and model.remat could do makes it fit{failed}: a smaller "
-        "model.width, model.backbone or data.image_size needs less, and augment.placement=decode keeps no images on "
-        "the device"
+        "model.width, model.backbone or data.image_size needs less"
+        + (", and augment.placement=decode keeps no images on the device" if on_device else "")
     )
 
 
