@@ -171,6 +171,12 @@ def _told(argv: list[str], error: Exception) -> str:
     line = error.lineno if isinstance(error, SyntaxError) else _line_in(file, first)
     if line or isinstance(error, SyntaxError):
         return f"{file}{f', line {line}' if line else ''}: {reason}"
+    untyped = re.search(r"Type <class 'NoneType'> of field (config[\w.]+) is not supported", str(error))
+    if untyped:
+        return (
+            f"{untyped.group(1)} is None in {file}, which gives it no type: to change it here, write placeholder(int) "
+            "there (or float, str, tuple), as configs/image_folder.py does"
+        )
     if "has no attribute 'get_config'" in str(first):
         return f"{file} has no get_config(); take a file of configs/ as a pattern"
     if "Error whilst parsing config file" in str(error):

@@ -1,31 +1,32 @@
 """One run from start to end: train or go on, evaluate, and leave summary.json and report.html in the workdir."""
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
 import ml_collections
 
-from care_jax import data, stops
+from care_jax import data, fits, stops
 from care_jax.command_line import say
 from care_jax.data import CLASS
+from care_jax.data.colors import SAMPLE
 from care_jax.devices import agreement, sharding
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation, monitors
-from care_jax.experiment import build, extensions
+from care_jax.experiment import build, choice, extensions
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
+from care_jax.experiment.settings import COLORS
 from care_jax.train import loop
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.state import TrainState
-from care_jax.train.step import repeat
-from care_jax.workdir import check_data, claim, plain
+from care_jax.workdir import Claim, check_data, claim, plain
 
 
 def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
@@ -54,12 +55,15 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     monitors(config)
     with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
-        experiment = build.build(config)
+        kept = agreement.of_the_first("what the run chose when it began", lambda: claimed.kept if claimed else {})
+        experiment = build.build(choice.filled(config, kept))
         if is_first():
             check_data(workdir, experiment.dataset)
         agreement.check_data(lambda: data.describe(experiment.dataset), workdir)
+        _settle(experiment, claimed)
         evaluation = make_evaluation(experiment)
-        outcome = train(experiment, workdir, evaluation, check=check, stop=stop)
+        with fits.told(experiment.config, "training"):
+            outcome = train(experiment, workdir, evaluation, check=check, stop=stop)
         _tell_skipped(experiment)
         if outcome.stopped_by:
             step = int(outcome.state.step)
@@ -104,14 +108,7 @@ def train(
     evaluation = evaluation or make_evaluation(experiment)
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
     try:
-        state: TrainState = build.make_state(experiment)
-        seconds = 0.0
-        if checkpoints.steps():
-            state, info = checkpoints.restore(state)
-            seconds = info["seconds"]
-            _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
-        start = int(state.step)
-        _describe(experiment)
+        saved = checkpoints.steps()
         timetable = loop.Timetable(
             num_steps=experiment.num_steps,
             log_every=config.train.log_every,
@@ -120,16 +117,17 @@ def train(
             batch_size=config.train.batch_size,
             steps_per_call=config.train.steps_per_call,
         )
-        # One more trace would mean one more compilation: a shape or type that changes from step to step. chex counts by
-        # the function's name, for the whole process; an earlier run's count is not this one's.
-        chex.clear_trace_counter()
-        traces = 1 if timetable.steps_per_call == 1 else 2  # single steps lead up to a save
-        step_fn = jax.jit(
-            chex.assert_max_traces(repeat(build.make_step(experiment)), n=traces),
-            donate_argnums=0,
-            # Every process can then read the metrics and save the state.
-            out_shardings=sharding.replicated(experiment.mesh),
-        )
+        _describe(experiment)
+        counts = set(timetable.counts(max(saved, default=0)))
+        began = time.perf_counter()
+        step_fn = fits.compile_steps(experiment, counts, goes_on=bool(saved))
+        compiling, seconds = time.perf_counter() - began, 0.0
+        state: TrainState = build.make_state(experiment)
+        if saved:
+            state, info = checkpoints.restore(state)
+            seconds = info["seconds"]
+            _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
+        start = int(state.step)
         with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell) as writer:
             return loop.run(
                 state,
@@ -140,7 +138,7 @@ def train(
                 writer=writer,
                 monitor=evaluation.monitor(timetable.evaluate_every),
                 info={"config": plain(config)},
-                seconds_before=seconds,
+                seconds_before=seconds + compiling,
                 stop=stop,
             )
     finally:
@@ -150,6 +148,19 @@ def train(
 def make_evaluation(experiment: Experiment) -> Evaluation:
     """One that a signal ends. Several processes embed together: one of them alone can't leave off."""
     return Evaluation(experiment, stops.check if jax.process_count() == 1 else lambda: None)
+
+
+def _settle(experiment: Experiment, claimed: Claim | None) -> None:
+    """What was chosen is the same for all processes, said, and kept."""
+    if not experiment.chosen:
+        return
+    if not agreement.is_alone():
+        agreement.agree("choices", {name: str(value) for name, value in experiment.chosen.items()})
+    if claimed:
+        claimed.note(experiment.config)
+    count, device = len(experiment.dataset.pretrain), experiment.mesh.devices.flat[0].device_kind
+    drawn = f" (colours: of {SAMPLE:,} of them)" if count > SAMPLE and experiment.chosen.keys() & {*COLORS} else ""
+    _tell(f"chosen for {count:,} training images on {device}: {choice.described(experiment.chosen)}{drawn}")
 
 
 def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from absl import logging
 from care_jax import data, storage
 from care_jax.data import DataSet
 from care_jax.errors import UserError
+from care_jax.experiment.choice import filled
 from care_jax.experiment.config import ConfigError, UnreadableConfigError, read_config
-from care_jax.experiment.continuation import check_goes_on
+from care_jax.experiment.continuation import check_goes_on, kept_choices
 from care_jax.train import checkpoint_files
 
 # What file systems answer that have no locks of one kind.
@@ -41,14 +42,25 @@ class WorkdirError(UserError, ValueError):
 class Claim:
     """A workdir that this process holds.
 
+    Attributes:
+      kept: what the run that is in it chose for settings that have no value in the configuration it is claimed with.
+
     Args:
       workdir: the folder.
       lock: its open lock file.
+      kept: as the attribute.
     """
 
-    def __init__(self, workdir: Path, lock: TextIO):
+    def __init__(self, workdir: Path, lock: TextIO, kept: dict[str, Any]):
+        self.kept = kept
         self._workdir = workdir
         self._lock = lock
+
+    def note(self, config: ml_collections.ConfigDict) -> None:
+        """Keeps the configuration with all that was chosen, for a run that goes on and for an evaluation."""
+        self.check()
+        with writing(self._workdir):
+            _write_config(self._workdir, config)
 
     def check(self) -> None:
         """Whether the folder is still there, and still the one that was claimed.
@@ -96,8 +108,7 @@ def claim(
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {os.uname().nodename}")
             lock.flush()
-            _note_config(workdir, config, warn)
-            yield Claim(workdir, lock)
+            yield Claim(workdir, lock, _note_config(workdir, config, warn))
 
 
 def _check_name(workdir: Path) -> None:
@@ -170,9 +181,18 @@ def writing(workdir: Path) -> Iterator[None]:
         ) from error
 
 
-def _note_config(workdir: Path, config: ml_collections.ConfigDict, warn: Callable[[str], None]) -> None:
+def _note_config(workdir: Path, config: ml_collections.ConfigDict, warn: Callable[[str], None]) -> dict[str, Any]:
+    """What was chosen before for settings that have no value."""
+    kept: dict[str, Any] = {}
     if recover_config(workdir, warn) and _holds_run(workdir):
-        check_goes_on(read_config(workdir), config, workdir)
+        begun = read_config(workdir)
+        check_goes_on(begun, config, workdir)
+        kept = kept_choices(begun, config)
+    _write_config(workdir, filled(config, kept))
+    return kept
+
+
+def _write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
     storage.replace_file(workdir / "config.json", json.dumps(plain(config), indent=2) + "\n")
 
 

@@ -2,7 +2,8 @@
 
 The defaults are the paper's for CIFAR10 (arXiv:2306.13924, appendix; "script" is the official repository's script).
 Values are raw: what can be derived (steps from epochs, say) is derived in code, so that an override can't go stale.
-A `placeholder` has no value before it is given one, and none again after `=None`; 0 is 0.
+A `placeholder` has no value before it is given one, and none again after `=None`; 0 is 0. Where it says "chosen", None
+lets the run choose, for the number of images and the kind of device (care_jax/experiment/choice.py), and keep it.
 
     python -m care_jax.main --config=configs/cifar10.py --workdir=runs/cifar10 --config.equivariance.weight=0.03
 """
@@ -42,7 +43,8 @@ def get_config() -> ml_collections.ConfigDict:
     data.root = placeholder(str)  # TFDS's data_dir, or the image folder; None: TFDS's default
     data.image_size = 32  # pixels a side that the encoder sees
     data.stored_size = placeholder(int)  # pixels a side of the images kept on the device; None: image_size
-    data.mean = (0.4914, 0.4822, 0.4465)  # of the data set, by channel, for images in [0, 1]
+    # Of the data set, by channel, for images in [0, 1]; None, or "dataset": computed from the training images.
+    data.mean = (0.4914, 0.4822, 0.4465)
     data.std = (0.2023, 0.1994, 0.2010)
     data.class_file = placeholder(str)  # WordNet ids, one a line: keep only these ImageNet classes; None: all
     data.download = False  # let TFDS fetch and prepare what is missing
@@ -60,7 +62,8 @@ def get_config() -> ml_collections.ConfigDict:
     model.backbone = "resnet50"  # resnet10, resnet18, resnet34, resnet50, vit_small, vit_base
     # "cifar": 3x3 stride 1, no max-pool; or patches of 4 pixels. "imagenet": 7x7 stride 2, max-pool; or patches of 16.
     model.stem = "cifar"
-    model.width = 64  # channels of a ResNet's first stage, or of one attention head (6 in vit_small, 12 in vit_base)
+    # Channels of a ResNet's first stage, or of one attention head (6 in vit_small, 12 in vit_base); None: chosen.
+    model.width = 64
     model.dtype = "float32"  # of the computation, or "bfloat16"; parameters and statistics stay float32
     model.head_hidden_sizes = (512,)  # hidden layers of the projection head
     model.head_size = 128  # dimension of the embedding
@@ -76,7 +79,8 @@ def get_config() -> ml_collections.ConfigDict:
     # What is added to the base objective: care, or a rival: equimod (weight 1 in its paper), essl (0.4), augself (0.5).
     equivariance.term = "care"
     equivariance.weight = 0.01  # lambda; 0: the plain base objective (paper 0.01, script 0.03)
-    equivariance.num_groups = 16  # of care: groups a batch is cut into; each draws its own pair of augmentations
+    # Of care: groups a batch is cut into; each draws its own pair of augmentations; None: chosen.
+    equivariance.num_groups = 16
     equivariance.draws = "group"  # or "batch": one pair for the whole batch, as the official code happens to do
     equivariance.batch_size = placeholder(int)  # of care: images of the batch that it uses, the first ones; None: all
 
@@ -96,12 +100,12 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.step_factor = 0.1
 
     config.train = train = ml_collections.ConfigDict()
-    train.batch_size = 256  # images a step, over all devices
+    train.batch_size = 256  # images a step, over all devices; None: chosen
     # Parts that the batch is embedded in, one after the other: memory for one at a time, one more forward pass, and the
     # same loss over all of the batch. Batch norm sees each part by itself.
     train.micro_batches = 1
     train.steps_per_call = 1  # steps that the device makes in one call; more hides what a call costs the host
-    train.epochs = 400.0
+    train.epochs = 400.0  # None: chosen
     train.num_steps = placeholder(int)  # steps instead of epochs; None: from epochs
     train.log_every = 50  # steps
     train.evaluate_every_epochs = 10.0  # of evaluate.monitor; 0: only at the end

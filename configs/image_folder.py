@@ -3,9 +3,14 @@
     python -m care_jax.main --config=configs/image_folder.py --config.data.root=my_images --workdir=runs/mine
 
 Without class subfolders there are no labels: the probes and the k-nearest-neighbour monitor are switched off.
+
+What has no value here (None) is chosen when the run begins, for the number of images and the kind of device: for an
+hour on two CPU cores or minutes on a GPU, in less than 8 GiB. It is printed, and kept in the run's config.json. Give it
+a value as any other setting, --config.train.epochs=400.
 """
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 from care_jax.configs import base
 
@@ -15,10 +20,13 @@ def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
     config.data.name = "image_folder"
     config.data.image_size = 64
-    config.data.mean = (0.485, 0.456, 0.406)
-    config.data.std = (0.229, 0.224, 0.225)
+    config.data.mean = placeholder(tuple)
+    config.data.std = placeholder(tuple)
     config.model.backbone = "resnet18"
-    config.train.epochs = 200.0
-    config.equivariance.num_groups = 8
+    config.model.stem = "imagenet"
+    config.model.width = placeholder(int)
+    config.train.batch_size = placeholder(int)
+    config.train.epochs = placeholder(float)
+    config.equivariance.num_groups = placeholder(int)
     config.evaluate.knn_k = 20
     return config

@@ -19,6 +19,7 @@ from care_jax.configs import base
 from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError, leaves
+from care_jax.experiment.settings import CHOSEN
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DIGITS = os.path.join(ROOT, "configs", "digits.py")
@@ -258,3 +259,17 @@ def test_a_message_is_one_line_of_bounded_length(capsys):
     assert line.startswith(r"care_jax: a b c\udcffxxx")
     assert line.endswith("...\n")
     assert len(line) < 2100
+
+
+def test_what_is_to_be_chosen_can_be_given(tmp_path):
+    """Which needs a type where there is no value."""
+    folder = DIGITS.replace("digits.py", "image_folder.py")
+    wanted = {name: leaves(base.get_config())[name] for name in CHOSEN}
+    given = [f"--config.{name}={value}".replace(" ", "") for name, value in wanted.items()]
+    config, _ = parse(*given, config=f"--config={folder}")
+    assert {name: leaves(config)[name] for name in CHOSEN} == wanted
+    mine = tmp_path / "mine.py"
+    lines = "from care_jax.configs import base", "def get_config():", "    config = base.get_config()"
+    mine.write_text("\n".join([*lines, "    config.model.width = None", "    return config"]))
+    _, line = parse("--config.model.width=3", config=f"--config={mine}")
+    assert f"config.model.width is None in {mine}, which gives it no type" in line

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from care_jax import data, storage
+from care_jax.experiment.choice import filled
 from care_jax.experiment.config import ConfigError, read_config
 from care_jax.workdir import WorkdirError, check_data, claim, writing
 
@@ -111,6 +112,20 @@ def test_a_folder_without_right_to_list_its_parent(tmp_path, tiny_config, monkey
 
     monkeypatch.setattr(os, "open", refuse)
     with claim(tmp_path / "run", tiny_config()):
+        pass
+
+
+def test_what_was_chosen_is_noted_and_kept_by_a_run_that_has_saved(tmp_path, tiny_config):
+    config = filled(tiny_config(), {"train.batch_size": None})
+    for saved in (False, True):
+        with claim(tmp_path, config) as claimed:
+            assert claimed.kept == {}  # also of what a start has noted that saved nothing
+            claimed.note(filled(config, {"train.batch_size": 24}))
+        (tmp_path / "checkpoints" / ("1" if saved else "tmp")).mkdir(parents=True)
+    with claim(tmp_path, config) as claimed:
+        assert claimed.kept == {"train.batch_size": 24}
+    assert read_config(tmp_path).train.batch_size == 24
+    with pytest.raises(ConfigError, match=r"config\.train\.batch_size: 24 -> 32"), claim(tmp_path, tiny_config()):
         pass
 
 

@@ -66,7 +66,8 @@ def _cost(config: ml_collections.ConfigDict) -> int:
     from care_jax.cost import hardware, measured, report, suggest
     from care_jax.cost.estimate import Report, estimate, needed_memory
     from care_jax.devices import sharding
-    from care_jax.experiment import build, extensions, stand_in
+    from care_jax.experiment import build, choice, extensions, stand_in
+    from care_jax.experiment.settings import COLORS
 
     jax.config.update("jax_enable_compilation_cache", False)  # the time of compiling is a figure
     json_file = _json_file()
@@ -77,6 +78,12 @@ def _cost(config: ml_collections.ConfigDict) -> int:
     if config.data.root is None:
         config.data.root = "not_read"  # which a run would ask for
     mesh = sharding.make_mesh(topologies.devices(FLAGS.topology))
+    build.check(config, mesh)
+    chosen = choice.choose(config, mesh, len(images))  # any colours: no image is read
+    config = choice.filled(config, chosen)
+    if chosen.keys() - COLORS:
+        shown = {name: value for name, value in chosen.items() if name not in COLORS}
+        say(f"chosen for {len(images):,} training images: {choice.described(shown)}")
     device = hardware.of_device(mesh.devices.flat[0], mesh.size)
     if FLAGS.measure:
         platform = mesh.devices.flat[0].platform

@@ -15,14 +15,11 @@ from care_jax.cost import findings
 from care_jax.cost.hardware import Hardware
 from care_jax.cost.operations import matrix_operations, uncounted
 from care_jax.cost.traffic import Move, beyond, moves
-from care_jax.devices import hlo, sharding
+from care_jax.devices import hlo
 from care_jax.devices.collectives import collectives
-from care_jax.experiment import build, stand_in
+from care_jax.devices.memory import of_program as program_memory
+from care_jax.experiment import build, programs, stand_in
 from care_jax.experiment.stand_in import StandIn
-from care_jax.train.batches import abstract_batches
-from care_jax.train.placements import Batch
-from care_jax.train.state import TrainState
-from care_jax.train.step import repeat
 
 LARGEST = 10  # operations that are listed
 _EFFORT = "jax_exec_time_optimization_effort"
@@ -96,28 +93,9 @@ def estimate(
     )
 
 
-def arguments(experiment: build.Experiment) -> tuple[TrainState, Batch]:
-    """State and batch of a step, without their numbers."""
-    config = experiment.config
-    batches = abstract_batches(
-        experiment.plan,
-        experiment.mesh,
-        placement=config.augment.placement,
-        num_examples=len(experiment.dataset.pretrain),
-        image_shape=stand_in.image_shape(config),
-    )
-    return build.abstract_state(experiment), batches
-
-
-def step(experiment: build.Experiment) -> Any:
-    """The step as run.py makes it, jitted."""
-    out_shardings = sharding.replicated(experiment.mesh)
-    return jax.jit(repeat(build.make_step(experiment)), donate_argnums=0, out_shardings=out_shardings)
-
-
 def lower(experiment: build.Experiment) -> Any:
-    """The step, before it is compiled."""
-    return step(experiment).lower(*arguments(experiment))
+    """The step as run.py makes it, before it is compiled."""
+    return programs.lower(experiment, stand_in.image_shape(experiment.config))
 
 
 def _operations(text: str) -> int:
@@ -144,7 +122,7 @@ def figures(compiled: Any, device: Hardware, *, images_a_device: float, needed: 
     unknown = {one.instruction.name for one in executed if not one.known}
     said = compiled.cost_analysis() or {}
     return {
-        "memory": memory(compiled.memory_analysis(), device),
+        "memory": memory(compiled, device),
         "operations": {
             "total": sum(operations.values()),
             "needed": round(needed),
@@ -166,18 +144,12 @@ def figures(compiled: Any, device: Hardware, *, images_a_device: float, needed: 
     }
 
 
-def memory(said: Any, device: Hardware) -> Report:
-    """Bytes a device, as the compiler has laid them out: everything but what is given back in place of an argument."""
-    parts = {
-        "arguments": said.argument_size_in_bytes,
-        "outputs": said.output_size_in_bytes - said.alias_size_in_bytes,
-        "temporaries": said.temp_size_in_bytes,
-        "program": said.generated_code_size_in_bytes,
-    }
-    # The compiler's own peak is not the one: for CPUs it leaves temporaries out, for TPUs it may count vector memory.
-    return parts | {
-        "peak": sum(parts.values()),
-        "compiler_peak": getattr(said, "peak_memory_in_bytes", None),
+def memory(compiled: Any, device: Hardware) -> Report:
+    """Bytes a device; their sum, the compiler's own peak, and what there is."""
+    parts = program_memory(compiled)
+    return parts._asdict() | {
+        "peak": parts.peak,
+        "compiler_peak": getattr(compiled.memory_analysis(), "peak_memory_in_bytes", None),
         "available": device.memory,
     }
 

@@ -8,11 +8,12 @@ compiler, libtpu 0.0.42, names as available when a program needs more (v5e: 15.7
 sheet says.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from care_jax import machine
 
 if TYPE_CHECKING:
     import jax
@@ -88,8 +89,7 @@ def of_device(device: "jax.Device", count: int) -> Hardware:
     """The same of one of some devices that may be there: CPUs share the machine's memory, a GPU says what it gives."""
     found = of_kind(device.device_kind)
     if device.platform == "cpu":
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // count
-        return found._replace(memory=memory, cache=_cpu_cache())
+        return found._replace(memory=machine.memory() // count, cache=_cpu_cache())
     if device.platform == "gpu" and device.client.runtime_type != "compile_only_runtime":
         limit = (device.memory_stats() or {}).get("bytes_limit")
         return found if limit is None else found._replace(memory=limit)

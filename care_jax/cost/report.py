@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from care_jax.cost.estimate import Report
+from care_jax.devices.memory import amount
 
 _WIDTH = 14
 _NAME = 76  # characters of an operation's name that are shown, its last ones
@@ -141,18 +142,6 @@ def milliseconds(seconds: float) -> str:
     value = 1e3 * seconds
     digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
     return f"{value:,.{digits}f} ms"
-
-
-def amount(num_bytes: float, *, exact: bool = False) -> str:
-    """Bytes in a unit that people read.
-
-    >>> amount(16 * 2**30), amount(1536), amount(12)
-    ('16.00 GiB', '1.5 KiB', '12 B')
-    """
-    for size, unit, digits in ((2**30, "GiB", 2), (2**20, "MiB", 1), (2**10, "KiB", 1)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:,.{digits}f} {unit}" + (f" ({num_bytes:,} bytes)" if exact else "")
-    return f"{num_bytes:,.0f} B"
 
 
 def suggestion(tried: list[dict[str, Any]], best: int | None) -> str:

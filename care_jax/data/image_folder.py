@@ -1,6 +1,7 @@
 """A folder of image files as a data set: labelled by its folders, or not at all."""
 
 import errno
+import math
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from care_jax.data.errors import DataError
 from care_jax.data.examples import CLASS, DataSet, Examples, SkippedFiles
 from care_jax.data.files import UNKNOWN_SIZE, Listing, open_unchanged
 from care_jax.data.folder_layout import LabelledFiles, evenly_spaced, find_layout
+from care_jax.machine import available_memory
 
 # How many files are decoded in full before training on a folder that stays encoded.
 _CHECKED_FILES = 256
@@ -135,8 +137,11 @@ def load_image_folder(
 
 def _decode(files: LabelledFiles, size: int, skipped: SkippedFiles) -> Examples:
     encoded = FolderImages(files.listing)
+    shape = len(encoded), size, size, 3
     try:
-        images = np.empty((len(encoded), size, size, 3), np.uint8)
+        if math.prod(shape) > available_memory():  # Linux would promise it, and kill the process later
+            raise MemoryError
+        images = np.empty(shape, np.uint8)
     except (MemoryError, ValueError) as error:
         raise DataError(
             f"{len(encoded)} images of {size} x {size} pixels do not fit into memory: choose a smaller image_size, or "

@@ -115,6 +115,22 @@ def agree(what: str, facts: Mapping[str, str]) -> None:
         raise DistributedError(verdict)
 
 
+def of_the_first(what: str, value: Callable[[], Any]) -> Any:
+    """What the first process has, for all.
+
+    Args:
+      what: it is, for those who wait; each only once a run.
+      value: called by the first process alone; of JSON's types.
+    """
+    if is_alone():
+        return value()
+    if _place()[0]:
+        return _get(f"first/{what}", f"process 0 to tell {what}")
+    mine = value()
+    _put(f"first/{what}", mine)
+    return mine
+
+
 def difference(said: list[dict[str, Any]]) -> str:
     """In words, from what each process said: its host and its facts. Empty if all facts are the same."""
     names: dict[str, None] = {}

@@ -20,6 +20,7 @@ from pathlib import Path
 import ml_collections
 from absl import app, flags, logging
 
+from care_jax import fits
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
 from care_jax.evaluate import results
 from care_jax.evaluate.evaluation import Evaluation
@@ -66,7 +67,8 @@ def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str =
         experiment = build.build(config)
         check_data(workdir, experiment.dataset)
         checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
-        state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
+        with fits.told(config, "evaluation"):
+            state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
         evaluation = Evaluation(experiment)
         results.write(
             evaluation, workdir, state.variables, step=int(state.step), seconds=info["seconds"], check=claimed.check

@@ -9,6 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from care_jax import fits
 from care_jax.command_line import say
 from care_jax.data import CLASS, Examples
 from care_jax.devices.distributed import is_first
@@ -70,6 +71,10 @@ class Evaluation:
         num_steps = self.experiment.num_steps
 
         def numbers(step: int, variables: Mapping[str, Any]) -> dict[str, float]:
+            with fits.told(self.experiment.config, "evaluation"):
+                return measured(step, variables)
+
+        def measured(step: int, variables: Mapping[str, Any]) -> dict[str, float]:
             found: dict[str, float] = {}
             embedded = self.embedded(step, variables)
             if examples is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from care_jax import storage
+from care_jax import fits, storage
 from care_jax.command_line import say
 from care_jax.data import Examples
 from care_jax.devices.distributed import is_first
@@ -44,9 +44,13 @@ def write(
 
     Returns:
       The content of summary.json.
+
+    Raises:
+      DoesNotFitError: it takes more memory than there is.
     """
     experiment = evaluation.experiment
-    measured = evaluation.measure(step, variables)
+    with fits.told(experiment.config, "evaluation"):
+        measured = evaluation.measure(step, variables)
     for note in measured.notes if is_first() else ():
         say(note)
     rows = [row for row in read_metrics(workdir) if row["step"] <= step]
@@ -62,7 +66,8 @@ def write(
         "skipped_files": len(experiment.dataset.skipped),
         "config": plain(experiment.config),
     }
-    text = _report(evaluation.embedded(step, variables), summary, rows)
+    with fits.told(experiment.config, "evaluation"):
+        text = _report(evaluation.embedded(step, variables), summary, rows)
     check()
     if is_first():
         storage.replace_file(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -1,7 +1,7 @@
 """From a configuration to the pieces it describes; every mistake in it is found here, before any work starts."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +13,13 @@ from care_jax import data, methods, models
 from care_jax.augment import AugmentSpec, ViewPlan
 from care_jax.augment.views import DRAWS
 from care_jax.data import DataSet
+from care_jax.data.colors import colors
 from care_jax.devices import sharding
-from care_jax.experiment import extensions
+from care_jax.experiment import choice, extensions
 from care_jax.experiment.architecture import DTYPES, check_architecture, make_encoder
 from care_jax.experiment.config import ConfigError, validate
 from care_jax.experiment.objective import make_objective
-from care_jax.experiment.settings import BRANCHES
+from care_jax.experiment.settings import BRANCHES, MAX_COUNT
 from care_jax.storage import is_url, local_path
 from care_jax.train import optim
 from care_jax.train.batches import stacked_batches
@@ -50,7 +51,7 @@ class Experiment(NamedTuple):
     """The pieces of one run.
 
     Attributes:
-      config: as given.
+      config: as given, with what was chosen.
       mesh: the devices.
       dataset: loaded.
       encoder: `models.Encoder`.
@@ -58,6 +59,7 @@ class Experiment(NamedTuple):
       optimizer, learning_rate: update rule, and rate by step.
       plan: the views of a step.
       steps_per_epoch, num_steps: derived from the data set's size.
+      chosen: the settings that had no value, by their dotted names -> what was chosen.
     """
 
     config: ml_collections.ConfigDict
@@ -70,6 +72,7 @@ class Experiment(NamedTuple):
     plan: ViewPlan
     steps_per_epoch: int
     num_steps: int
+    chosen: Mapping[str, Any] = {}
 
 
 def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
@@ -79,6 +82,9 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
       ConfigError: one line that names the setting.
     """
     extensions.load(config)
+    choice.open_colors(config)
+    validate(config, choices())
+    config = choice.filled(config, choice.choose(config, mesh, MAX_COUNT))  # whatever is chosen in the end
     validate(config, choices())
     specs = [augment_spec(config, branch) for branch in BRANCHES]
     check_architecture(config)
@@ -158,6 +164,13 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
     mesh = sharding.make_mesh() if mesh is None else mesh
     check(config, mesh)
     dataset = load_data(config) if dataset is None else dataset
+    chosen = choice.choose(
+        config,
+        mesh,
+        len(dataset.pretrain),
+        lambda config: colors(dataset.pretrain, evaluation_spec(config), dataset.skipped),
+    )
+    config = choice.filled(config, chosen)
     batch_size = config.train.batch_size
     if batch_size > len(dataset.pretrain):
         raise ConfigError(
@@ -218,6 +231,7 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
         plan=plan,
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
+        chosen=chosen,
     )
 
 

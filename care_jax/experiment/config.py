@@ -78,11 +78,22 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
     for name, allowed in choices.items():
         if found[name] not in allowed:
             raise ConfigError(f"config.{name} is {_shown(found[name])}; choose one of {', '.join(allowed)}")
-    batch_size, part = config.train.batch_size, config.equivariance.batch_size
+    _check_groups(config)
+    if config.data.stored_size is not None and config.augment.placement == "decode":
+        raise ConfigError(
+            "config.data.stored_size is for images kept on the device; with augment.placement=decode leave it "
+            "without a value (None)"
+        )
+
+
+def _check_groups(config: ml_collections.ConfigDict) -> None:
+    """Batch and groups, as far as they have values."""
+    batch_size, part, groups = config.train.batch_size, config.equivariance.batch_size, config.equivariance.num_groups
     named, images = ("train", batch_size) if part is None else ("equivariance", part)
-    if images > batch_size:
+    if None not in (images, batch_size) and images > batch_size:
         raise ConfigError(f"config.equivariance.batch_size is {images}, more than the batch of {batch_size}")
-    groups = config.equivariance.num_groups
+    if None in (images, groups):
+        return
     if images % groups:
         raise ConfigError(
             f"config.equivariance.num_groups is {groups}, which does not divide the {images} images "
@@ -91,11 +102,6 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
     if config.equivariance.weight and images == groups:
         raise ConfigError(
             f"config.equivariance.num_groups is {groups}: groups of one image have no pairs; use fewer groups"
-        )
-    if config.data.stored_size is not None and config.augment.placement == "decode":
-        raise ConfigError(
-            "config.data.stored_size is for images kept on the device; with augment.placement=decode leave it "
-            "without a value (None)"
         )
 
 
@@ -218,6 +224,6 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
             section, _, key = name.rpartition(".")
             values = config[section] if section else config
             with values.ignore_type():
-                values[key] = placeholder(kind)
+                values[key] = placeholder(tuple if isinstance(kind, tuple) else kind)
     add_declared(config)
     return config

@@ -1,10 +1,12 @@
 """What may differ between a run and what is asked of it later: to go on, to be evaluated again, to stand in a table."""
 
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 
-from care_jax.experiment.config import ConfigError, differences
+from care_jax.experiment.choice import filled, without_value
+from care_jax.experiment.config import ConfigError, differences, leaves
 from care_jax.methods import METHODS
 
 # Settings that move neither a run's parameters nor what its numbers mean.
@@ -19,6 +21,12 @@ _LENGTHS = ("num_steps", "epochs")
 _OF_EVALUATION = ("config.evaluate.", "config.data.root", "config.augment.num_threads")
 
 
+def kept_choices(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) -> dict[str, Any]:
+    """What a run chose when it began, by dotted names, for settings that have no value now."""
+    before = leaves(begun)
+    return {name: before[name] for name in without_value(now) if before.get(name) is not None}
+
+
 def check_goes_on(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict, workdir: Path) -> None:
     """Whether the run in `workdir`, begun with one configuration, can go on with another.
 
@@ -28,6 +36,7 @@ def check_goes_on(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDi
     Raises:
       ConfigError: it can't, with the settings to blame.
     """
+    now = filled(now, kept_choices(begun, now))
     changed = changes(begun, now)
     longer = [name for name in _LENGTHS if _is_raised(begun.train.get(name), now.train.get(name))]
     if len(longer) == 1:
@@ -47,6 +56,7 @@ def check_goes_on(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDi
 
 def changes(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) -> list[str]:
     """The differences that move a run's parameters, or what its numbers mean."""
+    now = filled(now, kept_choices(begun, now))
     return [line for line in differences(begun.to_dict(), now.to_dict()) if not line.startswith(_FREE)]
 
 

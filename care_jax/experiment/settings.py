@@ -112,6 +112,11 @@ _OPTIONAL = {
     "evaluate.monitor_examples",
 }
 
+# Settings that may have no value in any configuration, and are then chosen when the run begins: choice.py says how.
+# COLORS are computed from the images.
+COLORS = ("data.mean", "data.std")
+CHOSEN = (*COLORS, "train.batch_size", "train.epochs", "equivariance.num_groups", "model.width")
+
 # In runs begun before, every setting had a value: these stood for none. No setting is added here.
 STOOD_FOR_NONE = {
     "data.root": "",
@@ -182,7 +187,7 @@ def sections(names: Iterable[str]) -> set[str]:
 
 def optional() -> set[str]:
     """The settings that may have no value: None."""
-    return _OPTIONAL | {name for name, one in declared().items() if not one.stated}
+    return _OPTIONAL | {*CHOSEN} | {name for name, one in declared().items() if not one.stated}
 
 
 def _kind(value: Any) -> Kind:

@@ -208,3 +208,13 @@ def test_many_processes_and_differences_make_one_readable_line():
 def test_a_fact_that_one_does_not_have():
     said = [{"host": "a", "facts": {}}, {"host": "b", "facts": {"files in ant": "3"}}]
     assert "files in ant: nothing in process 0 on a, 3 in process 1 on b" in agreement.difference(said)
+
+
+def test_what_the_first_has_is_for_all(together):
+    asked, heard = [], {}
+
+    def hear(index):
+        heard[index] = agreement.of_the_first("a choice", lambda: asked.append(index) or {"train.batch_size": index})
+
+    assert together(3, hear) == [""] * 3
+    assert heard == {index: {"train.batch_size": 0} for index in range(3)} and asked == [0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ml_collections import config_dict
 
 from care_jax.devices import sharding
-from care_jax.experiment import build
+from care_jax.experiment import build, choice
 from care_jax.experiment.config import ConfigError, differences, from_plain, leaves, read_config, validate
 from care_jax.experiment.settings import STOOD_FOR_NONE, optional, rules
 
@@ -90,7 +90,7 @@ def outcome(config):
         assert "config" in message, message
         return message
     json.dumps(config.to_dict())  # as a run keeps it
-    hash(build.augment_spec(config, "invariance"))
+    hash(build.augment_spec(choice.filled(config, choice.choose(config, MESH, 1000)), "invariance"))
     return None
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from care_jax.configs import base
 from care_jax.experiment.config import ConfigError, leaves, validate
-from care_jax.experiment.settings import STOOD_FOR_NONE, optional, rules
+from care_jax.experiment.settings import CHOSEN, STOOD_FOR_NONE, optional, rules
 
 # Settings -> values in their range, and beyond it.
 BOUNDS = {
@@ -53,7 +53,7 @@ def test_what_is_of_another_kind_is_refused(name, value):
 
 
 def test_what_may_be_without_a_value_is_so_in_base():
-    assert {name for name, value in leaves(base.get_config()).items() if value is None} == optional()
+    assert {name for name, value in leaves(base.get_config()).items() if value is None} == optional() - {*CHOSEN}
 
 
 def test_nothing_stood_for_the_default_in_runs_begun_before():

@@ -1,0 +1,82 @@
+"""The step of a run as a compiled program."""
+
+from typing import Any
+
+import jax
+
+from care_jax.data import Examples
+from care_jax.devices import sharding
+from care_jax.experiment import build
+from care_jax.train.batches import abstract_batches
+from care_jax.train.placements import BATCH_AXES, Batch
+from care_jax.train.state import TrainState
+from care_jax.train.step import Metrics, repeat
+
+Shape = tuple[int, ...]
+
+
+def step(experiment: build.Experiment) -> Any:
+    """Several updates in one call, jitted."""
+    return jax.jit(
+        repeat(build.make_step(experiment)),
+        donate_argnums=0,
+        # Every process can then read the metrics and save the state.
+        out_shardings=sharding.replicated(experiment.mesh),
+    )
+
+
+def arguments(experiment: build.Experiment, image_shape: Shape | None, count: int = 1) -> tuple[TrainState, Batch]:
+    """State and batches of a call, without their numbers.
+
+    Args:
+      experiment: of the run.
+      image_shape: [h, w, 3] of images that are in memory; None: they are encoded.
+      count: steps in the call.
+    """
+    batches = abstract_batches(
+        experiment.plan,
+        experiment.mesh,
+        placement=experiment.config.augment.placement,
+        num_examples=len(experiment.dataset.pretrain),
+        image_shape=image_shape,
+        count=count,
+    )
+    return build.abstract_state(experiment), batches
+
+
+def lower(experiment: build.Experiment, image_shape: Shape | None, count: int = 1) -> Any:
+    """The call, before it is compiled."""
+    return step(experiment).lower(*arguments(experiment, image_shape, count))
+
+
+class CompiledSteps:
+    """What the training loop calls: (state, batches) -> (state, metrics), compiled before there is a state.
+
+    A shape or a type that changes from step to step is an error, where `jit` would compile once more.
+
+    Args:
+      experiment: its data set too.
+
+    Attributes:
+      experiment: as given.
+    """
+
+    def __init__(self, experiment: build.Experiment):
+        self.experiment = experiment
+        self._programs: dict[int, Any] = {}
+
+    def __call__(self, state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
+        """As many updates as there are batches."""
+        count = next(len(x) for name, x in batches.items() if name in BATCH_AXES)
+        return self.compile(count)(state, batches)
+
+    def compile(self, count: int) -> Any:
+        """The program of calls that make so many steps; compiled when it is first asked for."""
+        if count not in self._programs:
+            lowered = lower(self.experiment, _image_shape(self.experiment.dataset.pretrain), count)
+            self._programs[count] = lowered.compile()
+        return self._programs[count]
+
+
+def _image_shape(examples: Examples) -> Shape | None:
+    return examples.pixels.shape[1:] if examples.resident else None
