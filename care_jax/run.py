@@ -22,6 +22,7 @@ from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
 from care_jax.train import loop
 from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.compiled_step import CompiledStep
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.state import TrainState
 from care_jax.train.step import repeat
@@ -124,11 +125,14 @@ def train(
         # the function's name, for the whole process; an earlier run's count is not this one's.
         chex.clear_trace_counter()
         traces = 1 if timetable.steps_per_call == 1 else 2  # single steps lead up to a save
-        step_fn = jax.jit(
-            chex.assert_max_traces(repeat(build.make_step(experiment)), n=traces),
-            donate_argnums=0,
-            # Every process can then read the metrics and save the state.
-            out_shardings=sharding.replicated(experiment.mesh),
+        step_fn = CompiledStep(
+            jax.jit(
+                chex.assert_max_traces(repeat(build.make_step(experiment)), n=traces),
+                donate_argnums=0,
+                # Every process can then read the metrics and save the state.
+                out_shardings=sharding.replicated(experiment.mesh),
+            ),
+            tell=_tell,
         )
         with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell) as writer:
             return loop.run(
@@ -141,6 +145,7 @@ def train(
                 monitor=evaluation.monitor(timetable.evaluate_every),
                 info={"config": plain(config)},
                 seconds_before=seconds,
+                prepare=step_fn.prepare,
                 stop=stop,
             )
     finally:

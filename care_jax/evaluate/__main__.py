@@ -1,6 +1,5 @@
 """Evaluates a run again from a checkpoint: `python -m care_jax.evaluate --workdir=runs/digits [--step=best]`.
 
-
 The settings are the run's. Those of the evaluation may be changed, and where the data lies:
 `--config.evaluate.knn_k=20 --config.data.root=elsewhere`.
 """
@@ -21,6 +20,7 @@ import ml_collections
 from absl import app, flags, logging
 
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
+from care_jax.devices import compilation_cache
 from care_jax.evaluate import results
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build
@@ -33,6 +33,7 @@ from care_jax.workdir import check_data, claim, recover_config
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
+flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for the next start.")
 
 
 def main(argv: list[str]) -> None:
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
     with user_errors():
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of a run, --workdir=runs/digits for instance")
-
+        compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         evaluate_again(local_path(FLAGS.workdir, "--workdir"), FLAGS.config, FLAGS.step)
 
 
