@@ -196,7 +196,7 @@ def _is_kept() -> bool:
 def _key(text: str) -> str:
     device = jax.devices()[0]
     environment = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
-    optimized = not jax.config.jax_disable_most_optimizations
+    optimized = not jax.config.read("jax_disable_most_optimizations")
     identity = [jax.__version__, device.device_kind, jax.device_count(), *environment, optimized, text]
     return hashlib.sha256("\0".join(map(str, identity)).encode()).hexdigest()[:16]
 

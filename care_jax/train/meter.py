@@ -48,6 +48,7 @@ class Meter:
         self._waited = self._paused = 0.0
         self._rows: queue.Queue[_Row | None] = queue.Queue()
         self._failure: BaseException | None = None
+        self._closed = False
         self._start = time.perf_counter()
         # No daemon: Python would end while the thread is inside JAX, which ends in a crash.
         self._thread = threading.Thread(target=self._work, name="meter")
@@ -99,7 +100,8 @@ class Meter:
         self._start = time.perf_counter()
 
     def close(self) -> None:
-        """Rows that are not yet written still are, if nothing went wrong."""
+        """Writes no more rows: those that were not waited for are lost, as their steps are."""
+        self._closed = True
         self._rows.put(None)
 
     def _raise(self) -> None:
@@ -129,7 +131,8 @@ class Meter:
         means["images_per_second"] = count * self._batch_size / elapsed
         means["data_wait_share"] = min(row.waited / elapsed, 1.0)
         self._start = now
-        self._write(last, means)
+        if not self._closed:
+            self._write(last, means)
 
 
 def _check_finite(numbers: Mapping[str, np.ndarray], last: int) -> None:
