@@ -1,9 +1,9 @@
-"""What XLA compiled, kept for the next start in the user's cache folder; and the time that compiling takes, said before.
+"""What XLA compiled, kept in the user's cache folder for the next start; how long compiling takes, said before it does.
 
-    compilation_cache.switch_on(warn=say)       # a command, once
-    lowered = jax.jit(step).lower(state, batch)
-    with compilation_cache.compiling(lowered, "the training step", tell=say):
-        compiled = lowered.compile()
+compilation_cache.switch_on(warn=say)       # a command, once
+lowered = jax.jit(step).lower(state, batch)
+with compilation_cache.compiling(lowered, "the training step", tell=say):
+    compiled = lowered.compile()
 """
 
 import hashlib
@@ -89,7 +89,9 @@ def _processor() -> str:
     known = platform.processor()
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-        known = "\n".join(sorted({line for line in lines if re.match(r"(model name|flags|Features|CPU part)\s*:", line)}))
+        known = "\n".join(
+            sorted({line for line in lines if re.match(r"(model name|flags|Features|CPU part)\s*:", line)})
+        )
     return hashlib.sha256(known.encode()).hexdigest()[:8]
 
 
@@ -127,7 +129,9 @@ def _listen(warn: Say) -> None:
         _forget(program)
         if doing not in said:
             said.add(doing)
-            what = "read, and is compiled anew" if doing == "reading" else "kept: it is compiled again at the next start"
+            what = (
+                "read, and is compiled anew" if doing == "reading" else "kept: it is compiled again at the next start"
+            )
             warn(f"{jax.config.jax_compilation_cache_dir}: a compiled program can't be {what} ({reason})")
 
     show_warning.of_the_cache = True  # type: ignore[attr-defined]

@@ -7,7 +7,6 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from care_jax.train import loop
@@ -81,7 +80,14 @@ def test_steps_of_one_call_end_where_something_is_due(tmp_path):
     outcome = _run(tmp_path, range(20), **settings)
     assert float(outcome.state.params["w"][0]) == sum(range(20))
     rows = [row for row in read_metrics(tmp_path) if "loss" in row]
-    assert [(row["step"], row["loss"]) for row in rows] == [(4, 1.5), (8, 5.5), (10, 8.5), (14, 11.5), (18, 15.5), (20, 18.5)]
+    assert [(row["step"], row["loss"]) for row in rows] == [
+        (4, 1.5),
+        (8, 5.5),
+        (10, 8.5),
+        (14, 11.5),
+        (18, 15.5),
+        (20, 18.5),
+    ]
 
 
 def test_a_bad_step_inside_a_call_is_named(tmp_path):
