@@ -23,6 +23,7 @@ ROOMS = [
     "train",
     "experiment",
     "workdir",
+    "help",
     "command_line",
     "evaluate",
     "run",
