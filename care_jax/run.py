@@ -13,7 +13,7 @@ import ml_collections
 from care_jax import data, stops
 from care_jax.command_line import say
 from care_jax.data import CLASS
-from care_jax.devices import agreement, sharding
+from care_jax.devices import accelerator, agreement, sharding
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation, monitors
@@ -53,6 +53,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     stop = loop.agreed_stop()
     build.check(config, mesh)
     monitors(config)
+    if note := accelerator.unused():
+        _tell(note)
     with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
         experiment = build.build(config)
