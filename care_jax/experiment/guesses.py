@@ -71,18 +71,17 @@ def guess(name: str, value: str | None, settings: Iterable[str], flags: Iterable
     if advice := _OTHER_ADVICE.get(asked):
         return advice
     meant = [setting for setting in settings if setting == _SETTINGS.get(asked)]
-    meant += [setting for setting in settings if setting.rpartition(".")[2] == asked and setting not in meant]
-    if not meant and not name.startswith("config.") and _OTHER_FLAGS.get(asked) in flags:
+    meant = meant or [setting for setting in settings if setting.rpartition(".")[2] == asked]
+    own = not name.startswith("config.")
+    if not meant and own and _OTHER_FLAGS.get(asked) in flags:
         return _asked([f"--{_OTHER_FLAGS[asked]}"], value)
     if not meant:
-        names = {setting.rpartition(".")[2]: setting for setting in reversed(settings)}
-        names |= {setting: setting for setting in settings}
-        others = {} if name.startswith("config.") else {flag: flag for flag in flags}
-        known = {**_SETTINGS, **names, **others}
-        close = difflib.get_close_matches(asked, known, n=3, cutoff=0.75)
-        close += difflib.get_close_matches(name.removeprefix("config."), settings, n=1, cutoff=0.75)
+        leaves = {setting.rpartition(".")[2]: setting for setting in reversed(settings)}
+        known = {**leaves, **_SETTINGS, **({flag: flag for flag in flags} if own else {})}
+        close = difflib.get_close_matches(".".join(name.split(".")[-2:]), settings, n=1, cutoff=0.75)
+        close += difflib.get_close_matches(asked, known, n=2, cutoff=0.75)
         found = dict.fromkeys(known.get(one, one) for one in close)
-        meant = [one for one in found if one in settings or one in others]
+        meant = [one for one in found if one in settings or (own and one in flags)]
     shown = [f"--{one}" if one in flags else f"--config.{one}" for one in meant[:3]]
     return _asked(shown, value) if shown else ""
 
