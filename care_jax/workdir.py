@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import ml_collections
 from absl import logging
 
-from care_jax import data, storage
+from care_jax import data, failed_start, storage
 from care_jax.data import DataSet
 from care_jax.errors import UserError
 from care_jax.experiment.config import ConfigError, UnreadableConfigError, read_config
@@ -70,6 +70,8 @@ def claim(
 ) -> Iterator[Claim]:
     """Makes the folder, holds it for this process while the block runs, and notes the configuration in it.
 
+    A block that fails before its first row leaves no new folder.
+
     Args:
       workdir: folder of the run.
       config: of the run; another one than the folder's is refused.
@@ -82,7 +84,7 @@ def claim(
       ConfigError: the folder holds a run with other settings.
       WorkdirError: another process trains in it, or it can't be written (also later, inside the block).
     """
-    with writing(workdir):
+    with writing(workdir), failed_start.leaves_nothing(workdir):
         _check_name(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         storage.flush_folder(workdir.absolute().parent)
@@ -173,6 +175,8 @@ def writing(workdir: Path) -> Iterator[None]:
 def _note_config(workdir: Path, config: ml_collections.ConfigDict, warn: Callable[[str], None]) -> None:
     if recover_config(workdir, warn) and _holds_run(workdir):
         check_goes_on(read_config(workdir), config, workdir)
+    if not _holds_run(workdir):
+        failed_start.tell_of_rows(workdir, warn)
     storage.replace_file(workdir / "config.json", json.dumps(plain(config), indent=2) + "\n")
 
 

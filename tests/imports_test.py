@@ -22,6 +22,7 @@ ROOMS = [
     "devices",
     "train",
     "experiment",
+    "failed_start",
     "workdir",
     "help",
     "command_line",

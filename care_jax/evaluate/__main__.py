@@ -28,6 +28,7 @@ from care_jax.experiment.config import read_config
 from care_jax.experiment.continuation import changes_beyond_evaluation
 from care_jax.storage import local_path
 from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.checkpoint_files import CheckpointError
 from care_jax.workdir import check_data, claim, recover_config
 
 FLAGS = flags.FLAGS
@@ -64,9 +65,11 @@ def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str =
         raise UsageError(f"an evaluation may change config.evaluate.* and config.data.root, not {'; '.join(refused)}")
     # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
     with claim(workdir, run_config, warn=say) as claimed:
+        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
+        if not checkpoints.steps():
+            raise CheckpointError(f"no checkpoint in {checkpoints.directory}: nothing was saved yet, train first")
         experiment = build.build(config)
         check_data(workdir, experiment.dataset)
-        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
         state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
         evaluation = Evaluation(experiment)
         results.write(
