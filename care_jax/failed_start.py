@@ -1,9 +1,11 @@
 """What a start that failed early leaves: nothing, where the folder was its own; and of rows that go, a line."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
+from care_jax import storage
 from care_jax.train.metric_writer import read_metrics
 
 # Files that a start makes before its first row.
@@ -11,17 +13,22 @@ _OWN = ("lock", "config.json", "data.json.gz", "metrics.jsonl")
 
 
 @contextmanager
-def leaves_nothing(workdir: Path) -> Iterator[None]:
-    """Removes the folder, and those above it, that a block makes and fails in, unless it holds more than its claim.
+def leaves_nothing(workdir: Path, lock: TextIO, new: Sequence[Path]) -> Iterator[None]:
+    """Removes a folder that was made for a block which fails in it, unless it holds more than its claim.
 
     Rows of metrics are more: they may show what went wrong.
+
+    Args:
+      workdir: the folder.
+      lock: its open lock file: another folder may have taken its place.
+      new: of it and of those above it, the ones that were made for the block.
     """
-    new = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
         yield
     except BaseException:
         with suppress(OSError):
-            if workdir in new and not read_metrics(workdir):
+            own = workdir in new and storage.is_same_file(lock.fileno(), workdir / "lock")
+            if own and not read_metrics(workdir):
                 _remove(workdir)
                 for folder in new:
                     folder.rmdir()

@@ -84,8 +84,9 @@ def claim(
       ConfigError: the folder holds a run with other settings.
       WorkdirError: another process trains in it, or it can't be written (also later, inside the block).
     """
-    with writing(workdir), failed_start.leaves_nothing(workdir):
+    with writing(workdir):
         _check_name(workdir)
+        new = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
         workdir.mkdir(parents=True, exist_ok=True)
         storage.flush_folder(workdir.absolute().parent)
         # The lock belongs to the open file: it goes with the process, however that ends.
@@ -98,8 +99,9 @@ def claim(
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {os.uname().nodename}")
             lock.flush()
-            _note_config(workdir, config, warn)
-            yield Claim(workdir, lock)
+            with failed_start.leaves_nothing(workdir, lock, new):
+                _note_config(workdir, config, warn)
+                yield Claim(workdir, lock)
 
 
 def _check_name(workdir: Path) -> None:
