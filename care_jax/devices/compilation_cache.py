@@ -179,8 +179,9 @@ def compiling(lowered: jax.stages.Lowered, what: str, *, tell: Say) -> Iterator[
         _write_times({**times, this: seconds})
     else:
         times.pop(like_this, None)
-        # Kept, it is loaded the next time; how fast, the next time shows.
-        _write_times({**times, like_this: seconds, **({this: 0.0} if _is_kept() and seconds >= LEAST_SECONDS else {})})
+        # What is kept is loaded the next time; how fast, the next time shows.
+        kept = _is_kept() and seconds >= jax.config.jax_persistent_cache_min_compile_time_secs
+        _write_times({**times, like_this: seconds, **({this: 0.0} if kept else {})})
     tell(f"{'loaded' if found else 'compiled'} in {seconds:.0f} s")
 
 
