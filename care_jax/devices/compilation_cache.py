@@ -168,7 +168,8 @@ def compiling(lowered: jax.stages.Lowered, what: str, *, tell: Say) -> Iterator[
     text = lowered.as_text()
     this, like_this = _key(text), _key(re.sub(r"\d+", "0", text))
     times = _read_times()
-    tell(_announcement(what, times.get(like_this), times.get(this), kept=_is_kept()))
+    loads = times.get(this) if _is_there(text) else None
+    tell(_announcement(what, times.get(like_this), loads, kept=_is_kept()))
     hits, began = _hits, time.perf_counter()
     yield
     seconds = round(time.perf_counter() - began, 2)
@@ -186,7 +187,7 @@ def compiling(lowered: jax.stages.Lowered, what: str, *, tell: Say) -> Iterator[
 
 
 def _announcement(what: str, compiles: float | None, loads: float | None, *, kept: bool) -> str:
-    if kept and loads is not None:
+    if loads is not None:
         return f"loading {what}, compiled before" + (f" (about {max(loads, 1):.0f} s)" if loads else "")
     note = "cached for the next time" if kept else "not cached: the next time takes as long"
     if compiles is None:
@@ -196,6 +197,13 @@ def _announcement(what: str, compiles: float | None, loads: float | None, *, kep
 
 def _is_kept() -> bool:
     return bool(jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir)
+
+
+def _is_there(text: str) -> bool:
+    """Whether programs of this one's name are kept: someone may have emptied the folder."""
+    folder = jax.config.jax_compilation_cache_dir
+    name = re.match(r"module @(\w+)", text)
+    return bool(_is_kept() and name and (storage.is_url(folder) or any(Path(folder).glob(f"{name[1]}-*-cache"))))
 
 
 def _key(text: str) -> str:
