@@ -229,7 +229,8 @@ def _settings(flag_values: flags.FlagValues) -> list[str]:
     from care_jax.experiment.config import leaves
 
     with suppress(Exception):  # a configuration that could not be loaded
-        return list(leaves(flag_values["config"].value))
+        config: Any = flag_values["config"].value
+        return list(leaves(config))
     return list(leaves(base.get_config()))
 
 

@@ -83,7 +83,8 @@ def _sections(
     found: dict[str, list[tuple[str, str, str, tuple[str, ...]]]] = {}
     for name in sorted(values, key=lambda name: (name.startswith((first, second)), order.get(name, len(order)))):
         section, _, key = name.rpartition(".")
-        names, value = (name,), _value(values[name])
+        names: tuple[str, ...] = (name,)
+        value = _value(values[name])
         if name.startswith(second) and first + key in values:
             continue
         if name.startswith(first) and second + key in values:
@@ -112,9 +113,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _default(flag: flags.Flag) -> str:
-    return (
-        "" if flag.default in (None, "", False) or flag.boolean else f" (default: {flag.default_as_str.strip(chr(39))})"
-    )
+    return "" if flag.default in (None, "", False) or flag.boolean else f" (default: {flag.default})"
 
 
 def _entries(entries: Iterable[tuple[str, str]]) -> Iterator[str]:

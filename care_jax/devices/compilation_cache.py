@@ -48,10 +48,10 @@ def switch_on(wanted: bool = True, *, warn: Say) -> None:
     if not wanted:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
         jax.config.update("jax_enable_compilation_cache", False)
-    if not jax.config.jax_enable_compilation_cache:
+    if not _configured("jax_enable_compilation_cache"):
         return
     _listen(warn)
-    if jax.config.jax_compilation_cache_dir or distributed.is_active():
+    if _configured("jax_compilation_cache_dir") or distributed.is_active():
         return
     try:
         folder = default_folder()
@@ -71,6 +71,10 @@ def switch_on(wanted: bool = True, *, warn: Say) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+
+
+def _configured(name: str) -> Any:
+    return jax.config.read(name)
 
 
 def default_folder() -> Path:
@@ -132,7 +136,7 @@ def _listen(warn: Say) -> None:
             what = (
                 "read, and is compiled anew" if doing == "reading" else "kept: it is compiled again at the next start"
             )
-            warn(f"{jax.config.jax_compilation_cache_dir}: a compiled program can't be {what} ({reason})")
+            warn(f"{_configured('jax_compilation_cache_dir')}: a compiled program can't be {what} ({reason})")
 
     show_warning.of_the_cache = True  # type: ignore[attr-defined]
     warnings.showwarning = show_warning  # type: ignore[assignment]
@@ -145,7 +149,7 @@ def _count(event: str, **_: Any) -> None:
 
 def _forget(program: str) -> None:
     """Removes what is kept of a program: half of a file, which JAX would not write over."""
-    folder = Path(jax.config.jax_compilation_cache_dir or "")
+    folder = Path(_configured("jax_compilation_cache_dir") or "")
     if not folder.is_relative_to(default_folder()):
         return
     for path in folder.glob(f"{program}-*-cache"):
@@ -181,7 +185,7 @@ def compiling(lowered: jax.stages.Lowered, what: str, *, tell: Say) -> Iterator[
     else:
         times.pop(like_this, None)
         # What is kept is loaded the next time; how fast, the next time shows.
-        kept = _is_kept() and seconds >= jax.config.jax_persistent_cache_min_compile_time_secs
+        kept = _is_kept() and seconds >= _configured("jax_persistent_cache_min_compile_time_secs")
         _write_times({**times, like_this: seconds, **({this: 0.0} if kept else {})})
     tell(f"{'loaded' if found else 'compiled'} in {seconds:.0f} s")
 
@@ -196,12 +200,12 @@ def _announcement(what: str, compiles: float | None, loads: float | None, *, kep
 
 
 def _is_kept() -> bool:
-    return bool(jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir)
+    return bool(_configured("jax_enable_compilation_cache") and _configured("jax_compilation_cache_dir"))
 
 
 def _is_there(text: str) -> bool:
     """Whether programs of this one's name are kept: someone may have emptied the folder."""
-    folder = jax.config.jax_compilation_cache_dir
+    folder = _configured("jax_compilation_cache_dir")
     name = re.match(r"module @(\w+)", text)
     return bool(_is_kept() and name and (storage.is_url(folder) or any(Path(folder).glob(f"{name[1]}-*-cache"))))
 
@@ -215,7 +219,7 @@ def _key(text: str) -> str:
 
 
 def _times_file() -> Path | None:
-    folder = jax.config.jax_compilation_cache_dir if _is_kept() else None
+    folder = _configured("jax_compilation_cache_dir") if _is_kept() else None
     if folder and storage.is_url(folder):
         return None
     with suppress(RuntimeError):

@@ -54,7 +54,7 @@ def comments(source: str) -> dict[str, str]:
         for target in node.targets:
             if isinstance(target, ast.Name):
                 sections[target.id] = setting
-        above = []
+        above: list[str] = []
         for line in reversed(lines[: node.lineno - 1]):
             if not line.strip().startswith("#"):
                 break
