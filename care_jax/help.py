@@ -11,6 +11,7 @@ import ml_collections
 from absl import flags
 
 _WORDS = ("-h", "--help", "-help", "--helpfull", "--helpshort")
+_OURS = ("care_jax", "experiments")
 _WIDTH = 100
 _COLUMN = 32  # where meanings begin
 
@@ -49,7 +50,7 @@ def text(
     defaults = leaves(base.get_config())
     values = leaves(config) if config is not None else defaults
     lines = [*_paragraphs((sys.modules["__main__"].__doc__ or "").strip()), "", "Flags:"]
-    own = sorted(flag_values.get_key_flags_for_module(argv[0]), key=lambda flag: flag.name)
+    own = _flags(argv[0], flag_values)
     for flag in own:
         if not flag.name.startswith("config."):
             name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
@@ -71,6 +72,13 @@ def text(
         for key, value, meaning, names in entries:
             lines += _entry(f"{'*' if changed.intersection(names) else ''}{key}={value}", meaning)
     return "\n".join(lines)
+
+
+def _flags(command: str, flag_values: flags.FlagValues) -> list[flags.Flag]:
+    """The command's own and those of our modules; not those that absl and other libraries add."""
+    ours = [flag for name, of in flag_values.flags_by_module_dict().items() for flag in of if name.startswith(_OURS)]
+    found = {flag.name: flag for flag in (*ours, *flag_values.get_key_flags_for_module(command))}
+    return [found[name] for name in sorted(found)]
 
 
 def _sections(
@@ -113,7 +121,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _default(flag: flags.Flag) -> str:
-    return "" if flag.default in (None, "", False) or flag.boolean else f" (default: {flag.default})"
+    return "" if not flag.default or flag.boolean else f" (default: {flag.default})"
 
 
 def _entries(entries: Iterable[tuple[str, str]]) -> Iterator[str]:

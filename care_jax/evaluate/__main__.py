@@ -108,7 +108,8 @@ def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
             workdir = local_path(first.workdir, "--workdir")
             recover_config(workdir, say)
             config = read_config(workdir)
-    return parse_flags(argv, "", flag_values, config)
+    changed = ("evaluate.", "data.root", "augment.num_threads")
+    return parse_flags(argv, "", flag_values, config, shown=lambda name: name.startswith(changed))
 
 
 if __name__ == "__main__":
