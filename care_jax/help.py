@@ -121,7 +121,11 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _default(flag: flags.Flag) -> str:
-    return "" if not flag.default or flag.boolean else f" (default: {flag.default})"
+    return (
+        ""
+        if not flag.default or not isinstance(flag.default, (str, int, float)) or flag.boolean
+        else f" (default: {flag.default})"
+    )
 
 
 def _entries(entries: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -74,7 +74,7 @@ def switch_on(wanted: bool = True, *, warn: Say) -> None:
 
 
 def _configured(name: str) -> Any:
-    return jax.config.read(name)
+    return getattr(jax.config, name)
 
 
 def default_folder() -> Path:

@@ -20,7 +20,7 @@ SETTINGS = ("jax_compilation_cache_dir", "jax_enable_compilation_cache", "jax_pe
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """As in a new process: no folder is configured, and the user's cache folder is a temporary one."""
-    before = {name: jax.config.read(name) for name in SETTINGS}
+    before = {name: getattr(jax.config, name) for name in SETTINGS}
     jax.config.update("jax_compilation_cache_dir", None)
     jax_cache.reset_cache()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
