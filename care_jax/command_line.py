@@ -83,6 +83,7 @@ def parse_flags(
     settings: ml_collections.ConfigDict | None = None,
     *,
     shown: Callable[[str], bool] = lambda name: True,
+    words: bool = False,
 ) -> list[str]:
     """absl's parser, but whatever is wrong with the flags or the configuration file becomes one line and status 2.
 
@@ -94,6 +95,7 @@ def parse_flags(
       flag_values: the flags that are defined.
       settings: become flags that change them, where no file has them.
       shown: whether a setting is shown by `--help`.
+      words: whether there may be arguments that are no flags.
 
     Returns:
       The arguments that are not flags.
@@ -121,7 +123,7 @@ def parse_flags(
     if asked:
         help.show(help.text(argv, flag_values, config, shown=shown))
         sys.exit(0)
-    if len(rest) > 1:
+    if len(rest) > 1 and not words:
         fail(f"{rest[1]!r} is not a flag; settings are given as --config.section.key=value")
     if "config" in flag_values:
         if config is None and not _config_file(argv):

@@ -26,9 +26,13 @@ ROOMS = [
     "workdir",
     "help",
     "command_line",
+    "trained",
+    "progress",
     "evaluate",
     "run",
     "main",
+    "embed",
+    "neighbours",
     "cost",
     "commands",
 ]
