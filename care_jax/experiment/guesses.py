@@ -35,12 +35,16 @@ _OTHER_NAMES = {
 }
 _SETTINGS = {name: setting for setting, names in _OTHER_NAMES.items() for name in names.split()}
 _FLAGS = {
+    "out": "output out_file output_file outfile o dest",
     "workdir": "out output output_dir out_dir outdir save_dir log_dir logdir checkpoint_dir exp_dir result_dir run_dir",
     "config": "cfg c config_file conf configs",
     "num_processes": "world_size nproc nodes num_nodes nnodes",
     "process_id": "rank node_rank local_rank",
 }
-_OTHER_FLAGS = {name: flag for flag, names in _FLAGS.items() for name in names.split()}
+_OTHER_FLAGS = {
+    name: [flag for flag, names in _FLAGS.items() if name in names.split()]
+    for name in " ".join(_FLAGS.values()).split()
+}
 _ADVICE = {
     "gpus gpu ngpu ngpus num_gpus device devices accelerator num_devices cuda": (
         "every device that JAX finds is used; CUDA_VISIBLE_DEVICES=0,1 or JAX_PLATFORMS=cpu in the environment choose"
@@ -73,8 +77,8 @@ def guess(name: str, value: str | None, settings: Iterable[str], flags: Iterable
     meant = [setting for setting in settings if setting == _SETTINGS.get(asked)]
     meant = meant or [setting for setting in settings if setting.rpartition(".")[2] == asked]
     own = not name.startswith("config.")
-    if not meant and own and _OTHER_FLAGS.get(asked) in flags:
-        return _asked([f"--{_OTHER_FLAGS[asked]}"], value)
+    if not meant and own:
+        meant = [flag for flag in _OTHER_FLAGS.get(asked, ()) if flag in flags][:1]
     if not meant:
         leaves = {setting.rpartition(".")[2]: setting for setting in reversed(settings)}
         known = {**leaves, **_SETTINGS, **({flag: flag for flag in flags} if own else {})}
