@@ -28,7 +28,7 @@ def _step(state: TrainState, batch: jax.Array) -> tuple[TrainState, dict[str, ja
     return state.replace(step=state.step + len(batch), params=params), {"loss": batch, "info_nce": 2 * batch}
 
 
-def _run(path, batches, *, state=None, start=0, stop=lambda: "", monitor=None, **overrides):
+def _run(path, batches, *, state=None, start=0, stop=lambda: "", monitor=None, prepare=lambda *_: None, **overrides):
     settings = {"num_steps": 10, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 5, "batch_size": 4}
     timetable = loop.Timetable(**{**settings, **overrides})
     checkpoints = Checkpoints(path / "checkpoints")
@@ -43,6 +43,7 @@ def _run(path, batches, *, state=None, start=0, stop=lambda: "", monitor=None, *
             writer=writer,
             monitor=monitor or (lambda step, variables: {"knn_top1": float(variables["params"]["w"][0])}),
             info={},
+            prepare=prepare,
             stop=stop,
         )
     checkpoints.close()
@@ -88,6 +89,18 @@ def test_steps_of_one_call_end_where_something_is_due(tmp_path):
         (18, 15.5),
         (20, 18.5),
     ]
+
+
+def test_each_number_of_steps_is_prepared_once_in_no_rows_time(tmp_path):
+    prepared = []
+
+    def prepare(state, batch):
+        prepared.append((int(state.step), len(batch)))
+        time.sleep(0.5)
+
+    _run(tmp_path, range(20), num_steps=20, evaluate_every=0, checkpoint_every=10, steps_per_call=4, prepare=prepare)
+    assert prepared == [(0, 4), (8, 1)]
+    assert all(row["images_per_second"] > 4 * 4 / 0.5 for row in read_metrics(tmp_path) if "loss" in row)
 
 
 def test_a_bad_step_inside_a_call_is_named(tmp_path):
