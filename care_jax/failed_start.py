@@ -36,15 +36,15 @@ def leaves_nothing(workdir: Path, lock: TextIO, new: Sequence[Path]) -> Iterator
 
 
 def _remove(workdir: Path) -> None:
-    for file in (workdir / "tensorboard").glob("events*"):
-        file.unlink()
-    for name in ("tensorboard", "checkpoints"):
-        with suppress(OSError):  # it is not there; or not empty, and then the workdir stays
-            (workdir / name).rmdir()
-    files = list(workdir.iterdir())
-    if all(file.name in _OWN for file in files):
-        for file in files:
-            file.unlink()
+    """All that a start makes before its first row; nothing where there is more."""
+    inside = [*(workdir / "tensorboard").glob("events*"), *(workdir / name for name in _OWN)]
+    folders = [workdir / name for name in ("tensorboard", "checkpoints")]
+    if set(workdir.rglob("*")) <= {*inside, *folders}:
+        for file in inside:
+            file.unlink(missing_ok=True)
+        for folder in folders:
+            if folder.exists():
+                folder.rmdir()
 
 
 def tell_of_rows(workdir: Path, warn: Callable[[str], None]) -> None:

@@ -33,7 +33,7 @@ def test_its_new_folder_goes_and_so_do_new_ones_above_it(tmp_path, tiny_config):
 @pytest.mark.parametrize("left", ["row", "other"])
 def test_what_someone_may_want_stays_and_claims_nothing(tmp_path, tiny_config, left):
     _fail(tmp_path / "run", tiny_config(), **{left: True})
-    assert (tmp_path / "run" / "metrics.jsonl").exists() == (left == "row")
+    assert (tmp_path / "run" / "metrics.jsonl").exists() and list((tmp_path / "run" / "tensorboard").iterdir())
     assert (tmp_path / "run" / "notes.txt").exists() == (left == "other")
     said = []
     with claim(tmp_path / "run", tiny_config(seed=1), warn=said.append):

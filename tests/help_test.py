@@ -87,7 +87,7 @@ def test_other_programs_names_lead_to_settings_that_exist():
         ("batch-size", "256", "did you mean --config.train.batch_size=256?"),
         ("bs", None, "did you mean --config.train.batch_size?"),
         ("wd", "0", "did you mean --config.optimizer.weight_decay=0?"),
-        ("temprature", "1", "did you mean --config.loss.temperature=1?"),
+        ("temprature", "1", "did you mean --config.loss.temperature=1"),
         ("config.model.batch_size", "8", "did you mean --config.train.batch_size=8?"),
         ("momentum", "8", "did you mean --config.optimizer.momentum=8?"),
         ("wrkdir", "x", "did you mean --workdir=x?"),

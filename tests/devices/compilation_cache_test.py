@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_written_is_a_line(cache, tmp_path):
 def test_a_full_disk_and_a_damaged_file_are_a_line_each_and_the_file_is_made_anew(cache, monkeypatch):
     said: list[str] = []
     compilation_cache.switch_on(warn=said.append)
-    monkeypatch.setattr(Path, "write_bytes", _full)
+    monkeypatch.setattr("jax._src.lru_cache.LRUCache.put", _full)
     _compiled([])
     _compiled([], size=6)
     (line,) = said
@@ -132,9 +132,10 @@ def test_a_full_disk_and_a_damaged_file_are_a_line_each_and_the_file_is_made_ane
     assert len(file.read_bytes()) > len(whole) - 100
 
 
-def _full(path: Path, content: bytes) -> None:
-    path.touch()
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+def _full(cache, key: str, value: bytes) -> None:
+    """Half of it is written."""
+    Path(cache.path, f"{key}-cache").write_bytes(value[:10])
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_what_was_used_least_lately_goes(tmp_path):
