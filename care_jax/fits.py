@@ -72,7 +72,7 @@ def compile_steps(experiment: Experiment, counts: Iterable[int], *, goes_on: boo
     Raises:
       DoesNotFitError: it needs more; settings that fit are looked for, which takes a compilation each.
     """
-    steps = CompiledSteps(experiment)
+    steps = CompiledSteps(experiment, tell=_tell)
     for count in sorted(counts):
         needed = _compile(steps, count)
         available = memory.available(experiment.mesh)  # without what compiling took, of which CPUs keep a part
@@ -163,8 +163,8 @@ def _first_that_fits(
             if needed.peak > available:
                 continue
         tries += 1
-        _tell(f"compiling with {' '.join(f'{name}={value}' for name, value in settings.items())} ...")
-        tried = Tried(settings, _compile(CompiledSteps(changed), count))
+        _tell(f"with {' '.join(f'{name}={value}' for name, value in settings.items())}:")
+        tried = Tried(settings, _compile(CompiledSteps(changed, tell=_tell), count))
         if tried.fits(available):
             break
         needed = tried.needs or needed

@@ -28,6 +28,7 @@ from care_jax import data, trained
 from care_jax.augment import color, geometry
 from care_jax.command_line import UsageError, say, user_errors
 from care_jax.data import DataError, Examples, SkippedFiles
+from care_jax.devices import compilation_cache
 from care_jax.embed import image_set
 from care_jax.embed.image_set import ImageSet
 from care_jax.errors import printable
@@ -52,6 +53,7 @@ flags.DEFINE_list("changes", ["hue", "crop"], f"Of {', '.join(CHANGES)}: what el
 flags.DEFINE_enum("what", "embeddings", ("features", "embeddings"), "What is compared, by its cosine.")
 flags.DEFINE_string("out", "neighbours.png", "The contact sheet.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
+flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for the next start.")
 
 
 class Found(NamedTuple):
@@ -70,6 +72,7 @@ def main(argv: list[str]) -> None:
     """Wires the flags to a search."""
     logging.set_verbosity(logging.FATAL)
     with user_errors():
+        compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         neighbours(
             local_path(argv[1], "WORKDIR"),
             FLAGS.config,

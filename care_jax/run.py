@@ -14,7 +14,7 @@ from care_jax import data, fits, stops
 from care_jax.command_line import say
 from care_jax.data import CLASS
 from care_jax.data.colors import SAMPLE
-from care_jax.devices import agreement, sharding
+from care_jax.devices import accelerator, agreement, sharding
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation, monitors
@@ -53,6 +53,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     stop = loop.agreed_stop()
     build.check(config, mesh)
     monitors(config)
+    if note := accelerator.unused():
+        _tell(note)
     with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
         kept = agreement.of_the_first("what the run chose when it began", lambda: claimed.kept if claimed else {})
@@ -139,6 +141,7 @@ def train(
                 monitor=evaluation.monitor(timetable.evaluate_every),
                 info={"config": plain(config)},
                 seconds_before=seconds + compiling,
+                prepare=step_fn.prepare,
                 stop=stop,
             )
     finally:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import ml_collections
 from absl import logging
 
-from care_jax import data, storage
+from care_jax import data, failed_start, storage
 from care_jax.data import DataSet
 from care_jax.errors import UserError
 from care_jax.experiment.choice import filled
@@ -82,6 +82,8 @@ def claim(
 ) -> Iterator[Claim]:
     """Makes the folder, holds it for this process while the block runs, and notes the configuration in it.
 
+    A block that fails before its first row leaves no new folder.
+
     Args:
       workdir: folder of the run.
       config: of the run; another one than the folder's is refused.
@@ -96,6 +98,7 @@ def claim(
     """
     with writing(workdir):
         _check_name(workdir)
+        new = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
         workdir.mkdir(parents=True, exist_ok=True)
         storage.flush_folder(workdir.absolute().parent)
         # The lock belongs to the open file: it goes with the process, however that ends.
@@ -108,7 +111,8 @@ def claim(
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {os.uname().nodename}")
             lock.flush()
-            yield Claim(workdir, lock, _note_config(workdir, config, warn))
+            with failed_start.leaves_nothing(workdir, lock, new):
+                yield Claim(workdir, lock, _note_config(workdir, config, warn))
 
 
 def _check_name(workdir: Path) -> None:
@@ -188,6 +192,8 @@ def _note_config(workdir: Path, config: ml_collections.ConfigDict, warn: Callabl
         begun = read_config(workdir)
         check_goes_on(begun, config, workdir)
         kept = kept_choices(begun, config)
+    if not _holds_run(workdir):
+        failed_start.tell_of_rows(workdir, warn)
     _write_config(workdir, filled(config, kept))
     return kept
 

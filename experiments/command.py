@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
-from care_jax.devices import sharding
+from care_jax.devices import compilation_cache, sharding
 from care_jax.experiment import build
 from care_jax.storage import local_path, replace_file
 from care_jax.workdir import writing
@@ -30,12 +30,14 @@ def start(make_table: Callable[[ml_collections.ConfigDict], Table], *, workdir: 
     flags.DEFINE_string("workdir", workdir, "Folder of the runs and of the table.")
     flags.DEFINE_integer("seeds", 3, "Training seeds, from 0.", lower_bound=1)
     flags.DEFINE_integer("jobs", 1, "Runs at a time, each with its share of the cores or GPUs.", lower_bound=1)
+    flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for later runs.")
     given = flags.FLAGS
 
     def main(argv: list[str]) -> None:
         del argv
         logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
         with user_errors():
+            compilation_cache.switch_on(given.compilation_cache, warn=say)
             workdir = local_path(given.workdir, "--workdir")
             table = make_table(given.config)
             print(run_table(table, given.config, workdir, seeds=given.seeds, jobs=given.jobs), flush=True)

@@ -17,7 +17,8 @@ if __name__ == "__main__":
 
 from absl import logging
 
-from care_jax.command_line import user_errors
+from care_jax.command_line import say, user_errors
+from care_jax.devices import compilation_cache
 from care_jax.experiment.config import from_plain
 from experiments.runs import finished_run
 
@@ -26,6 +27,7 @@ def main() -> None:
     """Makes the run, unless it is there."""
     logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
     with user_errors():
+        compilation_cache.switch_on(warn=say)
         finished_run(from_plain(json.load(sys.stdin)), Path(sys.argv[1]))
 
 

@@ -18,6 +18,7 @@ from absl import app, flags, logging
 from care_jax import trained
 from care_jax.command_line import UsageError, say, user_errors
 from care_jax.data import DataError
+from care_jax.devices import compilation_cache
 from care_jax.storage import local_path
 
 EXAMPLE = "care-jax embed runs/digits --images=photos --out=photos.npy"
@@ -27,12 +28,14 @@ flags.DEFINE_string("images", None, "Folder of images, with all below it; none: 
 flags.DEFINE_string("part", "test", "Of the run's data set: test, train or pretrain.")
 flags.DEFINE_enum("what", "features", ("features", "embeddings"), "What comes before the projection head, or after it.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
+flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for the next start.")
 
 
 def main(argv: list[str]) -> None:
     """Wires the flags to an embedding."""
     logging.set_verbosity(logging.FATAL)
     with user_errors():
+        compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         if FLAGS.out is None:
             raise UsageError(f"--out is missing: {EXAMPLE} for instance")
         images = None if FLAGS.images is None else str(local_path(FLAGS.images, "--images"))

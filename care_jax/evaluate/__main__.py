@@ -1,6 +1,5 @@
 """Evaluates a run again from a checkpoint: `python -m care_jax.evaluate --workdir=runs/digits [--step=best]`.
 
-
 The settings are the run's. Those of the evaluation may be changed, and where the data lies:
 `--config.evaluate.knn_k=20 --config.data.root=elsewhere`.
 """
@@ -22,6 +21,7 @@ from absl import app, flags, logging
 
 from care_jax import fits
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
+from care_jax.devices import compilation_cache
 from care_jax.evaluate import results
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build
@@ -29,11 +29,13 @@ from care_jax.experiment.config import read_config
 from care_jax.experiment.continuation import changes_beyond_evaluation
 from care_jax.storage import local_path
 from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.checkpoint_files import CheckpointError
 from care_jax.workdir import check_data, claim, recover_config
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
+flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for the next start.")
 
 
 def main(argv: list[str]) -> None:
@@ -43,7 +45,7 @@ def main(argv: list[str]) -> None:
     with user_errors():
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of a run, --workdir=runs/digits for instance")
-
+        compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         evaluate_again(local_path(FLAGS.workdir, "--workdir"), FLAGS.config, FLAGS.step)
 
 
@@ -64,9 +66,11 @@ def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str =
         raise UsageError(f"an evaluation may change config.evaluate.* and config.data.root, not {'; '.join(refused)}")
     # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
     with claim(workdir, run_config, warn=say) as claimed:
+        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
+        if not checkpoints.steps():
+            raise CheckpointError(f"no checkpoint in {checkpoints.directory}: nothing was saved yet, train first")
         experiment = build.build(config)
         check_data(workdir, experiment.dataset)
-        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
         with fits.told(config, "evaluation"):
             state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
         evaluation = Evaluation(experiment)
@@ -106,7 +110,8 @@ def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
             workdir = local_path(first.workdir, "--workdir")
             recover_config(workdir, say)
             config = read_config(workdir)
-    return parse_flags(argv, "", flag_values, config)
+    changed = ("evaluate.", "data.root", "augment.num_threads")
+    return parse_flags(argv, "", flag_values, config, shown=lambda name: name.startswith(changed))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What a run leaves for its reader: summary.json and report.html."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,11 @@ def write(
     for note in measured.notes if is_first() else ():
         say(note)
     rows = [row for row in read_metrics(workdir) if row["step"] <= step]
-    speeds = [row["images_per_second"] for row in rows if "images_per_second" in row]
+    images = step * experiment.config.train.batch_size
     summary = {
         **measured.numbers,
-        # The first row holds the compilation.
-        "images_per_second": float(np.median(speeds[1:] or speeds)) if speeds else None,
+        "images_per_second": images / seconds if images and math.isfinite(seconds) and seconds > 0 else None,
+        "step_images_per_second": step_speed(rows),
         "seconds": seconds,
         "steps": step,
         "params_sha256": params_sha256(variables["params"]),
@@ -74,6 +75,21 @@ def write(
         storage.replace_file(workdir / "report.html", text)
     check()
     return summary
+
+
+def step_speed(rows: Iterable[Mapping[str, float]]) -> float | None:
+    """Images a second of the steps alone, over all rows of metrics.jsonl; None of no rows.
+
+    >>> step_speed([{"step": 10, "images_per_second": 100.0}, {"step": 40, "images_per_second": 300.0}])
+    200.0
+    """
+    before, steps, seconds = 0.0, 0.0, 0.0  # seconds: of steps of one image
+    for row in rows:
+        if "images_per_second" in row:
+            steps += row["step"] - before
+            seconds += (row["step"] - before) / row["images_per_second"]
+            before = row["step"]
+    return steps / seconds if seconds else None
 
 
 def _report(embedded: EmbeddedDataSet, summary: dict[str, Any], rows: list[dict[str, float]]) -> str:

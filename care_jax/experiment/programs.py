@@ -1,11 +1,12 @@
 """The step of a run as a compiled program."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from care_jax.data import Examples
-from care_jax.devices import sharding
+from care_jax.devices import compilation_cache, sharding
 from care_jax.experiment import build
 from care_jax.train.batches import abstract_batches
 from care_jax.train.placements import BATCH_AXES, Batch
@@ -56,26 +57,38 @@ class CompiledSteps:
 
     Args:
       experiment: its data set too.
+      tell: says that one is compiled, and how long that takes.
 
     Attributes:
       experiment: as given.
     """
 
-    def __init__(self, experiment: build.Experiment):
+    def __init__(self, experiment: build.Experiment, *, tell: Callable[[str], None]):
         self.experiment = experiment
+        self._tell = tell
         self._programs: dict[int, Any] = {}
 
     def __call__(self, state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
         """As many updates as there are batches."""
-        count = next(len(x) for name, x in batches.items() if name in BATCH_AXES)
-        return self.compile(count)(state, batches)
+        return self.compile(_count(batches))(state, batches)
+
+    def prepare(self, state: TrainState, batches: Batch) -> None:
+        """Compiles the program for as many steps as there are batches, if it is not yet."""
+        del state
+        self.compile(_count(batches))
 
     def compile(self, count: int) -> Any:
         """The program of calls that make so many steps; compiled when it is first asked for."""
         if count not in self._programs:
             lowered = lower(self.experiment, _image_shape(self.experiment.dataset.pretrain), count)
-            self._programs[count] = lowered.compile()
+            what = "the training step" if count == 1 else f"{count} training steps in one call"
+            with compilation_cache.compiling(lowered, what, tell=self._tell):
+                self._programs[count] = lowered.compile()
         return self._programs[count]
+
+
+def _count(batches: Batch) -> int:
+    return next(len(x) for name, x in batches.items() if name in BATCH_AXES)
 
 
 def _image_shape(examples: Examples) -> Shape | None:

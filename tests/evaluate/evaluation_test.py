@@ -61,7 +61,10 @@ def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
     text = (tmp_path / "summary.json").read_text()
     summary = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
     missing = {name for name, value in summary.items() if value is None}
-    assert missing == OF_SEVERAL | {"images_per_second"}
+    assert (
+        missing == OF_SEVERAL | {"step_images_per_second"}
+        and summary["images_per_second"] == experiment.config.train.batch_size
+    )
     named = measures(experiment.dataset.num_classes)
     space = set(term_space.measures(())) - summary.keys()  # of other terms
     assert summary.keys() == named.keys() - space
