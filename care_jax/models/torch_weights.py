@@ -19,6 +19,7 @@ from care_jax.models.heads import ProjectionHead
 from care_jax.models.resnet import ResNet
 from care_jax.models.state_dicts import Part, children, find_backbone, find_parts, listed, part_of, to_array
 from care_jax.models.torch_file import read_torch_file
+from care_jax.models.vit_weights import vit_to_torch
 
 Path = tuple[str, ...]  # of a leaf: (collection, module, ..., variable)
 
@@ -76,6 +77,8 @@ def resnet_from_torch(state_dict: Mapping[str, Any]) -> ResNet:
 def variables_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """A torchvision state dict from the variables of a `ResNet`; the inverse of `variables_from_torch`, bit for bit.
 
+    From those of a `VisionTransformer`, timm's, see `vit_to_torch`.
+
     For torchvision or timm: `model.load_state_dict({k: torch.from_numpy(v) for k, v in result.items()}, strict=False)`;
     only the classifier is reported missing. The cifar stem needs `model.conv1` and `model.maxpool` replaced first.
 
@@ -86,8 +89,10 @@ def variables_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
       torchvision names to numpy arrays, convolutions [out, in, height, width].
 
     Raises:
-      ValueError: if the variables aren't those of a `ResNet`.
+      ValueError: if the variables are those of neither.
     """
+    if "patch_embedding" in variables.get("params", {}):
+        return vit_to_torch(variables)
     leaves = _leaves(variables)
     if ("params", "conv1", "kernel") not in leaves:
         modules = sorted({path[1] for path in leaves})
