@@ -78,6 +78,8 @@ def parse_flags(
     example: str,
     flag_values: flags.FlagValues = flags.FLAGS,
     settings: ml_collections.ConfigDict | None = None,
+    *,
+    words: bool = False,
 ) -> list[str]:
     """absl's parser, but whatever is wrong with the flags or the configuration file becomes one line and status 2.
 
@@ -86,6 +88,7 @@ def parse_flags(
       example: of the flag that must be there, for the message.
       flag_values: the flags that are defined.
       settings: become flags that change them, where no file has them.
+      words: whether there may be arguments that are no flags.
 
     Returns:
       The arguments that are not flags.
@@ -109,7 +112,7 @@ def parse_flags(
         fail(_told(argv, error))
     finally:
         logging.set_verbosity(verbosity)
-    if len(rest) > 1:
+    if len(rest) > 1 and not words:
         fail(f"{rest[1]!r} is not a flag; settings are given as --config.section.key=value")
     if "config" in flag_values:
         if config is None and not _config_file(argv):

@@ -24,9 +24,13 @@ ROOMS = [
     "experiment",
     "workdir",
     "command_line",
+    "trained",
+    "progress",
     "evaluate",
     "run",
     "main",
+    "embed",
+    "neighbours",
     "cost",
     "commands",
 ]

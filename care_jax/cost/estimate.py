@@ -11,14 +11,14 @@ import jax
 import ml_collections
 from jax.sharding import Mesh
 
-from care_jax.cost import findings, stand_in
+from care_jax.cost import findings
 from care_jax.cost.hardware import Hardware
 from care_jax.cost.operations import matrix_operations, uncounted
-from care_jax.cost.stand_in import StandIn
 from care_jax.cost.traffic import Move, beyond, moves
 from care_jax.devices import hlo, sharding
 from care_jax.devices.collectives import collectives
-from care_jax.experiment import build
+from care_jax.experiment import build, stand_in
+from care_jax.experiment.stand_in import StandIn
 from care_jax.train.batches import abstract_batches
 from care_jax.train.placements import Batch
 from care_jax.train.state import TrainState

@@ -6,9 +6,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from care_jax.cost import estimate, stand_in
+from care_jax.cost import estimate
 from care_jax.devices import sharding
-from care_jax.experiment import build
+from care_jax.experiment import build, stand_in
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.py"))
 
