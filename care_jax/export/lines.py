@@ -47,10 +47,16 @@ def torch_lines(
             f"neither torchvision nor timm has a {type(backbone).__name__}; --to=flax writes every backbone"
         )
     size, pixels = backbone.num_features, preprocessing["image_size"]
-    loading = [*_loading(file, safetensors, head, size), "model.eval()"]
-    use = f"# model(images): features [b, {size}] of images [b, 3, {pixels}, {pixels}]"
-    blocks = {library: [*lines, *loading, use] for library, lines in networks.items()}
-    return {name: "\n".join(lines) + "\n" for name, lines in (blocks | {"preprocessing": _transform(preprocessing)}).items()}
+    loading = [
+        *_loading(file, safetensors, head, size),
+        f"# model(images): features [b, {size}] of images [b, 3, {pixels}, {pixels}]",
+    ]
+    blocks = {library: [*lines, *loading] for library, lines in networks.items()}
+    if safetensors:
+        for lines in blocks.values():
+            lines.insert(lines.index(""), "from safetensors.torch import load_file")
+    blocks["preprocessing"] = _transform(preprocessing)
+    return {name: "\n".join(lines) + "\n" for name, lines in blocks.items()}
 
 
 def flax_lines(
@@ -70,7 +76,7 @@ def flax_lines(
     lines += ["from care_jax import models", "", f"module = models.BACKBONES[{network!r}]({arguments})"]
     result = "features [b, w]"
     if head is not None:
-        lines += [f"module = models.Encoder(module, models.{_flax_head(head)})"]
+        lines += [f"head = models.{_flax_head(head)}", "module = models.Encoder(module, head)"]
         result = "features [b, w] and embeddings [b, d]"
     lines += [
         f"with open({file!r}, 'rb') as opened:",
@@ -106,7 +112,13 @@ def _timm_resnet(backbone: ResNet) -> list[str]:
     block, width = _block(backbone), backbone.width
     name = _NAMED.get((backbone.stage_sizes, backbone.bottleneck))
     if width == 64 and name:
-        return ["import timm", "import torch", "", f'model = timm.create_model("{name}", num_classes=0)', *_stem(backbone)]
+        return [
+            "import timm",
+            "import torch",
+            "",
+            f'model = timm.create_model("{name}", num_classes=0)',
+            *_stem(backbone),
+        ]
     channels = tuple(width * 2**stage for stage in range(4))
     lines = [
         "import torch",
@@ -155,21 +167,24 @@ def _timm_vit(backbone: VisionTransformer, image_size: int) -> list[str]:
 
 
 def _loading(file: str, safetensors: bool, head: ProjectionHead | None, size: int) -> list[str]:
+    lines: list[str] = []
     if safetensors:
-        lines, state, head_state = ["from safetensors.torch import load_file"], f"load_file({file!r})", ""
+        state, head_state = f"load_file({file!r})", ""
         if head is not None:
-            lines += [f"tensors = load_file({file!r})"]
+            lines = [f"tensors = load_file({file!r})"]
             state = f'{{name: x for name, x in tensors.items() if not name.startswith("{HEAD}.")}}'
             head_state = f'{{name[{len(HEAD) + 1}:]: x for name, x in tensors.items() if name.startswith("{HEAD}.")}}'
     else:
         lines = [f"checkpoint = torch.load({file!r}, weights_only=True)"]
         state, head_state = 'checkpoint["state_dict"]', f'checkpoint["{HEAD}"]'
-    lines += [f"model.load_state_dict({state})"]
+    lines += [f"model.load_state_dict({state})", "model.eval()"]
     if head is None:
         return lines
     return [
         *lines,
-        f"head = torch.nn.Sequential({', '.join(_torch_head(head, size))})",
+        "head = torch.nn.Sequential(",
+        *(f"    {module}," for module in _torch_head(head, size)),
+        ")",
         f"head.load_state_dict({head_state})",
         "head.eval()",
         f"# torch.nn.functional.normalize(head(model(images))): embeddings [b, {head.size}]",

@@ -88,7 +88,9 @@ def vit_of(part: Part, num_heads: int) -> tuple[VisionTransformer, dict[str, Any
     count = state["pos_embed"].shape[1] - 1 if "pos_embed" in state and state["pos_embed"].ndim == 3 else 0
     side = math.isqrt(count)
     if not side or side * side != count:
-        raise ValueError(f"{kind}: pos_embed is not that of a class token and of a square of patches, {count} positions")
+        raise ValueError(
+            f"{kind}: pos_embed is not that of a class token and of a square of patches, {count} positions"
+        )
     module = VisionTransformer(depth, num_heads, size // num_heads, patch_size)
     image = jax.ShapeDtypeStruct((1, side * patch_size, side * patch_size, 3), jnp.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), image)
