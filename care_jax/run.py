@@ -10,7 +10,7 @@ import chex
 import jax
 import ml_collections
 
-from care_jax import data, stops
+from care_jax import data, pretrained, stops
 from care_jax.command_line import say
 from care_jax.data import CLASS
 from care_jax.devices import agreement, sharding
@@ -52,6 +52,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     stop = loop.agreed_stop()
     build.check(config, mesh)
     monitors(config)
+    initial = pretrained.for_run(config, workdir)
     with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
         experiment = build.build(config)
@@ -59,7 +60,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             check_data(workdir, experiment.dataset)
         agreement.check_data(lambda: data.describe(experiment.dataset), workdir)
         evaluation = make_evaluation(experiment)
-        outcome = train(experiment, workdir, evaluation, check=check, stop=stop)
+        outcome = train(experiment, workdir, evaluation, initial=initial, check=check, stop=stop)
         _tell_skipped(experiment)
         if outcome.stopped_by:
             step = int(outcome.state.step)
@@ -88,6 +89,7 @@ def train(
     workdir: Path,
     evaluation: Evaluation | None = None,
     *,
+    initial: pretrained.InitialWeights | None = None,
     check: Callable[[], None] = lambda: None,
     stop: Callable[[], str] = lambda: "",
 ) -> loop.Outcome:
@@ -97,6 +99,7 @@ def train(
       experiment: what to train, on what.
       workdir: folder of the run.
       evaluation: of the experiment, that its monitors and what comes after share embeddings; None for one of its own.
+      initial: what `model.init_from` names; None where it has no value, or is to be read here.
       check: called before each save; raises where the folder is no longer the run's.
       stop: as of `loop.run`.
     """
@@ -104,12 +107,18 @@ def train(
     evaluation = evaluation or make_evaluation(experiment)
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
     try:
-        state: TrainState = build.make_state(experiment)
+        begun = bool(checkpoints.steps())
+        if initial is None and not begun:
+            initial = pretrained.read(config)
+        state: TrainState = build.make_state(experiment, initial.variables if initial else None)
         seconds = 0.0
-        if checkpoints.steps():
+        if begun:
             state, info = checkpoints.restore(state)
             seconds = info["seconds"]
             _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
+        elif initial:
+            for line in initial.told:
+                _tell(line)
         start = int(state.step)
         _describe(experiment)
         timetable = loop.Timetable(

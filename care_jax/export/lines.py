@@ -7,7 +7,7 @@ from care_jax.errors import UserError
 from care_jax.models import ProjectionHead, ResNet, VisionTransformer
 
 # Blocks in each stage, bottlenecks or not -> the name in torchvision and timm. timm's resnet10t is another network.
-_NAMED = {
+_NAMED: dict[tuple[tuple[int, ...], bool], str] = {
     ((2, 2, 2, 2), False): "resnet18",
     ((3, 4, 6, 3), False): "resnet34",
     ((3, 4, 6, 3), True): "resnet50",

@@ -29,13 +29,13 @@ def pretrained_backbone(state_dict: Any, *, num_heads: int | None = None) -> Pre
     """The one ResNet or Vision Transformer in a state dict.
 
     ResNets have torchvision's names (timm has the same), Vision Transformers timm's (so have DINO, DeiT and MoCo v3) or
-    torchvision's. Wrappers and prefixes are looked through, see `variables_from_torch`. Where an encoder and its momentum
-    average are there, the encoder is taken; of DINO's student and teacher the teacher, which DINO evaluates.
+    torchvision's. Wrappers and prefixes are looked through, see `variables_from_torch`. Where an encoder and its
+    momentum average are there, the encoder is taken; of DINO's student and teacher the teacher, which DINO evaluates.
 
     Args:
       state_dict: names to numpy arrays or torch tensors, or a checkpoint that holds such a mapping.
-      num_heads: of a Vision Transformer, which no name and no shape tells; None for 64 channels a head, as in
-        ViT-S and ViT-B.
+      num_heads: of a Vision Transformer, which no name and no shape tells; None, and where the channels don't divide by
+        it, for 64 channels a head, as in ViT-S and ViT-B.
 
     Raises:
       ValueError: there is none, several, or one of another architecture: naming what is missing or unexpected.
@@ -43,19 +43,15 @@ def pretrained_backbone(state_dict: Any, *, num_heads: int | None = None) -> Pre
     outer = ""
     if isinstance(state_dict, Mapping) and {"student", "teacher"} <= state_dict.keys():
         state_dict, outer = state_dict["teacher"], " in ['teacher']"
+    module: linen.Module
     found = vit_weights.find_vit(state_dict)
     if found is None:
         found = find_backbone(state_dict)
         module, variables = torch_weights.resnet_of(found)
         classifiers: tuple[str, ...] = torch_weights.CLASSIFIERS
     else:
-        heads = num_heads or max(_channels(found.entries) // 64, 1)
-        module, variables = vit_weights.vit_of(found, heads)
+        module, variables = vit_weights.vit_of(found, num_heads)
         classifiers = vit_weights.CLASSIFIERS
     unused = [f"{found.prefix}{name}" for name in found.entries if name.startswith(classifiers)] + list(found.others)
     unused = [name for name in unused if not name.endswith(torch_weights.COUNTERS)]
     return PretrainedBackbone(module, variables, outer + found.where, tuple(unused))
-
-
-def _channels(entries: Mapping[str, Any]) -> int:
-    return int(entries["blocks.0.attn.qkv.weight"].shape[-1])

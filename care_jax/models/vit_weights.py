@@ -61,14 +61,15 @@ def find_vit(state_dict: Any) -> Part | None:
     return find_parts(state_dict, _TIMM, trained=True)
 
 
-def vit_of(part: Part, num_heads: int) -> tuple[VisionTransformer, dict[str, Any]]:
+def vit_of(part: Part, num_heads: int | None) -> tuple[VisionTransformer, dict[str, Any]]:
     """The module and its variables from the entries of a Vision Transformer, as `find_vit` gives them.
 
     The classifier is left out.
 
     Args:
       part: timm's names to numpy arrays or torch tensors.
-      num_heads: of the attention: no name and no shape tells.
+      num_heads: of the attention, which no name and no shape tells; None, and where the channels don't divide by it,
+        for 64 channels a head.
 
     Returns:
       The module, and {"params": ...}, numpy float32.
@@ -83,8 +84,8 @@ def vit_of(part: Part, num_heads: int) -> tuple[VisionTransformer, dict[str, Any
     if patches is None or patches.ndim != 4 or patches.shape[2] != patches.shape[3]:
         raise ValueError(f"{kind}: patch_embed.proj.weight is {None if patches is None else patches.shape}")
     size, patch_size = patches.shape[0], patches.shape[-1]
-    if size % num_heads:
-        raise ValueError(f"{kind}: {size} channels are not those of {num_heads} heads")
+    if not num_heads or size % num_heads:
+        num_heads = size // 64 if size % 64 == 0 else 1
     count = state["pos_embed"].shape[1] - 1 if "pos_embed" in state and state["pos_embed"].ndim == 3 else 0
     side = math.isqrt(count)
     if not side or side * side != count:
@@ -143,7 +144,7 @@ def _params(state: Mapping[str, np.ndarray], depth: int, num_heads: int, side: i
         "ln": _of_layer(state, "norm"),
     }
     for i in range(depth):
-        block = {ours: _of_layer(state, f"blocks.{i}.{theirs}") for ours, theirs in _OF_A_BLOCK.items()}
+        block: dict[str, Any] = {ours: _of_layer(state, f"blocks.{i}.{theirs}") for ours, theirs in _OF_A_BLOCK.items()}
         kernels = np.split(state[f"blocks.{i}.attn.qkv.weight"], 3)
         biases = np.split(state[f"blocks.{i}.attn.qkv.bias"], 3)
         out = _of_layer(state, f"blocks.{i}.attn.proj")

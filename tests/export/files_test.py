@@ -1,14 +1,10 @@
 """Exported weights in torchvision, timm and Flax: the printed lines are run, and compute what our networks compute."""
 
-import json
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from care_jax.export import files, lines
-from care_jax.export.lines import ExportError
 from care_jax.models import BACKBONES, Encoder, ProjectionHead, ResNet, VisionTransformer
 from tests.models.torch_libraries import torch_libraries
 
