@@ -1,11 +1,19 @@
 """Exported weights in torchvision, timm and Flax: the printed lines are run, and compute what our networks compute."""
 
+import json
+from pathlib import Path
+
+import flax.serialization
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+from care_jax import augment
+from care_jax.augment import AugmentSpec
 from care_jax.export import files, lines
-from care_jax.models import BACKBONES, Encoder, ProjectionHead, ResNet, VisionTransformer
+from care_jax.export.lines import ExportError
+from care_jax.models import BACKBONES, Encoder, ProjectionHead, ResNet, VisionTransformer, variables_to_torch
 from tests.models.torch_libraries import torch_libraries
 
 SIDE = 32
@@ -35,10 +43,6 @@ def _variables(encoder: Encoder) -> dict:
     return jax.tree.map_with_path(value, shapes)
 
 
-def _expected(encoder: Encoder, variables: dict) -> tuple[np.ndarray, np.ndarray]:
-    return jax.device_get(jax.jit(encoder.apply)(variables, IMAGES))
-
-
 def _run(code: str) -> dict:
     """The printed lines, as a reader would paste them."""
     made: dict = {}
@@ -46,38 +50,123 @@ def _run(code: str) -> dict:
     return made
 
 
+BOTTLENECKS = ResNet((1, 1, 1, 1), bottleneck=True, width=8, stem="imagenet")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["torch", "safetensors"])
 @pytest.mark.parametrize(
-    "backbone",
+    ("backbone", "kind", "head"),
     [
-        BACKBONES["resnet10"](stem="cifar", width=8),
-        BACKBONES["resnet10"](stem="imagenet", width=64),
-        BACKBONES["resnet18"](stem="cifar", width=64),
-        BACKBONES["resnet50"](stem="imagenet", width=16),
-        VisionTransformer(depth=2, num_heads=6, width=4, patch_size=8),
+        (BACKBONES["resnet10"](stem="cifar", width=8), "torch", None),
+        (BOTTLENECKS, "safetensors", HEAD),
+        (VisionTransformer(depth=2, num_heads=6, width=4, patch_size=8), "torch", HEAD),
     ],
-    ids=["resnet10 of width 8", "resnet10", "resnet18", "resnet50 of width 16", "vit"],
+    ids=["basic blocks", "bottlenecks", "vit"],
 )
-def test_torchvision_and_timm_compute_the_same(backbone, kind, tmp_path, monkeypatch):
+def test_torchvision_and_timm_compute_the_same(backbone, kind, head, tmp_path, monkeypatch):
     torch, *_ = torch_libraries()
     if kind == "safetensors":
         pytest.importorskip("safetensors")
     monkeypatch.chdir(tmp_path)
     encoder = Encoder(backbone, HEAD)
     variables = _variables(encoder)
-    features, embeddings = _expected(encoder, variables)
-    with_head = kind == "safetensors" or isinstance(backbone, VisionTransformer)
-    files.write(tmp_path / "x.y", kind, variables, head=with_head, preprocessing=PREPROCESSING, run=RUN)
-    blocks = lines.torch_lines(
-        backbone, PREPROCESSING, "x.y", safetensors=kind == "safetensors", head=HEAD if with_head else None
-    )
+    features, embeddings = jax.device_get(jax.jit(encoder.apply)(variables, IMAGES))
+    blocks = _written(backbone, variables, kind, head)
     assert set(blocks) == {"timm", "preprocessing"} | ({"torchvision"} if isinstance(backbone, ResNet) else set())
     for library in blocks.keys() - {"preprocessing"}:
         made = _run(blocks[library])
         with torch.no_grad():
             theirs = made["model"](torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
             np.testing.assert_allclose(theirs, features, rtol=1e-4, atol=1e-4)
-            if with_head:
+            if head:
                 z = torch.nn.functional.normalize(made["head"](theirs))
                 np.testing.assert_allclose(z, embeddings, rtol=1e-3, atol=1e-4)
+
+
+def _written(backbone, variables: dict, kind: str, head: ProjectionHead | None) -> dict[str, str]:
+    """The lines that load `x.y`, which holds the variables now."""
+    files.write(Path("x.y"), kind, variables, head=head is not None, preprocessing=PREPROCESSING, run=RUN)
+    return lines.torch_lines(backbone, PREPROCESSING, "x.y", safetensors=kind == "safetensors", head=head)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "stem", "width"), [("resnet10", "imagenet", 64), ("resnet18", "cifar", 64), ("resnet50", "cifar", 8)]
+)
+def test_the_networks_of_the_lines_take_every_array(name, stem, width, tmp_path, monkeypatch):
+    """What they compute is tested above."""
+    torch, *_ = torch_libraries()
+    monkeypatch.chdir(tmp_path)
+    backbone = BACKBONES[name](stem=stem, width=width)
+    variables = _variables(Encoder(backbone, HEAD))
+    expected = variables_to_torch({collection: parts["backbone"] for collection, parts in variables.items()})
+    blocks = _written(backbone, variables, "torch", None)
+    for library in ("torchvision", "timm"):
+        model = _run(blocks[library])["model"]
+        state = {key: x for key, x in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+        assert state.keys() == expected.keys()
+        assert all(np.array_equal(x, expected[key]) for key, x in state.items())
+        assert not model.training and isinstance(model.maxpool, torch.nn.Identity) == (stem == "cifar")
+        assert model.conv1.stride == ((1, 1) if stem == "cifar" else (2, 2))
+
+
+def test_the_printed_transform_is_that_of_evaluation(tmp_path, monkeypatch):
+    torch_libraries()
+    monkeypatch.chdir(tmp_path)
+    backbone = VisionTransformer(depth=1, num_heads=2, width=4, patch_size=8)
+    block = lines.torch_lines(backbone, PREPROCESSING, "x.y", safetensors=False, head=None)["preprocessing"]
+    pixels = np.random.default_rng(0).integers(0, 256, (36, 54, 3), np.uint8)  # so that nothing is resized
+    theirs = _run(block)["transform"](Image.fromarray(pixels)).permute(1, 2, 0)
+    spec = AugmentSpec(
+        size=SIDE,
+        crop="center",
+        center_fraction=SIDE / 36,
+        mean=tuple(PREPROCESSING["mean"]),
+        std=tuple(PREPROCESSING["std"]),
+    )
+    square = pixels[None, :, 9:45]
+    ours = augment.apply(augment.identity(spec, height=36, width=36), square, spec)
+    np.testing.assert_allclose(theirs, ours[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("head", [None, HEAD])
+def test_flax_reads_its_file(head, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    backbone = BACKBONES["resnet10"](stem="imagenet", width=4)
+    variables = _variables(Encoder(backbone, HEAD))
+    files.write(Path("x.msgpack"), "flax", variables, head=head is not None, preprocessing=PREPROCESSING, run=RUN)
+    block = lines.flax_lines("resnet10", {"stem": "imagenet", "width": 4}, (), "x.msgpack", head)["Flax"]
+    made = _run(block)
+    assert made["module"] == (backbone if head is None else Encoder(backbone, HEAD))
+    expected = variables if head else {name: parts["backbone"] for name, parts in variables.items()}
+    jax.tree.map(np.testing.assert_array_equal, made["variables"], expected)
+
+
+def test_what_an_image_went_through_lies_in_every_file(tmp_path):
+    torch = pytest.importorskip("torch")
+    safetensors = pytest.importorskip("safetensors")
+    variables = _variables(Encoder(BOTTLENECKS, HEAD))
+    for kind in files.KINDS:
+        files.write(tmp_path / kind, kind, variables, head=True, preprocessing=PREPROCESSING, run=RUN)
+    read = {"torch": torch.load(tmp_path / "torch", weights_only=True)}
+    read["flax"] = flax.serialization.msgpack_restore((tmp_path / "flax").read_bytes())
+    with safetensors.safe_open(tmp_path / "safetensors", framework="numpy") as file:
+        read["safetensors"] = {name: json.loads(text) for name, text in file.metadata().items() if name != "format"}
+    for content in read.values():
+        assert content["preprocessing"] == PREPROCESSING and content["run"] == RUN
+
+
+def test_what_no_library_has_is_refused():
+    for backbone, told in ((ResNet((1, 1), width=4), "four stages, this one has 2"), (HEAD, "has a ProjectionHead")):
+        with pytest.raises(ExportError, match=rf"{told}; --to=flax"):
+            lines.torch_lines(backbone, PREPROCESSING, "x.y", safetensors=False, head=None)
+
+
+def test_a_kind_that_cannot_be_written_is_a_line(monkeypatch):
+    for kind, told in (("onnx", "--to=onnx: choose one of torch, "), ("", "--to is missing: choose one of torch, ")):
+        with pytest.raises(ExportError, match=told):
+            files.check_kind(kind)
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
+    with pytest.raises(ExportError, match=r"needs torch: pip install 'care_jax\[torch\]'; or --to=safetensors"):
+        files.check_kind("torch")
+    files.check_kind("flax")
