@@ -18,8 +18,8 @@ from care_jax.models import BACKBONES, Encoder, ProjectionHead, VisionTransforme
 from care_jax.train.state import params_sha256
 from tests.models.torch_libraries import torch_libraries
 
+# The standard deviation is tiny_config's, the mean is not.
 PREPROCESSING = {"image_size": 16, "mean": [0.5, 0.4, 0.3], "std": [0.196, 0.166, 0.207]}
-OUR_STD = "tiny_config has that std"
 
 
 @functools.cache
@@ -94,19 +94,19 @@ def test_every_kind_that_is_exported_is_read(kind, head, tiny_config, tmp_path):
 # What the configuration has beside what is in the file, and what to set.
 MISFITS = {
     "another stem": ({"stem": "cifar"}, {}, "the cifar stem, .* the imagenet stem: give --config.model.stem=cifar, or"),
-    "another width": ({"width": 8}, {}, "of width 8 .*: give --config.model.width=8, or take another file"),
-    "another depth": ({"name": "resnet18"}, {}, "holds a resnet18 .*: give --config.model.backbone=resnet18, or"),
+    "another width": ({"width": 8}, {}, "width 8 .*: give --config.model.width=8, or take another file"),
+    "another depth": ({"name": "resnet18"}, {}, "resnet18 .*: give --config.model.backbone=resnet18, or"),
     "other blocks": (
         {"name": "resnet50"},
         {"backbone": "resnet34"},
-        "holds a resnet50 .* give --config.model.backbone",
+        "resnet50 .* give --config.model.backbone=resnet50",
     ),
     "of another kind": (
         {"name": "vit_small"},
         {},
-        "holds a vit_small of width 4 with the imagenet stem, the configuration has a resnet10 of width 4 .*=vit_small",
+        "vit_small of width 4 with the imagenet stem, the configuration has a resnet10 of width 4 .*=vit_small",
     ),
-    "no ViT": ({}, {"backbone": "vit_small"}, "holds a resnet10 .* give --config.model.backbone=resnet10, or"),
+    "no ViT": ({}, {"backbone": "vit_small"}, "resnet10 .* give --config.model.backbone=resnet10, or"),
 }
 
 
@@ -115,7 +115,7 @@ def test_another_architecture_is_named_with_what_to_set(case, tiny_config, tmp_p
     of, settings, told = MISFITS[case]
     name = _file(tmp_path / "x", **of)
     config = tiny_config(model__init_from=name, **{f"model__{key}": value for key, value in settings.items()})
-    with pytest.raises(ConfigError, match=rf"^config\.model\.init_from={name} holds a {told}|{told}") as refused:
+    with pytest.raises(ConfigError, match=rf"^config\.model\.init_from={name} holds a .*{told}") as refused:
         pretrained.read(config)
     assert "\n" not in str(refused.value)
 
@@ -190,7 +190,7 @@ def test_a_run_that_goes_on_needs_no_file(tiny_config, tmp_path):
     (tmp_path / "checkpoints" / "20").mkdir(parents=True)
     config = tiny_config(model__init_from="gone.pth")
     assert pretrained.for_run(config, tmp_path) is None
-    with pytest.raises(ConfigError, match="gone.pth"):
+    with pytest.raises(ConfigError, match="gone"):
         pretrained.for_run(config, tmp_path / "another")
     assert pretrained.for_run(tiny_config(), tmp_path / "another") is None
     with pytest.raises(ConfigError, match=r"config.model.init_from: None -> 'gone.pth'"):

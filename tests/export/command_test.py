@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import flax.serialization
 import jax
 import numpy as np
 import pytest
@@ -92,11 +93,10 @@ def test_mistakes_are_one_line(words, told, main, workdir, tmp_path, monkeypatch
     assert not said.out and not list(tmp_path.iterdir())
 
 
-def test_how_evaluation_cuts_images_may_be_changed(workdir, tmp_path):
-    from care_jax.export.__main__ import export
-    from care_jax.trained import config_of
-
-    config = config_of(workdir)
-    config.evaluate.center_fraction = 1.0
-    export(workdir, config, tmp_path / "x", to="flax", head=True)
-    assert (tmp_path / "x").exists()
+@pytest.mark.slow
+def test_how_evaluation_cuts_images_is_written_and_may_be_changed(main, workdir, tmp_path):
+    for flag, resize in (([], 20), (["--config.evaluate.center_fraction=1.0"], 16)):
+        main(str(workdir), "--to=flax", "--head", f"--out={tmp_path / 'x'}", *flag)
+        saved = flax.serialization.msgpack_restore((tmp_path / "x").read_bytes())
+        assert (saved["preprocessing"]["resize"], saved["preprocessing"]["image_size"]) == (resize, 16)
+        assert saved["run"]["step"] == 0 and set(saved["variables"]["params"]) == {"backbone", "head"}
