@@ -152,7 +152,10 @@ def _opened(path: Path) -> tuple[Any, dict[str, Mapping[str, Any]]]:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise ImportError("reading it needs safetensors: pip install 'care_jax[train]'") from error
 
     try:
         with safe_open(path, framework="numpy") as file:

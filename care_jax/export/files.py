@@ -48,6 +48,8 @@ def check_kind(kind: str) -> None:
         raise ExportError(
             "--to=torch needs torch: pip install 'care_jax[torch]'; or --to=safetensors, which torch loads too"
         )
+    if kind == "safetensors" and find_spec("safetensors") is None:
+        raise ExportError("--to=safetensors needs safetensors: pip install 'care_jax[train]'")
 
 
 def write(

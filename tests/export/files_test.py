@@ -169,4 +169,6 @@ def test_a_kind_that_cannot_be_written_is_a_line(monkeypatch):
     monkeypatch.setattr(files, "find_spec", lambda name: None)
     with pytest.raises(ExportError, match=r"needs torch: pip install 'care_jax\[torch\]'; or --to=safetensors"):
         files.check_kind("torch")
+    with pytest.raises(ExportError, match=r"needs safetensors: pip install 'care_jax\[train\]'"):
+        files.check_kind("safetensors")
     files.check_kind("flax")
