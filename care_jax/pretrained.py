@@ -33,10 +33,18 @@ class InitialWeights(NamedTuple):
     Attributes:
       variables: of the backbone, {"params": ..., "batch_stats": ...}, NumPy, with the shapes that the run's has.
       told: lines for the user: what matched, and what did not.
+      normalisation: "mean" and "std" of the images that it was trained on, where they are recorded.
     """
 
     variables: dict[str, Any]
     told: tuple[str, ...]
+    normalisation: Mapping[str, Any]
+
+    def lines(self, data: ml_collections.ConfigDict) -> list[str]:
+        """What is told, to a run with these settings of the data, all of which have a value."""
+        other = {name: value for name, value in self.normalisation.items() if list(value) != list(data[name])}
+        shown = ", ".join(f"data.{name}={tuple(value)}" for name, value in other.items())
+        return [*self.told, *([f"model.init_from: its images were normalised otherwise: {shown}"] if other else [])]
 
 
 class _Source(NamedTuple):
@@ -84,6 +92,8 @@ def read(config: ml_collections.ConfigDict) -> InitialWeights | None:
     backbone = make_encoder(config).backbone
     try:
         source = _of_run(path) if path.is_dir() else _of_file(path, backbone)
+        found = flax.traverse_util.flatten_dict(source.variables)
+        leaves = {path: np.asarray(value, np.float32) for path, value in found.items()}
     except ImportError as error:
         raise ConfigError(f"config.{name}: {error}") from error
     except OSError as error:
@@ -93,20 +103,15 @@ def read(config: ml_collections.ConfigDict) -> InitialWeights | None:
     side = config.data.image_size
     shapes = jax.eval_shape(backbone.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
     wanted = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(shapes).items()}
-    leaves = {path: np.asarray(x) for path, x in flax.traverse_util.flatten_dict(source.variables).items()}
     notes = [*source.notes, *_resize_positions(leaves, wanted)]
     if {path: leaf.shape for path, leaf in leaves.items()} != wanted:
         raise ConfigError(f"config.{name} {_misfit(source.module, backbone)}")
-    settings = {"mean": list(config.data.mean), "std": list(config.data.std)}
-    recorded = {key: list(value) for key, value in source.normalisation.items()}
-    if recorded and recorded != settings:
-        shown = ", ".join(f"data.{key}={tuple(value)}" for key, value in recorded.items() if value != settings[key])
-        notes.append(f"its images were normalised otherwise: {shown}")
     line = (
         f"{name}: backbone {len(wanted)} of {len(wanted)} arrays{source.where}; not used: {listed(source.unused)}; "
         "the projection head starts at random"
     )
-    return InitialWeights(flax.traverse_util.unflatten_dict(leaves), (line, *(f"{name}: {note}" for note in notes)))
+    told = line, *(f"model.init_from: {note}" for note in notes)
+    return InitialWeights(flax.traverse_util.unflatten_dict(leaves), told, source.normalisation)
 
 
 def _of_run(place: Path) -> _Source:
@@ -122,9 +127,13 @@ def _of_file(path: Path, backbone: linen.Module) -> _Source:
     run, preprocessing = recorded["run"], recorded["preprocessing"]
     normalisation = {name: preprocessing[name] for name in ("mean", "std") if name in preprocessing}
     own = None
-    if run.get("backbone") in models.BACKBONES:
+    if {"backbone", "stem", "width"} <= run.keys() and run["backbone"] in models.BACKBONES:
         own = models.BACKBONES[run["backbone"]](stem=run["stem"], width=run["width"])
-    if isinstance(tree, Mapping) and "variables" in tree and own is not None:  # of a Flax file
+    if isinstance(tree, Mapping) and "variables" in tree:  # of a Flax file
+        if own is None:
+            raise ValueError(
+                f"it holds a {run.get('backbone')}, which is no model.backbone here: {', '.join(models.BACKBONES)}"
+            )
         whole = tree["variables"]
         parts = {name: values["backbone"] for name, values in whole.items() if "backbone" in values}
         return _Source(own, parts or whole, "", ("head",) if parts else (), normalisation)
@@ -177,7 +186,7 @@ def _read_msgpack(path: Path) -> Any:
         raise
     except Exception as error:  # msgpack raises many kinds
         raise ValueError(f"it can't be read as Flax's msgpack: {error}") from error
-    if not isinstance(tree, dict) or not {"variables", "run"} <= tree.keys():
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(name), dict) for name in ("variables", "run")):
         raise ValueError("a Flax file must be one that `care-jax export --to=flax` wrote")
     return tree
 

@@ -117,7 +117,7 @@ def train(
             seconds = info["seconds"]
             _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
         elif initial:
-            for line in initial.told:
+            for line in initial.lines(config.data):
                 _tell(line)
         start = int(state.step)
         _describe(experiment)

@@ -142,6 +142,8 @@ def test_the_launcher(images, workdirs, tmp_path):
             "config.evaluate.monitor names 'knm'; there are knn, ": run("--config.evaluate.monitor=knn,knm"),
             "config.loss.momentum is 0.0, but simclr has none": run("--config.loss.momentum=0"),
             "config.loss.queue_size is 0": run("--config.loss.method=moco", "--config.loss.queue_size=0"),
+            "config.model.init_from is ''": run("--config.model.init_from="),
+            "config.model.init_from=none.pth can't be read": run("--config.model.init_from=none.pth"),
             "config.data.root has no value": run(config="image_folder"),
             "can't read the class file": run("--config.data.class_file=none.txt", config="imagenet100"),
             "config.data.class_file is ''": run("--config.data.class_file=", config="imagenet100"),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from flax import linen
 
 from care_jax.models import torch_weights, vit_weights
-from care_jax.models.state_dicts import find_backbone
+from care_jax.models.state_dicts import find_backbone, listed
 
 
 class PretrainedBackbone(NamedTuple):
@@ -47,6 +47,11 @@ def pretrained_backbone(state_dict: Any, *, num_heads: int | None = None) -> Pre
     found = vit_weights.find_vit(state_dict)
     if found is None:
         found = find_backbone(state_dict)
+        if not any(name.startswith("layer1.") for name in found.entries):
+            raise ValueError(
+                "neither a ResNet with torchvision's names nor a Vision Transformer with timm's or torchvision's; names"
+                f"{outer}{found.where} are {listed(found.entries)}"
+            )
         module, variables = torch_weights.resnet_of(found)
         classifiers: tuple[str, ...] = torch_weights.CLASSIFIERS
     else:
