@@ -14,7 +14,8 @@ import numpy as np
 
 from care_jax import models
 from care_jax.experiment import build
-from care_jax.export.lines import HEAD, ExportError
+from care_jax.export.lines import ExportError
+from care_jax.models.state_dicts import PROJECTION_HEAD as HEAD
 from care_jax.storage import replace_file
 
 KINDS = ("torch", "safetensors", "flax")

@@ -5,6 +5,7 @@ from typing import Any
 
 from care_jax.errors import UserError
 from care_jax.models import ProjectionHead, ResNet, VisionTransformer
+from care_jax.models.state_dicts import PROJECTION_HEAD as HEAD
 
 # Blocks in each stage, bottlenecks or not -> the name in torchvision and timm. timm's resnet10t is another network.
 _NAMED: dict[tuple[tuple[int, ...], bool], str] = {
@@ -12,7 +13,6 @@ _NAMED: dict[tuple[tuple[int, ...], bool], str] = {
     ((3, 4, 6, 3), False): "resnet34",
     ((3, 4, 6, 3), True): "resnet50",
 }
-HEAD = "projection_head"  # where the head lies in a torch file, and before its names in a safetensors file
 
 
 class ExportError(UserError, ValueError):

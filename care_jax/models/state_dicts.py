@@ -18,6 +18,10 @@ _FIRST_BLOCK = re.compile(r"((?:.*\.)?)(layer1|3|4)\.0\.(?:conv|bn)\d\.\w+")
 _AVERAGES = ("encoder_k.", "momentum_encoder.", "momentum_backbone.", "backbone_momentum.")
 
 
+# Where an exported file has the projection head: before its names, or as the key of a mapping of them.
+PROJECTION_HEAD = "projection_head"
+
+
 class Part(NamedTuple):
     """Entries of a mapping that share a prefix.
 

@@ -17,13 +17,22 @@ import numpy as np
 from care_jax.models.encoder import Encoder
 from care_jax.models.heads import ProjectionHead
 from care_jax.models.resnet import ResNet
-from care_jax.models.state_dicts import Part, children, find_backbone, find_parts, listed, part_of, to_array
+from care_jax.models.state_dicts import (
+    PROJECTION_HEAD,
+    Part,
+    children,
+    find_backbone,
+    find_parts,
+    listed,
+    part_of,
+    to_array,
+)
 from care_jax.models.torch_file import read_torch_file
 from care_jax.models.vit_weights import vit_to_torch
 
 Path = tuple[str, ...]  # of a leaf: (collection, module, ..., variable)
 
-CLASSIFIERS = ("fc.",)
+CLASSIFIERS = ("fc.", f"{PROJECTION_HEAD}.")
 COUNTERS = ("num_batches_tracked",)  # of the steps that a batch norm has averaged over; nothing is computed from them
 _TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 

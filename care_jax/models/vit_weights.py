@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from care_jax.models.state_dicts import Part, find_parts, listed, to_array
+from care_jax.models.state_dicts import PROJECTION_HEAD, Part, find_parts, listed, to_array
 from care_jax.models.vit import VisionTransformer
 
 # An entry of the first block: timm's (DINO, DeiT, MoCo v3 and solo-learn have the same), and torchvision's.
@@ -28,7 +28,7 @@ _TO_TIMM = (
     (r"\.mlp\.(?:0|linear_1)\.", ".mlp.fc1."),
     (r"\.mlp\.(?:3|linear_2)\.", ".mlp.fc2."),
 )
-CLASSIFIERS = ("head.", "pre_logits.")  # of timm's, and of torchvision's under timm's names
+CLASSIFIERS = ("head.", "pre_logits.", f"{PROJECTION_HEAD}.")  # of timm's, and of torchvision's under timm's names
 # Our module -> timm's. A scale is a weight; kernels are transposed.
 _OF_A_BLOCK = {"ln1": "norm1", "ln2": "norm2", "linear1": "mlp.fc1", "linear2": "mlp.fc2"}
 _PROJECTIONS = ("query", "key", "value")

@@ -1,6 +1,7 @@
 """`care-jax export` on a run's folder; another run begins with its folder, or with what was exported of it."""
 
 import re
+import sys
 from pathlib import Path
 
 import flax.serialization
@@ -40,9 +41,12 @@ def main():
             delattr(values, name)
         for name in ("to", "out", "head", "step"):
             values[name].unparse()
-        command.main(["export", *trained.parse(["export", *words], command.EXAMPLE)])
+        sys.argv = ["export", *words]  # where ml_collections looks for settings
+        command.main(["export", *trained.parse(sys.argv, command.EXAMPLE)])
 
+    argv = sys.argv
     yield call
+    sys.argv = argv
     for name in set(flags.FLAGS) - before:
         delattr(flags.FLAGS, name)
 
@@ -66,7 +70,6 @@ def test_a_run_is_exported_and_begun_from(main, workdir, tiny_config, tmp_path, 
     assert [len(initial.lines(data)) for initial in read] == [1, 1, 1]  # the same normalisation
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -94,7 +97,6 @@ def test_mistakes_are_one_line(words, told, main, workdir, tmp_path, monkeypatch
     assert not said.out and not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_how_evaluation_cuts_images_is_written_and_may_be_changed(main, workdir, tmp_path):
     for flag, resize in (([], 20), (["--config.evaluate.center_fraction=1.0"], 16)):
         main(str(workdir), "--to=flax", "--head", f"--out={tmp_path / 'x'}", *flag)
