@@ -18,11 +18,15 @@ from care_jax.workdir import plain
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory, tiny_config) -> Path:
-    """A run that made no step."""
+    """A run that made no step; its arrays hold anything."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
     config = tiny_config(evaluate__center_fraction=0.8)
+    shapes = build.abstract_state(build.build(config))
+    state = jax.tree.map(
+        lambda leaf: jax.device_put(np.arange(leaf.size).reshape(leaf.shape).astype(leaf.dtype)), shapes
+    )
     checkpoints = Checkpoints(path / "checkpoints")
-    checkpoints.save(build.make_state(build.build(config)), info={"config": plain(config), "seconds": 1.0})
+    checkpoints.save(state, info={"config": plain(config), "seconds": 1.0})
     checkpoints.close()
     return path
 

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from care_jax import augment
-from care_jax.augment import AugmentSpec
 from care_jax.export import files, lines
 from care_jax.export.lines import ExportError
 from care_jax.models import BACKBONES, Encoder, ProjectionHead, ResNet, VisionTransformer, variables_to_torch
@@ -90,9 +88,7 @@ def _written(backbone, variables: dict, kind: str, head: ProjectionHead | None) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "stem", "width"), [("resnet10", "imagenet", 64), ("resnet18", "cifar", 64), ("resnet50", "cifar", 8)]
-)
+@pytest.mark.parametrize(("name", "stem", "width"), [("resnet18", "cifar", 64), ("resnet10", "imagenet", 64)])
 def test_the_networks_of_the_lines_take_every_array(name, stem, width, tmp_path, monkeypatch):
     """What they compute is tested above."""
     torch, *_ = torch_libraries()
@@ -112,21 +108,12 @@ def test_the_networks_of_the_lines_take_every_array(name, stem, width, tmp_path,
 
 def test_the_printed_transform_is_that_of_evaluation(tmp_path, monkeypatch):
     torch_libraries()
-    monkeypatch.chdir(tmp_path)
     backbone = VisionTransformer(depth=1, num_heads=2, width=4, patch_size=8)
     block = lines.torch_lines(backbone, PREPROCESSING, "x.y", safetensors=False, head=None)["preprocessing"]
     pixels = np.random.default_rng(0).integers(0, 256, (36, 54, 3), np.uint8)  # so that nothing is resized
     theirs = _run(block)["transform"](Image.fromarray(pixels)).permute(1, 2, 0)
-    spec = AugmentSpec(
-        size=SIDE,
-        crop="center",
-        center_fraction=SIDE / 36,
-        mean=tuple(PREPROCESSING["mean"]),
-        std=tuple(PREPROCESSING["std"]),
-    )
-    square = pixels[None, :, 9:45]
-    ours = augment.apply(augment.identity(spec, height=36, width=36), square, spec)
-    np.testing.assert_allclose(theirs, ours[0], atol=1e-5)
+    center = pixels[2:34, 11:43] / 255
+    np.testing.assert_allclose(theirs, (center - PREPROCESSING["mean"]) / PREPROCESSING["std"], atol=1e-5)
 
 
 @pytest.mark.parametrize("head", [None, HEAD])
