@@ -201,6 +201,38 @@ def test_evaluating_again(images, workdirs, tmp_path):
     )
 
 
+def test_what_is_taken_out_of_a_run(images, workdirs, tmp_path):
+    good, out = str(workdirs / "good"), f"--out={tmp_path / 'x.npy'}"
+    shared = {
+        "the folder of a run is missing: care-jax": [],
+        "none is not the folder of a run": [str(workdirs / "none")],
+        "unsaved holds no checkpoint yet": [str(workdirs / "unsaved"), "1", out],
+        "--step=x: give a step": [good, "1", out, "--step=x"],
+        "gs://b is an address": ["gs://b", out],
+    }
+    embed = {
+        "--out is missing": [good],
+        "give a file that ends in .npy or .parquet": [good, f"--out={tmp_path / 'x.txt'}"],
+        "can't write there": [good, "--out=/proc/none/x.npy"],
+        "'more' is one word too many": [good, out, "more"],
+        "--part=all": [good, out, "--part=all"],
+        "can't look into": [good, out, f"--images={images / 'none'}"],
+        "not config.seed": [good, out, "--config.seed=5"],
+        "can't be used": [str(workdirs / "emptied"), out],
+    }
+    neighbours = {
+        "something is missing: care-jax neighbours": [good],
+        "'blur' is none of hue": [good, "1", "--changes=blur"],
+        "there is no such file": [good, "1000", f"--out={tmp_path / 'x.png'}"],
+    }
+    _check(
+        "care_jax.embed",
+        {**{told: words[:1] + words[2:] if "1" in words else words for told, words in shared.items()}, **embed},
+    )
+    _check("care_jax.neighbours", shared | neighbours)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_it_costs(images):
     def cost(*arguments: str, config: str = "digits", topology: str = "cpu") -> list[str]:
         return [f"--config={config}", f"--topology={topology}", *arguments]

@@ -36,17 +36,34 @@ def main(argv: list[str]) -> None:
         if FLAGS.out is None:
             raise UsageError(f"--out is missing: {EXAMPLE} for instance")
         images = None if FLAGS.images is None else str(local_path(FLAGS.images, "--images"))
-        embed(local_path(argv[1], "WORKDIR"), FLAGS.config, local_path(FLAGS.out, "--out"), images=images)
+        embed(
+            local_path(argv[1], "WORKDIR"),
+            FLAGS.config,
+            local_path(FLAGS.out, "--out"),
+            images=images,
+            part=FLAGS.part,
+            what=FLAGS.what,
+            step=FLAGS.step,
+        )
 
 
-def embed(workdir: Path, config: ml_collections.ConfigDict, out: Path, *, images: str | None) -> None:
+def embed(
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    out: Path,
+    *,
+    images: str | None = None,
+    part: str = "test",
+    what: str = "features",
+    step: str = "",
+) -> None:
     """Writes the embeddings of a set of images.
 
     Args:
       workdir: folder of the run, or of a checkpoint.
       config: the run's, but for settings of the evaluation and the data.
       out: the file.
-      images: folder of images; None for a part of the data set of `config`.
+      images, part, what, step: as the flags.
 
     Raises:
       UserError: one line.
@@ -55,16 +72,16 @@ def embed(workdir: Path, config: ml_collections.ConfigDict, out: Path, *, images
     from care_jax.progress import progress
 
     writers.check(out)
-    model = trained.load(workdir, FLAGS.step)
+    model = trained.load(workdir, step)
     trained.check_only(model.config, config, "config.evaluate.", "config.data.")
-    chosen = image_set.chosen(config, images, FLAGS.part)
+    chosen = image_set.chosen(config, images, part)
     embedder = image_set.make_embedder(model, config, chosen.skipped)
     stream = embedder.stream(model.encoder_variables, chosen.examples)
-    say(f"{FLAGS.what} of {chosen.name}, by step {model.step} of {model.workdir}")
+    say(f"{what} of {chosen.name}, by step {model.step} of {model.workdir}")
     count, width = 0, 0
     with writers.writing(out) as writer:
         for rows, features, embeddings in progress(stream, len(chosen.examples), "image"):
-            values = features if FLAGS.what == "features" else embeddings
+            values = features if what == "features" else embeddings
             if len(rows):
                 writer.add(values, chosen.columns(rows))
                 count, width = count + len(rows), values.shape[1]
@@ -72,7 +89,7 @@ def embed(workdir: Path, config: ml_collections.ConfigDict, out: Path, *, images
             raise DataError(f"not one of {chosen.name} could be read: {chosen.skipped.summary()}")
     if len(chosen.skipped):
         say(chosen.skipped.summary())
-    print(f"{', '.join(map(str, writers.files(out)))}: {count:,} x {width} {FLAGS.what}", flush=True)
+    print(f"{', '.join(map(str, writers.files(out)))}: {count:,} x {width} {what}", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from care_jax import data
-from care_jax.command_line import UsageError
+from care_jax.command_line import UsageError, say
 from care_jax.data import CLASS, Examples, SkippedFiles
 from care_jax.devices import sharding
 from care_jax.evaluate.embed import Embedder
@@ -49,7 +49,9 @@ def below(root: Path) -> ImageSet:
     Raises:
       DataError: there are none.
     """
-    examples, names = data.images_below(root)
+    examples, names, note = data.images_below(root)
+    if note:
+        say(f"{root}: {note}")
     folders = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in names]
     labels = {CLASS: folders} if any(folders) else {}
     return ImageSet(f"{len(names):,} images of {root}", examples, names, labels, SkippedFiles())

@@ -60,7 +60,7 @@ class Embedder:
         self._skipped = skipped
         self._check = check
         self._mesh = mesh
-        self._side = round(spec.size / spec.center_fraction) if side is None else side
+        self.side = round(spec.size / spec.center_fraction) if side is None else side
         self._rows = sharding.along_axis(mesh, 0)
         # Embeddings are whole on every device, so that every process has all of them, whoever read the image.
         shardings = self._rows, sharding.replicated(mesh), sharding.replicated(mesh)
@@ -172,7 +172,7 @@ class Embedder:
         index, count = (0, 1) if all_rows else (jax.process_index(), jax.process_count())
         return data.batches_in_order(
             examples,
-            side=self._side,
+            side=self.side,
             batch_size=self._batch_size,
             process_index=index,
             process_count=count,
