@@ -98,12 +98,12 @@ def _torchvision_resnet(backbone: ResNet) -> list[str]:
         lines += [
             f"from torchvision.models.resnet import {block}, ResNet",
             "",
-            "class Narrow(ResNet):  # torchvision's own has 64 channels in its first stage",
+            "class OtherWidth(ResNet):  # torchvision's own has 64 channels in its first stage",
             "    def _make_layer(self, block, planes, *arguments, **options):",
             f"        self.inplanes = {width} if planes == 64 else self.inplanes",
             f"        return super()._make_layer(block, planes * {width} // 64, *arguments, **options)",
             "",
-            f"model = Narrow({block}, {stages})",
+            f"model = OtherWidth({block}, {stages})",
         ]
     return [*lines, *_stem(backbone), "model.fc = torch.nn.Identity()"]
 
