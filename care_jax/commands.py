@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "care_jax.evaluate",
     "embed": "care_jax.embed",
     "neighbours": "care_jax.neighbours",
+    "export": "care_jax.export",
     "cost": "care_jax.cost",
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from care_jax import data, fits, stops
+from care_jax import data, fits, pretrained, stops
 from care_jax.command_line import say
 from care_jax.data import CLASS
 from care_jax.data.colors import SAMPLE
@@ -55,9 +55,11 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     monitors(config)
     if note := accelerator.unused():
         _tell(note)
+    initial = pretrained.for_run(config, workdir)
     with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
         kept = agreement.of_the_first("what the run chose when it began", lambda: claimed.kept if claimed else {})
+        kept |= initial.chosen if initial else {}
         experiment = build.build(choice.filled(config, kept))
         if is_first():
             check_data(workdir, experiment.dataset)
@@ -65,7 +67,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         _settle(experiment, claimed)
         evaluation = make_evaluation(experiment)
         with fits.told(experiment.config, "training"):
-            outcome = train(experiment, workdir, evaluation, check=check, stop=stop)
+            outcome = train(experiment, workdir, evaluation, initial=initial, check=check, stop=stop)
         _tell_skipped(experiment)
         if outcome.stopped_by:
             step = int(outcome.state.step)
@@ -94,6 +96,7 @@ def train(
     workdir: Path,
     evaluation: Evaluation | None = None,
     *,
+    initial: pretrained.InitialWeights | None = None,
     check: Callable[[], None] = lambda: None,
     stop: Callable[[], str] = lambda: "",
 ) -> loop.Outcome:
@@ -103,6 +106,7 @@ def train(
       experiment: what to train, on what.
       workdir: folder of the run.
       evaluation: of the experiment, that its monitors and what comes after share embeddings; None for one of its own.
+      initial: what `model.init_from` names; None where it has no value, or is to be read here.
       check: called before each save; raises where the folder is no longer the run's.
       stop: as of `loop.run`.
     """
@@ -111,6 +115,8 @@ def train(
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
     try:
         saved = checkpoints.steps()
+        if initial is None and not saved:
+            initial = pretrained.read(config)
         timetable = loop.Timetable(
             num_steps=experiment.num_steps,
             log_every=config.train.log_every,
@@ -124,11 +130,13 @@ def train(
         began = time.perf_counter()
         step_fn = fits.compile_steps(experiment, counts, goes_on=bool(saved))
         compiling, seconds = time.perf_counter() - began, 0.0
-        state: TrainState = build.make_state(experiment)
+        state: TrainState = build.make_state(experiment, initial.variables if initial else None)
         if saved:
             state, info = checkpoints.restore(state)
             seconds = info["seconds"]
             _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
+        for line in initial.lines(config.data) if initial and not saved else ():
+            _tell(line)
         start = int(state.step)
         with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell) as writer:
             return loop.run(

@@ -70,6 +70,9 @@ def get_config() -> ml_collections.ConfigDict:
     model.head_batch_norm = True  # of the hidden layers
     model.head_output_batch_norm = False  # of the outputs, without scale and bias, as in Barlow Twins' paper
     model.remat = False  # recompute activations in the backward pass: less memory, more time
+    # The backbone's first weights: a checkpoint of torchvision's, timm's, solo-learn's, ...; an exported file; or the
+    # folder of a run (docs/export.md). None: drawn by the seed, as the projection head always is.
+    model.init_from = placeholder(str)
 
     config.loss = loss = ml_collections.ConfigDict()
     # The base objective: simclr, moco, byol, barlow_twins, vicreg; or for an ablation alignment, uniformity, none.

@@ -142,6 +142,8 @@ def test_the_launcher(images, workdirs, tmp_path):
             "config.evaluate.monitor names 'knm'; there are knn, ": run("--config.evaluate.monitor=knn,knm"),
             "config.loss.momentum is 0.0, but simclr has none": run("--config.loss.momentum=0"),
             "config.loss.queue_size is 0": run("--config.loss.method=moco", "--config.loss.queue_size=0"),
+            "config.model.init_from is ''": run("--config.model.init_from="),
+            "config.model.init_from=none.pth can't be read": run("--config.model.init_from=none.pth"),
             "config.data.root has no value": run(config="image_folder"),
             "can't read the class file": run("--config.data.class_file=none.txt", config="imagenet100"),
             "config.data.class_file is ''": run("--config.data.class_file=", config="imagenet100"),
@@ -223,10 +225,20 @@ def test_what_is_taken_out_of_a_run(images, workdirs, tmp_path):
         "'blur' is none of hue": [good, "1", "--changes=blur"],
         "there is no such file": [good, "1000", f"--out={tmp_path / 'x.png'}"],
     }
-    _check(
-        "care_jax.embed",
-        {**{told: words[:1] + words[2:] if "1" in words else words for told, words in shared.items()}, **embed},
-    )
+    flax = [out, "--to=flax"]
+    export = {
+        "--out is missing": [good],
+        "--to is missing: choose one of torch": [good, out],
+        "--to=onnx: choose one of": [good, out, "--to=onnx"],
+        "can't write there": [good, "--to=flax", "--out=/proc/none/x"],
+        "it is a folder": [good, "--to=flax", f"--out={tmp_path}"],
+        "'more' is one word too many": [good, *flax, "more"],
+        "not config.seed": [good, *flax, "--config.seed=5"],
+        "can't be used": [str(workdirs / "emptied"), *flax],
+    }
+    alone = {told: words[:1] + words[2:] if "1" in words else words for told, words in shared.items()}
+    _check("care_jax.embed", alone | embed)
+    _check("care_jax.export", alone | export)
     _check("care_jax.neighbours", shared | neighbours)
     assert not list(tmp_path.iterdir())
 

@@ -28,6 +28,7 @@ ROOMS = [
     "help",
     "command_line",
     "trained",
+    "pretrained",
     "progress",
     "fits",
     "evaluate",
@@ -35,6 +36,7 @@ ROOMS = [
     "main",
     "embed",
     "neighbours",
+    "export",
     "cost",
     "commands",
 ]

@@ -235,24 +235,30 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
     )
 
 
-def make_state(experiment: Experiment) -> TrainState:
-    """The state before the first step, on every device."""
-    return _init(experiment)()
+def make_state(experiment: Experiment, backbone: Mapping[str, Any] | None = None) -> TrainState:
+    """The state before the first step, on every device.
+
+    Args:
+      experiment: the pieces of the run.
+      backbone: the variables of its backbone; None for those that the seed draws.
+    """
+    return _init(experiment)(backbone)
 
 
 def abstract_state(experiment: Experiment) -> TrainState:
     """Its shapes, types and shardings alone."""
-    return _init(experiment).eval_shape()
+    return _init(experiment).eval_shape(None)
 
 
 def _init(experiment: Experiment) -> Any:
-    def init() -> TrainState:
+    def init(backbone: Mapping[str, Any] | None) -> TrainState:
         return init_state(
             experiment.encoder,
             experiment.objective,
             experiment.optimizer,
             experiment.plan,
             seed=experiment.config.seed,
+            backbone=backbone,
         )
 
     # Parameters are drawn once: on CPUs LLVM would spend 10 s and more on making that fast.

@@ -56,6 +56,7 @@ _SETTINGS: dict[str, tuple[Kind, Rule]] = {
     "model.head_batch_norm": (bool, ANY),
     "model.head_output_batch_norm": (bool, ANY),
     "model.remat": (bool, ANY),
+    "model.init_from": (str, _NOT_EMPTY),
     "loss.method": (str, ANY),
     "equivariance.term": (str, ANY),
     "equivariance.weight": (float, at_least(0)),
@@ -107,6 +108,7 @@ _OPTIONAL = {
     "data.stored_size",
     "data.class_file",
     "augment.num_threads",
+    "model.init_from",
     "equivariance.batch_size",
     "train.num_steps",
     "evaluate.monitor_examples",
@@ -134,7 +136,12 @@ STOOD_FOR_NONE = {
 }
 
 # Settings that came later -> what runs begun before them did.
-ADDED: dict[str, Any] = {"extensions": (), "evaluate.monitor": ("knn",), "evaluate.monitor_examples": None}
+ADDED: dict[str, Any] = {
+    "extensions": (),
+    "evaluate.monitor": ("knn",),
+    "evaluate.monitor_examples": None,
+    "model.init_from": None,
+}
 
 
 def declared() -> dict[str, Setting]:
