@@ -103,12 +103,13 @@ class Evaluation:
         key = jax.random.fold_in(jax.random.key(settings.seed), 2)  # apart from the draws of augmentations
         return train.take(np.sort(np.asarray(jax.random.permutation(key, len(train)))[:count]))
 
-    def measure(self, step: int, variables: Mapping[str, Any]) -> Measured:
+    def measure(self, step: int, variables: Mapping[str, Any], *, file: str = "summary.json") -> Measured:
         """Everything, on the held-out examples.
 
         Args:
           step: updates made.
           variables: then, of all networks.
+          file: where the numbers will be, for the notes.
         """
         settings = self.experiment.config.evaluate
         embedded = self.embedded(step, variables)
@@ -125,8 +126,7 @@ class Evaluation:
                 numbers[name] = None
                 reasons.setdefault(value.reason if isinstance(value, Missing) else broken, []).append(name)
         missing = [
-            f"could not be measured, null in summary.json: {', '.join(names)}: {reason}"
-            for reason, names in reasons.items()
+            f"could not be measured, null in {file}: {', '.join(names)}: {reason}" for reason, names in reasons.items()
         ]
         return Measured(numbers, (*embedded.notes, *missing))
 

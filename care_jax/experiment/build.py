@@ -43,6 +43,9 @@ def choices() -> dict[str, tuple[str, ...]]:
         "optimizer.decay": optim.DECAYS,
         "evaluate.probe.optimizer": optim.OPTIMIZERS,
         "evaluate.probe.schedule": optim.SCHEDULES,
+        "evaluate.finetune.optimizer": optim.OPTIMIZERS,
+        "evaluate.finetune.schedule": ("constant", "cosine"),
+        "evaluate.finetune.augmentation": ("crop_flip", "none"),
     }
 
 

@@ -207,8 +207,14 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     all settings of `loss`.
     """
     config = ml_collections.ConfigDict(settings)
-    for name in ADDED.keys() - leaves(config).keys():
-        config.update_from_flattened_dict({name: ADDED[name]})
+    for name in sorted(ADDED.keys() - leaves(config).keys()):
+        *path, key = name.split(".")
+        section = config
+        for part in path:
+            if part not in section:
+                section[part] = ml_collections.ConfigDict()
+            section = section[part]
+        section[key] = ADDED[name]
     extensions.load(config)  # which know settings of their own
     found = leaves(config)
     begun_before = all(found.get(name) is not None for name in STOOD_FOR_NONE)
