@@ -85,8 +85,9 @@ def evaluate_on(place: Path, config: ml_collections.ConfigDict, on: str, *, step
     experiment = experiment._replace(mesh=sharding.make_mesh(), dataset=build.load_data(config))
     dataset = experiment.dataset
     say(
-        f"transfer of step {model.step} of {model.workdir} to {_named(config)}: {dataset.description()}; seen at {config.data.image_size} x {config.data.image_size} pixels, normalised by mean "
-        f"{_numbers(config.data.mean)} and standard deviation {_numbers(config.data.std)}"
+        f"transfer of step {model.step} of {model.workdir} to {_named(config)}: {dataset.description()}; seen at "
+        f"{config.data.image_size} x {config.data.image_size} pixels, normalised by mean {_numbers(config.data.mean)} "
+        f"and standard deviation {_numbers(config.data.std)}"
     )
     if not dataset.num_classes:
         say("no labels: neighbours and probes are left out, what needs no label is measured")
