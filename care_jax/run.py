@@ -20,11 +20,13 @@ from care_jax.evaluate.evaluation import Evaluation, monitors
 from care_jax.experiment import build, extensions
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
+from care_jax.experiment.online_probe import make_probe
 from care_jax.train import loop
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
+from care_jax.train.online_probe import Beside
 from care_jax.train.state import TrainState
-from care_jax.train.step import repeat
+from care_jax.train.step import TrainStep, repeat
 from care_jax.workdir import check_data, claim, plain
 
 
@@ -104,6 +106,7 @@ def train(
     evaluation = evaluation or make_evaluation(experiment)
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
     try:
+        probe = make_probe(experiment)
         state: TrainState = build.make_state(experiment)
         seconds = 0.0
         if checkpoints.steps():
@@ -124,12 +127,19 @@ def train(
         # the function's name, for the whole process; an earlier run's count is not this one's.
         chex.clear_trace_counter()
         traces = 1 if timetable.steps_per_call == 1 else 2  # single steps lead up to a save
-        step_fn = jax.jit(
-            chex.assert_max_traces(repeat(build.make_step(experiment)), n=traces),
+        step_fn: TrainStep = jax.jit(
+            chex.assert_max_traces(repeat(build.make_step(experiment, probe[0] if probe else None)), n=traces),
             donate_argnums=0,
             # Every process can then read the metrics and save the state.
             out_shardings=sharding.replicated(experiment.mesh),
         )
+        if probe:
+            begins = ", and begins anew: its state is not saved" if start else ""
+            _tell(
+                "evaluate.online_probe: online_probe_top1 is of a linear classifier trained beside the encoder on the "
+                f"views and labels of the training images, no linear_probe_top1 of held-out ones{begins}"
+            )
+            step_fn = Beside(step_fn, probe[1])
         with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell) as writer:
             return loop.run(
                 state,

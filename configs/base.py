@@ -116,6 +116,9 @@ def get_config() -> ml_collections.ConfigDict:
     # Training images that the monitors' kNN and probe see, the same ones each time, drawn by evaluate.seed; None: all.
     # The numbers at the end are always of all.
     evaluate.monitor_examples = placeholder(int)
+    # A linear classifier trained beside the encoder, on the features and labels of each step; its accuracy on the
+    # augmented training images of a step is online_probe_top1 in metrics.jsonl. The encoder learns nothing of it.
+    evaluate.online_probe = False
     evaluate.seed = 0  # of the drawn augmentations: the same for every run, so that runs compare
     evaluate.batch_size = 500  # images a forward pass
     evaluate.center_fraction = 1.0  # of the central square that evaluation sees; 0.875 is resize 256, crop 224
