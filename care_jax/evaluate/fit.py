@@ -105,6 +105,8 @@ class Fit:
             "kernel": jax.random.uniform(kernel_key, (self._width, self._num_classes), minval=-bound, maxval=bound),
             "bias": jax.random.uniform(bias_key, (self._num_classes,), minval=-bound, maxval=bound),
         }
+        # Copies: what is passed on as it is would be the run's own arrays, which the first step gives up.
+        start = jax.tree.map(jnp.copy, start)
         params = {"backbone": start["params"], "classifier": classifier}
         return _State(params, start["batch_stats"], self._optimizer.init(params))
 

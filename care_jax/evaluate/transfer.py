@@ -208,7 +208,7 @@ class _Clock:
 
     def __call__(self) -> None:
         now = time.perf_counter()
-        if now - self._told > _SECONDS:
+        if now - self._told > _SECONDS and self._done < self._total:  # fine-tuning, which comes last, has its own lines
             say(f"{self._done:,} of about {self._total:,} batches embedded, {now - self._began:.0f} s so far")
             self._told = now
         self._done += 1
