@@ -15,6 +15,7 @@ from care_jax.evaluate.subsets import balanced, percent
 
 _USUAL = (1.0, 0.01, 0.1)
 _LEAST = 2  # images that batch norm needs
+_FEW_STEPS = 100  # with fewer, the running averages of batch norm have hardly left those of the run
 
 
 def measures(labellings: Iterable[str]) -> dict[str, Measure]:
@@ -74,6 +75,9 @@ def _of_share(embedded: EmbeddedDataSet, settings: Any, fraction: float) -> Numb
                 f"fine-tuning on {len(chosen):,} of {len(labels):,} labelled images: {fit.num_steps:,} steps of "
                 f"{batch_size}, {tuning.num_seeds} times"
             )
+            if fit.num_steps < _FEW_STEPS:
+                few = f"{fit.num_steps} steps are few; a smaller evaluate.finetune.batch_size or more epochs make more"
+                told = "; ".join(filter(None, [told, few]))
             embedded.notes.extend([f"{_name(fraction)}_top1: {told}"] if told else [])
         correct = fit(dataset.train.take(readable[chosen]), dataset.test, settings.seed + seed)
         if math.isnan(correct):

@@ -100,7 +100,7 @@ def test_the_flags_reach_the_evaluation(command, monkeypatch, tmp_path, capsys):
 
 
 def test_the_folder_of_the_run_may_be_a_word_and_another_set_brings_its_settings(
-    command, monkeypatch, tmp_path, capsys
+    command, monkeypatch, tmp_path, tiny_config, capsys
 ):
     info = tmp_path / "run" / "checkpoints" / "3" / "info"
     info.mkdir(parents=True)
