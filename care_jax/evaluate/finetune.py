@@ -67,7 +67,7 @@ def _of_share(embedded: EmbeddedDataSet, settings: Any, fraction: float) -> Numb
         unit = embedded.embedder.mesh.size
         batch_size = min(tuning.batch_size, len(chosen)) // unit * unit
         if batch_size < _LEAST:
-            missing = Missing(f"{len(chosen)} training images are too few for a batch on {unit} devices")
+            missing = Missing(f"a batch of {min(tuning.batch_size, len(chosen))} images is too small on {unit} devices")
             return {"top1": missing, "top1_spread": missing, "examples": len(chosen)}
         if seed == 0:
             fit = Fit(embedded, tuning, batch_size=batch_size, num_steps=tuning.epochs * (len(chosen) // batch_size))

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 from care_jax import data, storage, trained
 from care_jax.command_line import UsageError, bundled_configs, say
@@ -18,6 +19,7 @@ from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build
 from care_jax.experiment.build import Experiment
+from care_jax.experiment.settings import rules
 from care_jax.trained import Trained
 from care_jax.workdir import plain, writing
 
@@ -48,14 +50,18 @@ def config_on(config: ml_collections.ConfigDict, on: str) -> ml_collections.Conf
         changed.extensions = tuple(dict.fromkeys((*config.extensions, *extensions)))
         for name, value in taken.items():
             if name not in _OF_THE_ENCODER:
-                with changed.data.ignore_type():
-                    changed.data[name] = value
+                _set(changed.data, name, value)
         seen = round(config.data.image_size / config.evaluate.center_fraction)
         encoded = changed.data.name in _ENCODED
         changed.augment.placement = "decode" if encoded else "device"
-        with changed.data.ignore_type():
-            changed.data.stored_size = None if encoded else min(seen, _SIDES.get(changed.data.name, seen))
+        _set(changed.data, "stored_size", None if encoded else min(seen, _SIDES.get(changed.data.name, seen)))
     return changed
+
+
+def _set(section: ml_collections.ConfigDict, name: str, value: Any) -> None:
+    """Without a value it can be given one still, of its type, by a flag."""
+    with section.ignore_type():
+        section[name] = placeholder(rules()[f"data.{name}"][0]) if value is None else value
 
 
 def evaluate_on(place: Path, config: ml_collections.ConfigDict, on: str, *, step: str = "", out: str = "") -> Path:

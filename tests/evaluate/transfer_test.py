@@ -90,13 +90,13 @@ def test_the_numbers_are_of_the_other_set_and_the_run_stays_as_it_is(
     experiment = build.build(config)
     checkpoints.save(build.make_state(experiment), info={"config": plain(config), "seconds": 1.0})
     checkpoints.close()
+    photos, flat = _folder(tmp_path / "photos", 2), _folder(tmp_path / "other" / "photos", 0)
     of_the_run = data.DATA_SETS["digits"]
     monkeypatch.setitem(data.DATA_SETS, "digits", (lambda **_: pytest.fail("its own data is loaded"), of_the_run[1]))
 
     def evaluated(root, out=""):
         return transfer.evaluate_on(workdir, transfer.config_on(config, str(root)), str(root), out=out)
 
-    photos = _folder(tmp_path / "photos", 2)
     file = evaluated(photos)
     report = json.loads(file.read_text())
     told = capsys.readouterr()
@@ -113,7 +113,7 @@ def test_the_numbers_are_of_the_other_set_and_the_run_stays_as_it_is(
     monkeypatch.setattr(
         evaluation.Evaluation, "measure", lambda *_, **__: evaluation.Measured({"knn_top1": None, "test_examples": 2})
     )
-    again = evaluated(_folder(tmp_path / "other" / "photos", 0))
+    again = evaluated(flat)
     assert again.parent == file.parent and again.name.startswith("photos-") and json.loads(file.read_text()) == report
     assert "no labels: neighbours and probes are left out" in capsys.readouterr().err
     assert evaluated(photos) == file and evaluated(photos, str(tmp_path / "x.json")) == tmp_path / "x.json"
