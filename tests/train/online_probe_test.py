@@ -30,8 +30,8 @@ def test_it_learns_and_says_what_it_knew_before_it_was_told():
 
 @pytest.mark.slow
 def test_the_encoder_has_the_same_bits_with_it_and_without(tiny_config, small_encoder):
-    """Two steps in one call, on eight devices, in micro-batches, of views that are given."""
-    config = tiny_config(augment__placement="host", train__micro_batches=2, evaluate__online_probe=True)
+    """Two steps in one call, on eight devices, of views that are given."""
+    config = tiny_config(augment__placement="host", evaluate__online_probe=True)
     experiment = build.build(config)._replace(encoder=small_encoder())
     plan, over = experiment.plan, partial(sharding.along_axis, experiment.mesh)
     rng = np.random.default_rng(0)
@@ -59,7 +59,7 @@ def test_the_encoder_has_the_same_bits_with_it_and_without(tiny_config, small_en
 
 
 def test_labels_are_those_of_the_images(tiny_config):
-    experiment = build.build(tiny_config(evaluate__online_probe=True))
+    experiment = build.build(tiny_config(evaluate__online_probe=True, train__num_steps=46))
     for count, batch in zip((2, 1), build.make_stacked_batches(experiment, 43, (2, 1)), strict=True):
         assert batch["labels"].shape == (count, experiment.plan.batch_size)
         labels = experiment.dataset.pretrain.labels["class"]
@@ -67,7 +67,7 @@ def test_labels_are_those_of_the_images(tiny_config):
 
 
 def test_images_without_labels_are_one_line(tiny_config):
-    experiment = build.build(tiny_config(evaluate__online_probe=True))
+    experiment = build.build(tiny_config(evaluate__online_probe=True, train__num_steps=46))
     object.__setattr__(dataset := experiment.dataset, "pretrain", Examples(dataset.pretrain.images))
     with pytest.raises(ConfigError, match=r"online_probe is True, but the images of digits .* have no labels"):
         make_probe(experiment)
