@@ -80,16 +80,17 @@ class Fit:
         key = jax.random.key(seed)
         state = jax.jit(self._init, out_shardings=self._whole)(self._start, jax.random.fold_in(key, 0))
         batches = _batches(self._embedder, train, seed, self._batch_size, self.num_steps)
+        # The first step holds the compilation, of which no speed can be told.
+        state, loss = self._step(state, *next(batches), jax.random.fold_in(key, 1))
+        jax.block_until_ready(loss)
         counted = ((self._batch_size, batch) for batch in batches)
-        total = self.num_steps * self._batch_size
+        total = (self.num_steps - 1) * self._batch_size
         shown: Iterator[Any] = progress(counted, total, "image") if is_first() else (batch for _, batch in counted)
-        loss: jax.Array | None = None
-        for step, batch in enumerate(shown):
+        for step, batch in enumerate(shown, 2):
             self._embedder.check()
             before = loss
-            state, loss = self._step(state, *batch, jax.random.fold_in(key, step + 1))
-            if before is not None:
-                jax.block_until_ready(before)  # no more than two batches are under way
+            state, loss = self._step(state, *batch, jax.random.fold_in(key, step))
+            jax.block_until_ready(before)  # no more than two batches are under way
         correct, count = 0.0, 0
         for images, indices, mask in self._embedder.batches(test):
             self._embedder.check()
