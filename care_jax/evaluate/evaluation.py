@@ -145,6 +145,11 @@ def monitors(config: ml_collections.ConfigDict) -> dict[str, int]:
         where = f"config.evaluate.monitor names {entry!r}"
         if name not in EVALUATORS:
             raise ConfigError(f"{where}; there are {', '.join(EVALUATORS)}, each alone or as name@epochs")
+        settings = config.evaluate
+        asked_for = {"label_fractions": settings.label_fractions, "finetune": settings.finetune.enabled}.get(name, True)
+        if not asked_for:
+            setting = "evaluate.finetune.enabled" if name == "finetune" else "evaluate.label_fractions"
+            raise ConfigError(f"{where}, which is off; set config.{setting}, or leave it out")
         if config.loss.method in EVALUATORS[name].measures((CLASS,)):
             raise ConfigError(
                 f"{where}, which measures {config.loss.method!r}; config.loss.method={config.loss.method} logs its "

@@ -44,6 +44,8 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
     """Mean and standard deviation over seeds, in percent, for each share; nothing where it is not enabled."""
     numbers: Numbers = {}
     tuning = settings.finetune
+    if tuning.enabled and not tuning.label_fractions:
+        embedded.notes.append("evaluate.finetune.label_fractions is empty: nothing is fine-tuned; (1.0,) is all labels")
     for fraction in dict.fromkeys(tuning.label_fractions) if tuning.enabled else ():
         name = _name(fraction)
         numbers |= {f"{name}_top1": None, f"{name}_top1_spread": None, f"{name}_examples": None}
@@ -79,7 +81,9 @@ def _of_share(embedded: EmbeddedDataSet, settings: Any, fraction: float) -> Numb
                 few = f"{fit.num_steps} steps are few; a smaller evaluate.finetune.batch_size or more epochs make more"
                 told = "; ".join(filter(None, [told, few]))
             embedded.notes.extend([f"{_name(fraction)}_top1: {told}"] if told else [])
-        correct = fit(dataset.train.take(readable[chosen]), dataset.test, settings.seed + seed)
+        rows = readable[chosen]
+        train = dataset.train if len(rows) == len(dataset.train) else dataset.train.take(rows)
+        correct = fit(train, dataset.test, settings.seed + seed)
         if math.isnan(correct):
             missing = Missing("training diverged: try a smaller evaluate.finetune.learning_rate")
             return {"top1": missing, "top1_spread": missing, "examples": len(chosen)}
