@@ -164,8 +164,14 @@ def _file(model: Trained, config: ml_collections.ConfigDict, on: str, out: str) 
         root = config.data.root if config.data.name == "image_folder" else None
         name = Path(on).stem if root is None else Path(root).expanduser().absolute().name or "images"
         folder = model.workdir / "transfer"
-        with writing(model.workdir):
+        if (model.workdir / "info").is_dir():
+            raise UsageError(
+                f"{model.workdir} is a checkpoint that lies in no run: say where the numbers go, --out=FILE"
+            )
+        try:
             folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"can't make {folder} ({error.strerror}): say where the numbers go, --out=FILE") from error
         file = folder / f"{name}.json"
         if root is not None and _is_of_another_folder(file, root):
             # Two folders may have one name.

@@ -1,6 +1,7 @@
 """A run's encoder on another data set: which images and how they are seen, what is written, and what is left alone."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,9 @@ def test_the_numbers_are_of_the_other_set_and_the_run_stays_as_it_is(
     assert again.parent == file.parent and again.name.startswith("photos-") and json.loads(file.read_text()) == report
     assert "no labels: neighbours and probes are left out" in capsys.readouterr().err
     assert evaluated(photos) == file and evaluated(photos, str(tmp_path / "x.json")) == tmp_path / "x.json"
+    shutil.copytree(workdir / "checkpoints" / "0", alone := tmp_path / "0")
+    with pytest.raises(UsageError, match="lies in no run: say where the numbers go, --out=FILE"):
+        transfer.evaluate_on(alone, transfer.config_on(config, str(photos)), str(photos))
     changed = transfer.config_on(config, str(photos))
     changed.model.width = 7
     with pytest.raises(UsageError, match=r"may be changed, not config.model.width"):
