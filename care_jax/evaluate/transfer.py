@@ -4,6 +4,7 @@ import hashlib
 import json
 import runpy
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ _OF_THE_ENCODER = ("image_size", "stored_size", "mean", "std")
 _SECONDS = 30.0  # between lines that say how far it has got
 
 
-def config_on(config: ml_collections.ConfigDict, on: str) -> ml_collections.ConfigDict:
+def config_on(
+    config: ml_collections.ConfigDict, on: str, *, warn: Callable[[str], None] = say
+) -> ml_collections.ConfigDict:
     """The settings of a run with another data set in the place of its own.
 
     Its `data.image_size`, `data.mean` and `data.std` stay: they are the encoder's.
@@ -40,11 +43,12 @@ def config_on(config: ml_collections.ConfigDict, on: str) -> ml_collections.Conf
     Args:
       config: of the run.
       on: a bundled configuration or a data set by name, a configuration file, or a folder of images.
+      warn: told of a name that is a folder's too.
 
     Raises:
       UsageError: there is none of these, or the file can't be used.
     """
-    taken, extensions = _data_of(on)
+    taken, extensions = _data_of(on, warn)
     changed = config.copy_and_resolve_references()
     with changed.unlocked():
         changed.extensions = tuple(dict.fromkeys((*config.extensions, *extensions)))
@@ -61,7 +65,8 @@ def config_on(config: ml_collections.ConfigDict, on: str) -> ml_collections.Conf
 def _set(section: ml_collections.ConfigDict, name: str, value: Any) -> None:
     """Without a value it can be given one still, of its type, by a flag."""
     with section.ignore_type():
-        section[name] = placeholder(rules()[f"data.{name}"][0]) if value is None else value
+        known = rules().get(f"data.{name}")
+        section[name] = placeholder(known[0]) if value is None and known else value
 
 
 def evaluate_on(place: Path, config: ml_collections.ConfigDict, on: str, *, step: str = "", out: str = "") -> Path:
@@ -83,9 +88,8 @@ def evaluate_on(place: Path, config: ml_collections.ConfigDict, on: str, *, step
       UserError: one line.
     """
     model = trained.load(place, step)
-    trained.check_only(
-        config_on(model.config, on), config, "config.evaluate.", "config.data.", "config.augment.num_threads"
-    )
+    begun = config_on(model.config, on, warn=lambda _: None)  # who asks has heard it
+    trained.check_only(begun, config, "config.evaluate.", "config.data.", "config.augment.num_threads")
     file = _file(model, config, on, out)
     experiment = trained.without_data(config)
     experiment = experiment._replace(mesh=sharding.make_mesh(), dataset=build.load_data(config))
@@ -123,12 +127,12 @@ def evaluate_on(place: Path, config: ml_collections.ConfigDict, on: str, *, step
     return file
 
 
-def _data_of(on: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _data_of(on: str, warn: Callable[[str], None]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Settings of `data`, and extensions that bring the data set."""
     bundled = bundled_configs()
     names = sorted({*bundled, *data.DATA_SETS} - {"base"})
     if on in names and Path(on).exists():
-        say(f"--on={on} is the data set of that name; write ./{on} for the folder or file")
+        warn(f"--on={on} is the data set of that name; write ./{on} for the folder or file")
     if on in bundled:
         return _data_of_file(bundled[on], on)
     if on in data.DATA_SETS:
