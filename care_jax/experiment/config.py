@@ -220,7 +220,7 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     begun_before = all(found.get(name) is not None for name in STOOD_FOR_NONE)
     for name, (kind, _) in rules().items():
         stood_for_none = begun_before and name in STOOD_FOR_NONE and found[name] == STOOD_FOR_NONE[name]
-        given = found.get(name)
+        given: Any = found.get(name)
         without_value = name in found and (given is None or stood_for_none)
         # JSON has no tuples; a list could not be changed by a flag.
         if without_value or isinstance(given, list):
