@@ -21,11 +21,14 @@ from care_jax.evaluate.evaluation import Evaluation, monitors
 from care_jax.experiment import build, choice, extensions
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
+from care_jax.experiment.online_probe import make_probe
 from care_jax.experiment.settings import COLORS
 from care_jax.train import loop
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
+from care_jax.train.online_probe import Beside
 from care_jax.train.state import TrainState
+from care_jax.train.step import TrainStep
 from care_jax.workdir import Claim, check_data, claim, plain
 
 
@@ -115,6 +118,7 @@ def train(
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
     try:
         saved = checkpoints.steps()
+        probe = make_probe(experiment)
         if initial is None and not saved:
             initial = pretrained.read(config)
         timetable = loop.Timetable(
@@ -128,7 +132,7 @@ def train(
         _describe(experiment)
         counts = set(timetable.counts(max(saved, default=0)))
         began = time.perf_counter()
-        step_fn = fits.compile_steps(experiment, counts, goes_on=bool(saved))
+        programs = fits.compile_steps(experiment, counts, probe=probe, goes_on=bool(saved))
         compiling, seconds = time.perf_counter() - began, 0.0
         state: TrainState = build.make_state(experiment, initial.variables if initial else None)
         if saved:
@@ -138,6 +142,14 @@ def train(
         for line in initial.lines(config.data) if initial and not saved else ():
             _tell(line)
         start = int(state.step)
+        step_fn: TrainStep = programs
+        if probe:
+            begins = ", and begins anew: its state is not saved" if start else ""
+            _tell(
+                "evaluate.online_probe: online_probe_top1 is of a linear classifier trained beside the encoder on the "
+                f"views and labels of the training images, no linear_probe_top1 of held-out ones{begins}"
+            )
+            step_fn = Beside(programs, probe[1])
         with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell) as writer:
             return loop.run(
                 state,
@@ -149,7 +161,7 @@ def train(
                 monitor=evaluation.monitor(timetable.evaluate_every),
                 info={"config": plain(config)},
                 seconds_before=seconds + compiling,
-                prepare=step_fn.prepare,
+                prepare=programs.prepare,
                 stop=stop,
             )
     finally:

@@ -15,6 +15,7 @@ from care_jax.command_line import UsageError, fail, parse_flags, say, user_error
 from care_jax.devices import sharding
 from care_jax.experiment import build, stand_in
 from care_jax.experiment.architecture import make_encoder
+from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import differences, from_plain, read_config
 from care_jax.experiment.stand_in import StandIn
 from care_jax.storage import local_path
@@ -84,6 +85,19 @@ def config_of(place: Path, step: str = "") -> ml_collections.ConfigDict:
     return _config(folders[0], workdir)
 
 
+def without_data(config: ml_collections.ConfigDict) -> Experiment:
+    """The pieces of a run but its data, on one device: its networks depend neither on the images nor on their number.
+
+    Raises:
+      ConfigError: the settings can't be used.
+    """
+    few = config.copy_and_resolve_references()
+    with few.unlocked():
+        few.train.num_steps = _STEPS
+    images = stand_in.dataset(config.data.name, StandIn(_STEPS * config.train.batch_size, "of any size"))
+    return build.build(few, sharding.make_mesh(jax.devices()[:1]), images)._replace(config=config)
+
+
 def check_only(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict, *free: str) -> None:
     """Whether nothing but settings whose names begin with one of `free` was changed.
 
@@ -97,12 +111,7 @@ def check_only(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict,
 
 def _read(folder: Path, workdir: Path) -> Trained:
     config = _config(folder, workdir)
-    few = config.copy_and_resolve_references()
-    with few.unlocked():
-        few.train.num_steps = _STEPS
-    images = stand_in.dataset(config.data.name, StandIn(_STEPS * config.train.batch_size, "of any size"))
-    experiment = build.build(few, sharding.make_mesh(jax.devices()[:1]), images)
-    state, info = checkpoint_files.read(folder, build.abstract_state(experiment), int(folder.name))
+    state, info = checkpoint_files.read(folder, build.abstract_state(without_data(config)), int(folder.name))
     return Trained(workdir, config, make_encoder(config), state.variables, int(folder.name), info)
 
 
@@ -138,13 +147,23 @@ def _folders(place: Path, step: str) -> tuple[Path, list[Path]]:
         if best is None:
             raise UsageError(NO_BEST)
         return place, [folder / str(best)]
-    if step:
-        if not re.fullmatch(r"[0-9]{1,18}", step):
-            raise UsageError(f"--step={step}: give a step, 'best', or leave it out for the newest checkpoint")
-        if int(step) not in steps:
-            raise UsageError(f"no checkpoint of step {step} in {folder}; there are {sorted(steps)}")
-        return place, [folder / str(int(step))]
-    return place, [folder / str(one) for one in steps]
+    number = step_number(step)
+    if number is None:
+        return place, [folder / str(one) for one in steps]
+    if number not in steps:
+        raise UsageError(f"no checkpoint of step {step} in {folder}; there are {sorted(steps)}")
+    return place, [folder / str(number)]
+
+
+def step_number(step: str) -> int | None:
+    """What a flag --step names, but "best"; None for the newest.
+
+    Raises:
+      UsageError: it is no number.
+    """
+    if step and not re.fullmatch(r"[0-9]{1,18}", step):
+        raise UsageError(f"--step={step}: give a step, 'best', or leave it out for the newest checkpoint")
+    return int(step) if step else None
 
 
 NO_BEST = (
@@ -172,12 +191,11 @@ def parse(
     Returns:
       The words, after the command's name.
     """
-    place = _first_word(argv, flag_values)
+    place = first_word(argv, flag_values)
     config = None
     if place:
-        step = next((word.partition("=")[2] for word in argv if re.match(r"--?step=", word)), "")
         with user_errors():
-            config = config_of(local_path(place, "WORKDIR"), step)
+            config = config_of(local_path(place, "WORKDIR"), step_flag(argv))
     words = parse_flags(argv, "", flag_values, config, words=True)[1:]
     if len(words) < least:
         fail(f"{'something' if words else 'the folder of a run'} is missing: {example} for instance")
@@ -186,7 +204,12 @@ def parse(
     return words
 
 
-def _first_word(argv: list[str], flag_values: flags.FlagValues) -> str:
+def step_flag(argv: list[str]) -> str:
+    """The value of --step among flags that are not parsed yet; empty if there is none."""
+    return next((word.partition("=")[2] for word in argv if re.match(r"--?step=", word)), "")
+
+
+def first_word(argv: list[str], flag_values: flags.FlagValues) -> str:
     """The first argument that is neither a flag nor the value of one; empty if there is none."""
     known = flags.FlagValues()
     known.append_flag_values(flag_values)

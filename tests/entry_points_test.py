@@ -197,6 +197,18 @@ def test_evaluating_again(images, workdirs, tmp_path):
             "other_data": run("other_data"),
             "no checkpoint in": run("unsaved"),
             "emptied": run("emptied"),
+            "'more' is one word too many": [str(workdirs / "good"), "more"],
+            "--out=x.json is for --on": run("good", "--out=x.json"),
+            "config.evaluate.label_fractions is 0": run("good", "--config.evaluate.label_fractions=(0.0,)"),
+            "choose one of crop_flip, none": run("good", "--config.evaluate.finetune.augmentation=color"),
+            "--on=cifar11 is no data set": run("good", "--on=cifar11"),
+            "--on=gs://bucket is an address": run("good", "--on=gs://bucket"),
+            "is not the folder of a run": run("none", "--on=digits"),
+            "config.data.root has no value": run("good", "--on=image_folder"),
+            "tfds build cifar10": run("good", "--on=cifar10", f"--config.data.root={tmp_path / 'none'}"),
+            f"{images / 'empty'}": run("good", f"--on={images / 'empty'}"),
+            "only config.evaluate.*": run("good", "--on=digits", "--config.model.width=3"),
+            "--out=/proc/none/x.json": run("good", "--on=digits", "--out=/proc/none/x.json"),
         },
     )
 

@@ -33,6 +33,8 @@ class Embedded(NamedTuple):
 class Embedder:
     """Embeds sets of images on all devices.
 
+    Its arguments but the encoder and the batch's size are its attributes.
+
     Args:
       encoder: `models.Encoder`.
       mesh: the devices.
@@ -57,9 +59,9 @@ class Embedder:
     ):
         self.spec = spec
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
-        self._skipped = skipped
-        self._check = check
-        self._mesh = mesh
+        self.skipped = skipped
+        self.check = check
+        self.mesh = mesh
         self.side = round(spec.size / spec.center_fraction) if side is None else side
         self._rows = sharding.along_axis(mesh, 0)
         # Embeddings are whole on every device, so that every process has all of them, whoever read the image.
@@ -92,7 +94,7 @@ class Embedder:
         Raises:
           DataError: not one of the images could be read.
         """
-        features = Gathering(self._mesh, -(-len(examples) // self._batch_size))
+        features = Gathering(self.mesh, -(-len(examples) // self._batch_size))
         embeddings: np.ndarray | None = None
         kept = np.zeros(len(examples), bool)
 
@@ -115,7 +117,7 @@ class Embedder:
         take(*newest)
         (rows,) = np.nonzero(kept)
         if embeddings is None or not len(rows):
-            raise DataError(f"none of {len(examples)} images to evaluate could be read: {self._skipped.summary()}")
+            raise DataError(f"none of {len(examples)} images to evaluate could be read: {self.skipped.summary()}")
         return Embedded(features.rows(rows), embeddings if kept.all() else embeddings[rows], rows)
 
     def stream(
@@ -150,11 +152,11 @@ class Embedder:
     ) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
         """Features, embeddings and which rows of a batch are real, on the devices, as soon as they are dispatched."""
         for images, indices, mask in self.batches(examples):
-            self._check()
+            self.check()
             drawn: Any = uniforms
             if drawn is not None and drawn.ndim == 2:
                 drawn = self._put(drawn[indices])
-            views = _view(self._put(images), drawn, spec=self.spec if spec is None else spec, mesh=self._mesh)
+            views = _view(self._put(images), drawn, spec=self.spec if spec is None else spec, mesh=self.mesh)
             yield self._forward(variables, views, self._put(mask))
 
     def _put(self, rows: np.ndarray) -> jax.Array:
@@ -176,7 +178,7 @@ class Embedder:
             batch_size=self._batch_size,
             process_index=index,
             process_count=count,
-            skipped=self._skipped,
+            skipped=self.skipped,
         )
 
 

@@ -16,6 +16,7 @@ _TITLES = {
     "loss": "loss, total",
     "info_nce": "InfoNCE",
     "equivariance": "equivariance loss",
+    "online_probe_top1": "online probe (training views), %",
 }
 _BLUE, _ORANGE, _GRAY = "#2563a8", "#d97706", "#8a8f98"
 

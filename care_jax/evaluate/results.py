@@ -17,6 +17,7 @@ from care_jax.evaluate import equivariance_error, evaluators, pictures, report
 from care_jax.evaluate.embed import Embedder
 from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.evaluation import Evaluation
+from care_jax.evaluate.measure import Measure
 from care_jax.evaluate.retrieval import hue_retrieval
 from care_jax.experiment.config import leaves
 from care_jax.train.metric_writer import read_metrics
@@ -95,7 +96,7 @@ def step_speed(rows: Iterable[Mapping[str, float]]) -> float | None:
 def _report(embedded: EmbeddedDataSet, summary: dict[str, Any], rows: list[dict[str, float]]) -> str:
     experiment, embedder = embedded.experiment, embedded.embedder
     config, dataset = experiment.config, experiment.dataset
-    measures = evaluators.measures(embedded.labellings)
+    measures = evaluators.of_numbers(summary, embedded.labellings)
     shown: dict[str, Any] = {
         "Loss": (
             pictures.loss_curves(rows, measures),
@@ -131,7 +132,7 @@ def _report(embedded: EmbeddedDataSet, summary: dict[str, Any], rows: list[dict[
         f"images, seed {config.seed}, {summary['device']}, {summary['seconds']:.0f} s of training."
         + ("" if dataset.num_classes else " No labels: the probes are off.")
     )
-    numbers = {name: (summary[name], measure) for name, measure in measures.items() if name in summary}
+    numbers = {name: (summary[name], measure) for name, measure in measures.items()}
     del numbers["config"]  # which has a place of its own
     return report.write_html(title, subtitle, numbers, shown, leaves(config.to_dict()))
 
@@ -146,3 +147,27 @@ def few_images(embedder: Embedder, examples: Examples, count: int) -> np.ndarray
         if len(images) >= count:
             break
     return np.asarray(images[:count])
+
+
+def table(numbers: Mapping[str, Any], labellings: Iterable[str]) -> str:
+    """Lines of text: a measure, its value, its spread where it has one, its unit, and which way is better."""
+    named = evaluators.of_numbers(numbers, labellings)
+    rows: list[tuple[str, ...]] = [("measure", "value", "spread", "unit", "better")]
+    for name, measure in named.items():
+        if name.removesuffix("_spread") in named and name.endswith("_spread"):
+            continue
+        values = [_rounded(numbers[key], measure) if key in numbers else "" for key in (name, f"{name}_spread")]
+        rows.append((name, *values, measure.unit, measure.better))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in (1, 2) else cell.ljust(width) for column, (cell, width) in cells
+        ).rstrip()
+        for cells in (enumerate(zip(row, widths, strict=True)) for row in rows)
+    )
+
+
+def _rounded(value: Any, measure: Measure) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.{measure.decimals}f}" if isinstance(value, float) else f"{value:,}"

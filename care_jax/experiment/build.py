@@ -23,6 +23,7 @@ from care_jax.experiment.settings import BRANCHES, MAX_COUNT
 from care_jax.storage import is_url, local_path
 from care_jax.train import optim
 from care_jax.train.batches import stacked_batches
+from care_jax.train.online_probe import OnlineProbe
 from care_jax.train.placements import BATCH_AXES, PLACEMENTS, Batch
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
@@ -44,6 +45,9 @@ def choices() -> dict[str, tuple[str, ...]]:
         "optimizer.decay": optim.DECAYS,
         "evaluate.probe.optimizer": optim.OPTIMIZERS,
         "evaluate.probe.schedule": optim.SCHEDULES,
+        "evaluate.finetune.optimizer": optim.OPTIMIZERS,
+        "evaluate.finetune.schedule": ("constant", "cosine"),
+        "evaluate.finetune.augmentation": ("crop_flip", "none"),
     }
 
 
@@ -267,8 +271,8 @@ def _init(experiment: Experiment) -> Any:
     return jax.jit(init, out_shardings=sharding.replicated(experiment.mesh), compiler_options=options)
 
 
-def make_step(experiment: Experiment) -> TrainStep:
-    """The update of `train.step`, not yet compiled."""
+def make_step(experiment: Experiment, probe: OnlineProbe | None = None) -> TrainStep:
+    """The update of `train.step`, not yet compiled; with a probe, of its state too."""
     config = experiment.config
     return make_train_step(
         experiment.encoder,
@@ -280,6 +284,7 @@ def make_step(experiment: Experiment) -> TrainStep:
         mesh=experiment.mesh,
         remat=config.model.remat,
         micro_batches=config.train.micro_batches,
+        probe=probe,
     )
 
 
@@ -301,4 +306,5 @@ def make_stacked_batches(experiment: Experiment, start_step: int, counts: Iterab
         num_steps=experiment.num_steps,
         counts=counts,
         num_threads=experiment.config.augment.num_threads,
+        labelled=experiment.config.evaluate.online_probe,
     )

@@ -16,6 +16,7 @@ _FREE = (
     "config.augment.num_threads",
     "config.data.root",
     "config.evaluate.monitor",
+    "config.evaluate.online_probe",
 )
 _LENGTHS = ("num_steps", "epochs")
 _OF_EVALUATION = ("config.evaluate.", "config.data.root", "config.augment.num_threads")
