@@ -217,4 +217,6 @@ def first_word(argv: list[str], flag_values: flags.FlagValues) -> str:
         rest = known(argv, known_only=True)[1:]
     except flags.Error:  # which the parser proper will say
         return ""
-    return next((word for word in rest if not word.startswith("-")), "")
+    # A setting's flag is not known yet: the word after it is its value.
+    values = [i + 1 for i, word in enumerate(rest) if re.fullmatch(r"--?config(\.\w+)+", word)]
+    return next((word for i, word in enumerate(rest) if not word.startswith("-") and i not in values), "")

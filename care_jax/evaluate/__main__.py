@@ -108,9 +108,7 @@ def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
     with suppress(flags.Error):  # which the parser proper will say
         first(argv, known_only=True)
     first.mark_as_parsed()  # also after an error
-    word = trained.first_word(argv, flag_values)
-    if word and first.workdir:
-        fail(f"{word!r} is one word too many beside --workdir; settings are given as --config.section.key=value")
+    word = "" if first.workdir else trained.first_word(argv, flag_values)
     if word or first.workdir:
         with user_errors():
             workdir = local_path(word or first.workdir, "--workdir")
@@ -121,8 +119,8 @@ def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
                 config = transfer.config_on(trained.config_of(workdir, trained.step_flag(argv)), first.on)
     changed = ("evaluate.", "data.root", "augment.num_threads") if first.on is None else ("evaluate.", "data.")
     words = parse_flags(argv, "", flag_values, config, words=True, shown=lambda name: name.startswith(changed))
-    if len(words) > 2:
-        fail(f"{words[2]!r} is one word too many; settings are given as --config.section.key=value")
+    for further in words[2 if word else 1 :]:
+        fail(f"{further!r} is one word too many; settings are given as --config.section.key=value")
     if word:
         flag_values["workdir"].value = word
     return words[:1]

@@ -67,7 +67,7 @@ class Fit:
         step = partial(_step, backbone, self._optimizer, spec, mesh, experiment.config.model.remat)
         self._step = jax.jit(step, donate_argnums=0, out_shardings=whole)
         self._count = jax.jit(partial(_count, backbone, self._embedder.spec, mesh), out_shardings=whole)
-        self._whole = whole
+        self._init = jax.jit(self._begin, out_shardings=whole)
 
     def __call__(self, train: Examples, test: Examples, seed: int) -> float:
         """Share of test images told right after training on others; NaN where training diverged.
@@ -78,7 +78,7 @@ class Fit:
           seed: of the classifier's start, order and crops.
         """
         key = jax.random.key(seed)
-        state = jax.jit(self._init, out_shardings=self._whole)(self._start, jax.random.fold_in(key, 0))
+        state = self._init(self._start, jax.random.fold_in(key, 0))
         batches = _batches(self._embedder, train, seed, self._batch_size, self.num_steps)
         # The first step holds the compilation, of which no speed can be told.
         state, loss = self._step(state, *next(batches), jax.random.fold_in(key, 1))
@@ -99,7 +99,7 @@ class Fit:
             correct, count = correct + float(right), count + int(real)
         return correct / count if count else math.nan
 
-    def _init(self, start: Any, key: jax.Array) -> _State:
+    def _begin(self, start: Any, key: jax.Array) -> _State:
         kernel_key, bias_key = jax.random.split(key)
         bound = self._width**-0.5  # as torch.nn.Linear starts, and the probe
         classifier = {

@@ -108,7 +108,7 @@ def test_the_folder_of_the_run_may_be_a_word_and_another_set_brings_its_settings
     run = str(tmp_path / "run")
     config = _parsed(command, monkeypatch, "--on=cifar10", run, "--config.data.root=moved", "--step=3")
     assert (config.data.name, config.data.root, config.data.image_size, config.seed) == ("cifar10", "moved", 16, 5)
-    assert _parsed(command, monkeypatch, run).data.name == "digits"
+    assert _parsed(command, monkeypatch, "--config.evaluate.knn_k", "7", run).evaluate.knn_k == 7
     for wrong in ([run, "more"], [f"--workdir={run}", "more"], [run, "--on=cifar11"]):
         with pytest.raises(SystemExit) as left:
             _parsed(command, monkeypatch, *wrong)
