@@ -12,6 +12,8 @@ COMMANDS = {
     "evaluate": "care_jax.evaluate",
     "embed": "care_jax.embed",
     "neighbours": "care_jax.neighbours",
+    "compare": "care_jax.compare",
+    "sweep": "care_jax.sweep",
     "cost": "care_jax.cost",
 }
 

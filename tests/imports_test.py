@@ -29,6 +29,8 @@ ROOMS = [
     "evaluate",
     "run",
     "main",
+    "compare",
+    "sweep",
     "embed",
     "neighbours",
     "cost",

@@ -8,8 +8,8 @@ from care_jax.configs import digits
 from care_jax.devices import sharding
 from care_jax.evaluate.evaluators import find
 from care_jax.experiment import build
+from care_jax.sweep.table import configured
 from experiments import care_vs_simclr, methods
-from experiments.table import configured
 
 TABLES = [
     care_vs_simclr.make_table(digits.get_config(), "0,0.1,0.3"),

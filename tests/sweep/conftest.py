@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from care_jax.sweep import runs
 from care_jax.workdir import plain
-from experiments import runs
 
 
 def finish(config, workdir):

@@ -14,8 +14,8 @@ from care_jax.experiment import build
 from care_jax.experiment.config import from_plain, read_config
 from care_jax.experiment.continuation import changes
 from care_jax.run import run
+from care_jax.sweep.table import Summary
 from care_jax.workdir import check_data
-from experiments.table import Summary
 
 
 class Run(NamedTuple):
