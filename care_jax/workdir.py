@@ -82,6 +82,25 @@ def claim(
       ConfigError: the folder holds a run with other settings.
       WorkdirError: another process trains in it, or it can't be written (also later, inside the block).
     """
+    with hold(workdir, warn=warn) as claimed:
+        _note_config(workdir, config, warn)
+        yield claimed
+
+
+@contextmanager
+def hold(workdir: Path, *, warn: Callable[[str], None] = logging.warning) -> Iterator[Claim]:
+    """Makes the folder and holds it for this process while the block runs; `claim` without a configuration.
+
+    Args:
+      workdir: the folder.
+      warn: told of a file system without locks.
+
+    Yields:
+      What tells whether the folder is still the one that was held.
+
+    Raises:
+      WorkdirError: another process holds it, or it can't be written (also later, inside the block).
+    """
     with writing(workdir):
         _check_name(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
@@ -96,7 +115,6 @@ def claim(
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {os.uname().nodename}")
             lock.flush()
-            _note_config(workdir, config, warn)
             yield Claim(workdir, lock)
 
 
@@ -146,7 +164,7 @@ def check_data(workdir: Path, dataset: DataSet) -> None:
       DataError: it has changed: one line with the difference.
     """
     record = workdir / "data.json.gz"
-    if not _holds_run(workdir):
+    if not holds_run(workdir):
         record.unlink(missing_ok=True)
     data.check_unchanged(dataset, record)
 
@@ -171,7 +189,7 @@ def writing(workdir: Path) -> Iterator[None]:
 
 
 def _note_config(workdir: Path, config: ml_collections.ConfigDict, warn: Callable[[str], None]) -> None:
-    if recover_config(workdir, warn) and _holds_run(workdir):
+    if recover_config(workdir, warn) and holds_run(workdir):
         check_goes_on(read_config(workdir), config, workdir)
     storage.replace_file(workdir / "config.json", json.dumps(plain(config), indent=2) + "\n")
 
@@ -227,7 +245,7 @@ def _recovered(workdir: Path, warn: Callable[[str], None]) -> bool:
     return False
 
 
-def _holds_run(workdir: Path) -> bool:
+def holds_run(workdir: Path) -> bool:
     """Whether there is anything that a start with other settings could spoil; one that failed early left nothing."""
     saved = (workdir / "checkpoints").glob("*")
     return (workdir / "summary.json").exists() or any("tmp" not in folder.name for folder in saved)

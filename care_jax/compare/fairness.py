@@ -68,17 +68,19 @@ def judge(groups: Sequence[Group], differing: dict[str, list[Any]]) -> Fairness:
                 f"on different {what}: {told(groups, values)}: their numbers do not compare, no best is marked"
             )
             break
+    seen: dict[tuple[str, ...], list[str]] = {}
     for name, values in differing.items():
         read_by = next((of for start, of in _READ_BY.items() if name.startswith(start)), None)
         if read_by is None and name.startswith("evaluate."):
             read_by = tuple(EVALUATORS)
         if read_by:
-            apart |= set(read_by)
-            means = "all measures" if len(read_by) == len(EVALUATORS) else f"the measures of {' and '.join(read_by)}"
-            notes.append(
-                f"evaluated with different settings, {name}: {told(groups, values)}: {means} do not compare, no best "
-                "of them is marked"
-            )
+            seen.setdefault(read_by, []).append(f"{name}: {told(groups, values)}")
+    for read_by, lines in seen.items():
+        apart |= set(read_by)
+        means = "all measures" if len(read_by) == len(EVALUATORS) else f"the measures of {' and '.join(read_by)}"
+        notes.append(
+            f"evaluated with different settings ({'; '.join(lines)}): {means} do not compare, no best of them is marked"
+        )
     monitored = [one.settings.get(_MONITOR, ABSENT) for one in groups]
     if any(x != monitored[0] for x in monitored):
         notes.append(f"the monitors' curves see different training images, {_MONITOR}: {told(groups, monitored)}")

@@ -64,8 +64,8 @@ def group(runs: Sequence[FoundRun]) -> tuple[list[Group], list[str]]:
                     f"{run.workdir} and {other.workdir} have the same settings and {why}: no seeds of one group"
                 )
             alike[key].append([run])
-    members = sorted((members for of_key in alike.values() for members in of_key), key=lambda one: runs.index(one[0]))
-    return [Group(name, tuple(one)) for name, one in zip(_names(members), members, strict=True)], notes
+    found = sorted((members for of_key in alike.values() for members in of_key), key=lambda one: runs.index(one[0]))
+    return [Group(name, tuple(one)) for name, one in zip(_names(found), found, strict=True)], notes
 
 
 def _counting(run: FoundRun) -> dict[str, Any]:

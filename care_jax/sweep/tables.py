@@ -44,7 +44,7 @@ def run_table(table: Table, config: ml_collections.ConfigDict, workdir: Path, *,
     if shares:
         jax.config.update("jax_platforms", "cpu")  # the devices are for the runs
     rows = {
-        name: [Run(configured(config, row, seed), workdir / f"{name}_seed_{seed}") for seed in range(seeds)]
+        name: [Run(configured(config, row.settings, seed), workdir / f"{name}_seed_{seed}") for seed in range(seeds)]
         for name, row in table.rows.items()
     }
     runs = [run for of_row in rows.values() for run in of_row]
