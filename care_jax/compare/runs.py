@@ -4,6 +4,7 @@ import glob
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -85,12 +86,18 @@ def _named(word: str) -> list[Path]:
     try:
         if path.exists():
             return [path]
-        matches = sorted(glob.glob(str(path))) if glob.has_magic(word) else []
+        matches = sorted(map(Path, glob.glob(str(path))), key=_natural) if glob.has_magic(word) else []
     except (OSError, ValueError) as error:
         raise UsageError(f"{word} can't be looked into: {error}") from error
     if not matches:
         raise UsageError(f"{word}: there is no such folder")
-    return [Path(match) for match in matches]
+    return matches
+
+
+def _natural(path: Path) -> list[tuple[float, str]]:
+    """In the order of the numbers in its name: 0.3 before 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", path.name)
+    return [(float(part), "") if i % 2 else (-1.0, part) for i, part in enumerate(parts)]
 
 
 def _runs(path: Path, depth: int = _DEPTH) -> list[Path]:
@@ -99,7 +106,7 @@ def _runs(path: Path, depth: int = _DEPTH) -> list[Path]:
         return []
     if any((path / name).is_file() for name in _FILES):
         return [path]
-    below = sorted(folder for folder in path.iterdir() if folder.is_dir()) if depth else []
+    below = sorted((folder for folder in path.iterdir() if folder.is_dir()), key=_natural) if depth else []
     return [run for folder in below for run in _runs(folder, depth - 1)]
 
 

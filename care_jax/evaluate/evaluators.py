@@ -20,7 +20,12 @@ EVALUATORS = {
 OF_THE_RUN = {
     "test_examples": Measure("held-out images evaluated", unit="images"),
     "images_per_second": Measure(
-        "training speed, median over the rows of metrics.jsonl", "images/s", better="higher", headline=True
+        "training speed, median over the rows of metrics.jsonl",
+        "images/s",
+        better="higher",
+        heading="speed",
+        decimals=0,
+        headline=True,
     ),
     "seconds": Measure(
         "training, all resumed parts, compilation and monitors included", "s", heading="time", decimals=0

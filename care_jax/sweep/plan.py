@@ -51,7 +51,7 @@ class Plan(NamedTuple):
 
     def describe(self) -> str:
         """How many runs of what, in a line."""
-        counts = [f"{len(values)} of {name}" for name, values in self.grid.items()]
+        counts = [f"{len(values)} values of {name}" for name, values in self.grid.items()]
         counts.append(f"{len(self.runs[0])} seed{'s' * (len(self.runs[0]) > 1)}")
         return f"{len(self.all)} runs ({' x '.join(counts)}), {len(self.finished)} of them finished"
 

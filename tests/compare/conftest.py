@@ -9,7 +9,7 @@ from care_jax.workdir import plain
 
 @pytest.fixture
 def make_run(tmp_path, tiny_config):
-    """`make_run(name, summary={...}, rows=[...], **settings)`: the folder of a run; summary None: it is not finished."""
+    """`make_run(name, summary={...}, rows=[...], **settings)`: a run's folder; summary None: it is not finished."""
 
     def make(name, summary=(), rows=None, **settings):
         workdir = tmp_path / name
