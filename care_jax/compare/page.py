@@ -56,7 +56,7 @@ def write(
         lines = [["run", *differing], *([one.name, *of] for one, of in zip(groups, values, strict=True))]
         parts += ["<h2>Settings that differ</h2>", _table([[Cell(text) for text in line] for line in lines])]
     parts += [
-        f"<h2>Numbers</h2><p class='note'>{html.escape(table.LEGEND)}</p>",
+        f"<h2>Numbers</h2><p class='note'>{html.escape(table.legend(groups))}</p>",
         _table(table.rows(groups, {}, names, fairness)),
     ]
     parts += _curves(groups)

@@ -14,7 +14,8 @@ from care_jax.evaluate.measure import Measure
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 MOST_COLUMNS = 4  # of settings; more are listed above the table
-LEGEND = "Mean ± standard deviation (number of seeds); bold: the best; ≈: within the seeds' standard deviations of it."
+_SEEDS = "Mean ± standard deviation (number of seeds); bold: the best; ≈: within the seeds' standard deviations of it."
+_ONE_SEED = "Bold: the best; single seeds tell no spread."
 
 
 class Cell(NamedTuple):
@@ -32,6 +33,11 @@ class Cell(NamedTuple):
     def markdown(self) -> str:
         """With its mark."""
         return {"best": f"**{self.text}**", "near": f"{self.text} ≈", "": self.text}[self.mark]
+
+
+def legend(groups: Sequence[Group]) -> str:
+    """What the marks mean."""
+    return _SEEDS if any(len(one.runs) > 1 for one in groups) else _ONE_SEED
 
 
 def measures_of(groups: Sequence[Group]) -> list[str]:
@@ -137,4 +143,4 @@ def markdown(groups: Sequence[Group], differing: dict[str, list[Any]], names: Se
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     texts.insert(1, ["-" * width for width in widths])
     lines += [f"| {' | '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))} |" for row in texts]
-    return "\n".join([*lines, "", LEGEND])
+    return "\n".join([*lines, "", legend(groups)])

@@ -103,11 +103,11 @@ class Course:
             rows = read_metrics(run.workdir)
         except OSError:
             rows = []
-        of = run.config.train.num_steps
-        step = (
-            f"at step {rows[-1]['step']:,}" + ("" if of is None else f" of {of:,}") if rows else "before its first row"
-        )
-        return f"{run.workdir.relative_to(self._plan.workdir)} {step}"
+        name, of = run.workdir.relative_to(self._plan.workdir), run.config.train.num_steps
+        if not rows:
+            return f"{name} before its first row"
+        step = rows[-1]["step"]
+        return f"{name} in its evaluation" if step == of else f"{name} at step {step:,}{f' of {of:,}' if of else ''}"
 
     def progress(self) -> str:
         """How many runs are finished, and about how long the others take, by those that this process made."""
