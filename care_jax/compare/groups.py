@@ -109,12 +109,16 @@ def _names(groups: Sequence[Sequence[FoundRun]]) -> list[str]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of different paths that tell them apart.
+    """The shortest ends of different paths that tell them apart, without what all of them end with.
 
     >>> short_names([Path("/a/one/run"), Path("/a/two/run"), Path("/a/three")])
     ['one/run', 'two/run', 'three']
+    >>> short_names([Path("/a/one/run"), Path("/a/two/run")])
+    ['one', 'two']
     """
     parts = [path.resolve().parts for path in paths]
+    while len(parts) > 1 and len({own[-1:] for own in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [own[:-1] for own in parts]
     names = []
     for own in parts:
         length = 1
