@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
 
         comparison = compare(argv[1:])
         text = comparison.markdown(FLAGS.measures)
-        for note in (*comparison.fairness.notes, *comparison.notes):
+        for note in comparison.notes:
             say(note)
         print(text, flush=True)
         if out is not None:

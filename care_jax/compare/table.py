@@ -9,6 +9,7 @@ import numpy as np
 from care_jax.command_line import UsageError
 from care_jax.compare.fairness import Fairness, measure_of, told
 from care_jax.compare.groups import Group
+from care_jax.errors import printable
 from care_jax.evaluate import evaluators
 from care_jax.evaluate.measure import Measure
 
@@ -130,14 +131,16 @@ def shown(value: Any) -> str:
 
 
 def markdown(groups: Sequence[Group], differing: dict[str, list[Any]], names: Sequence[str], fairness: Fairness) -> str:
-    """The table as Markdown whose columns are aligned; many settings that differ are listed above it."""
+    """The table as Markdown in aligned columns; above it what does not compare, and settings, where many differ."""
     listed = len(differing) > MOST_COLUMNS
-    lines = []
+    lines = [f"* {printable(note)}" for note in fairness.notes]
+    if lines:
+        lines.append("")
     if listed:
-        lines = ["Settings that differ:", ""]
+        lines += ["Settings that differ:", ""]
         lines += [f"* `{name}`: {told(groups, list(map(shown, values)))}" for name, values in differing.items()] + [""]
     texts = [
-        [cell.markdown.replace("|", "\\|") for cell in row]
+        [printable(cell.markdown).replace("|", "\\|") for cell in row]
         for row in rows(groups, {} if listed else differing, names, fairness)
     ]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]

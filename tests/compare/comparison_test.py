@@ -1,5 +1,6 @@
 """Which runs are one group, what may be compared, and what the table and the page show of it."""
 
+import doctest
 import gzip
 import math
 import re
@@ -7,7 +8,9 @@ import re
 import pytest
 
 from care_jax.command_line import UsageError
+from care_jax.compare import curves, groups
 from care_jax.compare.comparison import compare
+from care_jax.experiment import continuation
 
 
 def _rows(text):
@@ -78,7 +81,7 @@ def test_what_does_not_compare_is_said_and_not_marked(make_run, settings, told, 
     )
     comparison = compare(map(str, paths))
     (note,) = comparison.fairness.notes
-    assert told in note
+    assert told in note and comparison.markdown(["knn_top1"]).startswith(f"* {note}\n\n| run")
     assert "**" not in comparison.markdown([unmarked] if unmarked else ["seconds"])
     assert "**" in comparison.markdown([marked])
 
@@ -103,7 +106,9 @@ def test_the_page_needs_no_other_file_and_escapes_names(make_run, tmp_path):
     assert "<td class=best>" in text and "viewport" in text
 
 
-def test_twenty_settings_have_a_look_each():
-    from care_jax.compare import curves
+def test_examples_of_docstrings():
+    assert doctest.testmod(groups).failed == doctest.testmod(continuation).failed == 0
 
+
+def test_twenty_settings_have_a_look_each():
     assert len({curves.style(index) for index in range(28)}) == 28

@@ -1,5 +1,6 @@
 """The grid: values by the settings' types, every mistake one line, and a folder for each combination alone."""
 
+import doctest
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def test_every_combination_has_a_folder_that_any_file_system_takes():
     assert len({name.lower() for name in names}) == len(names)
     for name in names:
         assert len(name) < 200 and not set(name) & set('/\\:*?"<>| \0') and name.isascii() and name.isprintable()
+    assert doctest.testmod(grid).failed == 0
     assert names[:4] == ["a=0", "a=0.1234567", "a=0.12345678", "a=1e-05"]
 
 
