@@ -138,7 +138,9 @@ def markdown(groups: Sequence[Group], differing: dict[str, list[Any]], names: Se
         lines.append("")
     if listed:
         lines += ["Settings that differ:", ""]
-        lines += [f"* `{name}`: {told(groups, list(map(shown, values)))}" for name, values in differing.items()] + [""]
+        lines += [f"* `{name}`: {printable(told(groups, list(map(shown, of))))}" for name, of in differing.items()] + [
+            ""
+        ]
     texts = [
         [printable(cell.markdown).replace("|", "\\|") for cell in row]
         for row in rows(groups, {} if listed else differing, names, fairness)

@@ -125,6 +125,7 @@ class Course:
         comparison = self.comparison()
         names = table.chosen(comparison.groups, ())
         text = table.markdown(comparison.groups, {}, names, comparison.fairness)
+        text += "\n" if self.failed else ""
         for folder, problem in self.failed.items():
             text += f"\n* {folder.relative_to(self._plan.workdir)} failed: {problem}"
         workdir = self._plan.workdir
