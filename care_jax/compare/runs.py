@@ -31,6 +31,7 @@ class FoundRun(NamedTuple):
       rows: of metrics.jsonl.
       data: digest of the record of its data set; empty where there is none.
       notes: what was damaged or missing, in lines for the user.
+      failed: whether it is known to have failed, to whoever made it.
     """
 
     workdir: Path
@@ -39,6 +40,7 @@ class FoundRun(NamedTuple):
     rows: list[dict[str, float]]
     data: str
     notes: tuple[str, ...] = ()
+    failed: bool = False
 
     @property
     def step(self) -> int:

@@ -106,11 +106,12 @@ def heading(name: str) -> str:
 
 def state(one: Group) -> str:
     """How many runs a group has, and whether they are finished."""
+    failed = sum(run.failed for run in one.runs)
     if len(one.finished) == len(one.runs):
         return str(len(one.runs))
     if len(one.runs) == 1:
-        return f"not finished, step {one.runs[0].step}"
-    return f"{len(one.finished)} of {len(one.runs)} finished"
+        return "failed" if failed else f"not finished, step {one.runs[0].step}"
+    return f"{len(one.finished)} of {len(one.runs)} finished{f', {failed} failed' if failed else ''}"
 
 
 def rows(

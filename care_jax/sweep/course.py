@@ -142,10 +142,19 @@ class Course:
         for of_seeds in self._plan.runs:
             folder = of_seeds[0].workdir.parent
             name = folder.name if self._plan.grid else "all"
-            found.append(Group(name, tuple(_found(run) for run in of_seeds)))
+            found.append(Group(name, tuple(self._found(run) for run in of_seeds)))
         notes += [note for one in found for run in one.runs if run.step for note in run.notes]
         differing = groups.differing(found)
         return Comparison(found, differing, fairness.judge(found, differing), tuple(notes))
+
+    def _found(self, run: Run) -> FoundRun:
+        """What there is of a run; its settings at least."""
+        try:
+            found = runs.read(run.workdir)
+        except UsageError:
+            settings = {name: list(x) if isinstance(x, tuple) else x for name, x in leaves(plain(run.config)).items()}
+            found = FoundRun(run.workdir, settings, None, [], "")
+        return found._replace(failed=run.workdir in self.failed)
 
     def _record(self, found: Sequence[Group]) -> dict[str, Any]:
         plan = self._plan
@@ -170,15 +179,6 @@ class Course:
         if run.workdir in self._done:
             return "finished"
         return "failed" if run.workdir in self.failed else "not finished"
-
-
-def _found(run: Run) -> FoundRun:
-    """What there is of a run; its settings at least."""
-    try:
-        return runs.read(run.workdir)
-    except UsageError:
-        settings = {name: list(x) if isinstance(x, tuple) else x for name, x in leaves(plain(run.config)).items()}
-        return FoundRun(run.workdir, settings, None, [], "")
 
 
 def _measures(one: Group) -> Mapping[str, Any]:

@@ -47,7 +47,7 @@ def test_a_run_that_fails_ends_none_of_the_others(children, tmp_path, tiny_confi
     planned = plan.make(tiny_config(), GRID, tmp_path, seeds=2)
     text, failed = course.run(planned, [ALL])
     assert len(children.started) == 4 and [path.name for path in failed] == ["seed=1", "seed=1"]
-    assert "| 1 of 2 finished | **50.0 (1)** |" in text
+    assert "| 1 of 2 finished, 1 failed | **50.0 (1)** |" in text
     assert "* equivariance.weight=0/seed=1 failed: a loss is not finite" in text
     assert course.told(planned, failed).startswith("2 runs of 4 failed, the first: ")
     states = [one["state"] for one in json.loads((tmp_path / "sweep.json").read_text())["runs"]]
