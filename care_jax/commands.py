@@ -13,6 +13,8 @@ COMMANDS = {
     "embed": "care_jax.embed",
     "neighbours": "care_jax.neighbours",
     "export": "care_jax.export",
+    "compare": "care_jax.compare",
+    "sweep": "care_jax.sweep",
     "cost": "care_jax.cost",
 }
 

@@ -319,3 +319,58 @@ def test_the_experiments(name, workdirs, tmp_path):
         "methods": {"--only=a is no row": [workdir, "--only=a"], "--sweep=a": [workdir, "--sweep=a"]},
     }
     _check(f"experiments.{name}", shared | own[name])
+
+
+def test_a_sweep(tmp_path):
+    def sweep(*arguments: str) -> list[str]:
+        return ["--config=digits", f"--workdir={tmp_path}", *arguments]
+
+    def setting(text: str) -> list[str]:
+        return sweep("--set", text)
+
+    _check(
+        "care_jax.sweep",
+        {
+            "--config is missing": [f"--workdir={tmp_path}"],
+            "--workdir is missing": ["--config=digits"],
+            "--workdir=gs://b is an address": ["--config=digits", "--workdir=gs://b"],
+            "did you mean 'equivariance.weight'": setting("equivariance.wieght=1"),
+            "equivariance is a section": setting("equivariance=1"),
+            "--set equivariance.weight=a: a is not a number": setting("equivariance.weight=a"),
+            "config.equivariance.weight is -1": setting("equivariance.weight=0,-1"),
+            "config.train.batch_size is 4096": setting("train.batch_size=128,4096"),
+            "config.equivariance.num_groups is 5": setting("equivariance.num_groups=8,5"),
+            "is given by --set and by --config.equivariance.weight": [
+                *setting("equivariance.weight=0"),
+                "--config.equivariance.weight=1",
+            ],
+            "did you mean 'batch_size'?": sweep("--config.train.batchsize=3"),
+            "--jobs=1000 is more than the": sweep("--jobs=1000"),
+            "flag --seeds=0": sweep("--seeds=0"),
+            "'equivariance.weight=1' is not a flag": sweep("--set", "seed=1", "equivariance.weight=1"),
+        },
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison(workdirs, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    out = f"--out={tmp_path / 'page.html'}"
+    _check(
+        "care_jax.compare",
+        {
+            "the folders of runs are missing": [out],
+            f"{tmp_path / 'none'}: there is no such folder": [out, str(tmp_path / "none"), str(workdirs / "good")],
+            f"no run in {tmp_path / 'empty'}": [out, str(tmp_path / "empty")],
+            "gs://b/run is an address": [out, "gs://b/run"],
+            f"{tmp_path / 'damaged'} has no settings": [out, str(tmp_path / "damaged")],
+            "--out=summary.json: give the name of a page": ["--out=summary.json", str(workdirs / "good")],
+            "--out=/proc/none/x.html: can't write there": ["--out=/proc/none/x.html", str(workdirs / "good")],
+            "--measures=knn is in no summary.json here": [out, "--measures=knn", str(workdirs / "good")],
+            "--config.seed=3: runs are compared as they are": [out, "--config.seed=3", str(workdirs / "good")],
+            "ot": [out, "--ot=x.html", str(workdirs / "good")],
+        },
+    )
+    assert not (tmp_path / "page.html").exists()

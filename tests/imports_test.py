@@ -34,6 +34,8 @@ ROOMS = [
     "evaluate",
     "run",
     "main",
+    "compare",
+    "sweep",
     "embed",
     "neighbours",
     "export",

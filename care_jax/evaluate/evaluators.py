@@ -23,13 +23,20 @@ EVALUATORS = {
 OF_THE_RUN = {
     "test_examples": Measure("held-out images evaluated", unit="images"),
     "images_per_second": Measure(
-        "training speed: steps x train.batch_size / seconds", "images/s", better="higher", headline=True
+        "training speed: steps x train.batch_size / seconds",
+        "images/s",
+        better="higher",
+        heading="speed",
+        decimals=0,
+        headline=True,
     ),
     "step_images_per_second": Measure(
         "speed of the steps alone: without compilation, monitors and saves; mean over the rows of metrics.jsonl, each "
         "by its seconds",
         "images/s",
         better="higher",
+        heading="speed of steps",
+        decimals=0,
     ),
     "seconds": Measure(
         "training, all resumed parts, compilation and monitors included", "s", heading="time", decimals=0

@@ -11,44 +11,22 @@ from jax.sharding import Mesh
 
 from care_jax import data, methods, models
 from care_jax.augment import AugmentSpec, ViewPlan
-from care_jax.augment.views import DRAWS
 from care_jax.data import DataSet
 from care_jax.data.colors import colors
 from care_jax.devices import sharding
 from care_jax.experiment import choice, extensions
-from care_jax.experiment.architecture import DTYPES, check_architecture, make_encoder
+from care_jax.experiment.architecture import check_architecture, make_encoder
 from care_jax.experiment.config import ConfigError, validate
+from care_jax.experiment.names import choices
 from care_jax.experiment.objective import make_objective
 from care_jax.experiment.settings import BRANCHES, MAX_COUNT
 from care_jax.storage import is_url, local_path
 from care_jax.train import optim
 from care_jax.train.batches import stacked_batches
 from care_jax.train.online_probe import OnlineProbe
-from care_jax.train.placements import BATCH_AXES, PLACEMENTS, Batch
+from care_jax.train.placements import BATCH_AXES, Batch
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
-
-
-def choices() -> dict[str, tuple[str, ...]]:
-    """What a setting of names may be, of what is registered now."""
-    return {
-        "data.name": tuple(data.DATA_SETS),
-        "augment.placement": tuple(PLACEMENTS),
-        "model.backbone": tuple(models.BACKBONES),
-        "model.stem": ("cifar", "imagenet"),
-        "model.dtype": tuple(DTYPES),
-        "loss.method": tuple(methods.METHODS),
-        "equivariance.term": tuple(methods.TERMS),
-        "equivariance.draws": DRAWS,
-        "optimizer.name": optim.OPTIMIZERS,
-        "optimizer.schedule": optim.SCHEDULES,
-        "optimizer.decay": optim.DECAYS,
-        "evaluate.probe.optimizer": optim.OPTIMIZERS,
-        "evaluate.probe.schedule": optim.SCHEDULES,
-        "evaluate.finetune.optimizer": optim.OPTIMIZERS,
-        "evaluate.finetune.schedule": ("constant", "cosine"),
-        "evaluate.finetune.augmentation": ("crop_flip", "none"),
-    }
 
 
 class Experiment(NamedTuple):

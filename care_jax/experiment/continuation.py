@@ -61,6 +61,15 @@ def changes(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) ->
     return [line for line in differences(begun.to_dict(), now.to_dict()) if not line.startswith(_FREE)]
 
 
+def counts(name: str) -> bool:
+    """Whether a setting, by its dotted name, moves a run's parameters, or what its numbers mean.
+
+    >>> counts("train.batch_size"), counts("train.log_every")
+    (True, False)
+    """
+    return not f"config.{name}".startswith(_FREE)
+
+
 def changes_beyond_evaluation(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) -> list[str]:
     """The differences that an evaluation of the run would not see: they are of its training."""
     return [line for line in differences(begun.to_dict(), now.to_dict()) if not line.startswith(_OF_EVALUATION)]
