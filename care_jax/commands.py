@@ -15,6 +15,8 @@ COMMANDS = {
     "export": "care_jax.export",
     "compare": "care_jax.compare",
     "sweep": "care_jax.sweep",
+    "measure": "care_jax.measure",
+    "configs": "care_jax.configs",
     "cost": "care_jax.cost",
 }
 

@@ -38,6 +38,7 @@ ROOMS = [
     "sweep",
     "embed",
     "neighbours",
+    "measure",
     "export",
     "cost",
     "commands",

@@ -108,7 +108,8 @@ class Equivariance(NamedTuple):
 
 
 @jax.jit
-def _measure(f: jax.Array, fa: jax.Array) -> dict[str, jax.Array]:
+def pair(f: jax.Array, fa: jax.Array) -> dict[str, jax.Array]:
+    """Displacement, Wahba errors and alignment of embeddings [n, d] before and after one augmentation."""
     scale = f.shape[0] ** -0.5
     return {
         "displacement": jnp.linalg.norm(f - fa) * scale,
@@ -147,7 +148,7 @@ def measure(embedded: EmbeddedDataSet, settings: Any) -> Equivariance:
     off_diagonal = ~np.eye(len(few), dtype=bool)
     for draw in draws(embedded, settings):
         moved = embedded.drawn(draw, "equivariance")
-        row = dict(jax.device_get(_measure(embeddings, moved)))
+        row = dict(jax.device_get(pair(embeddings, moved)))
         if paired:
             row["relative"] = float(_relative(few, moved[:MAX_PAIRWISE]))
             ratios.append(np.asarray(_ratios(few, moved[:MAX_PAIRWISE]))[off_diagonal])

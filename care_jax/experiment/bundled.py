@@ -10,7 +10,7 @@ def bundled_configs() -> dict[str, Path]:
     spec = find_spec("care_jax.configs")
     folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
     files = (path for folder in folders for path in sorted(Path(folder).glob("*.py")))
-    return {path.stem: path for path in files if path.stem != "__init__"}
+    return {path.stem: path for path in files if not path.stem.startswith("_")}
 
 
 def first_line(file: Path) -> str:

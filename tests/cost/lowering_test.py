@@ -9,7 +9,7 @@ import pytest
 from care_jax.devices import sharding
 from care_jax.experiment import build, choice, programs, stand_in
 
-CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.py"))
+CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
 
 
 @pytest.mark.slow

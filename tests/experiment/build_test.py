@@ -15,7 +15,7 @@ from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError
 from care_jax.train.placements import PLACEMENTS
 
-CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "__init__")
+CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
 
 
 class _Encoded:
