@@ -12,6 +12,7 @@ PYTEST := $(BIN)/python -m pytest -x -q -n 2 --dist loadfile --no-loadscope-reor
 
 run: $(VENV)/run.done
 	$(BIN)/python -m care_jax.main --config=configs/digits.py --workdir=$(WORKDIR)
+	@echo "The README's other commands need this environment, once a shell:  . $(VENV)/bin/activate"
 
 test: $(VENV)/test.done
 	$(PYTEST) --durations=15

@@ -1,12 +1,12 @@
 """What the commands share: a mistake of the user's ends with one line on standard error and exit status 2."""
 
+import difflib
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +14,10 @@ import ml_collections
 from absl import flags, logging
 from ml_collections import config_flags
 
+from care_jax import help
 from care_jax.errors import UserError, printable
+from care_jax.experiment.bundled import bundled_configs
+from care_jax.experiment.guesses import guess
 
 _LONGEST = 2000  # characters of a message
 _OVERRIDE = re.compile(r"--?(no)?config\.")
@@ -78,18 +81,26 @@ def parse_flags(
     example: str,
     flag_values: flags.FlagValues = flags.FLAGS,
     settings: ml_collections.ConfigDict | None = None,
+    *,
+    shown: Callable[[str], bool] = lambda name: True,
+    words: bool = False,
 ) -> list[str]:
     """absl's parser, but whatever is wrong with the flags or the configuration file becomes one line and status 2.
+
+    `-h` and `--help` print what there is, settings too, and end the program with status 0.
 
     Args:
       argv: the command line.
       example: of the flag that must be there, for the message.
       flag_values: the flags that are defined.
       settings: become flags that change them, where no file has them.
+      shown: whether a setting is shown by `--help`.
+      words: whether there may be arguments that are no flags.
 
     Returns:
       The arguments that are not flags.
     """
+    asked, argv = help.is_asked(argv), help.without(argv)
     argv, without_value = _settings_to_none(_bundled(argv))
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # ml_collections warns of what is about to be refused
@@ -106,10 +117,13 @@ def parse_flags(
             values = values[section] if section else values
             values[key] = None
     except Exception as error:  # the configuration file is code, and can raise anything
-        fail(_told(argv, error))
+        fail(_told(argv, error, flag_values))
     finally:
         logging.set_verbosity(verbosity)
-    if len(rest) > 1:
+    if asked:
+        help.show(help.text(argv, flag_values, config, shown=shown))
+        sys.exit(0)
+    if len(rest) > 1 and not words:
         fail(f"{rest[1]!r} is not a flag; settings are given as --config.section.key=value")
     if "config" in flag_values:
         if config is None and not _config_file(argv):
@@ -117,14 +131,6 @@ def parse_flags(
         if not isinstance(config, ml_collections.ConfigDict):
             fail(f"{_config_file(argv)}: get_config() gives {_kind(config)}; it must return a ConfigDict")
     return rest
-
-
-def bundled_configs() -> dict[str, Path]:
-    """The configurations that come with the package, by name."""
-    spec = find_spec("care_jax.configs")
-    folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
-    files = (path for folder in folders for path in sorted(Path(folder).glob("*.py")))
-    return {path.stem: path for path in files if path.stem != "__init__"}
 
 
 def _bundled(argv: list[str]) -> list[str]:
@@ -141,7 +147,9 @@ def _bundled(argv: list[str]) -> list[str]:
             continue
         bundled = bundled_configs()
         if file not in bundled:
-            fail(f"--config={file}: no such file, nor a bundled configuration; there are {', '.join(bundled)}")
+            close = difflib.get_close_matches(Path(file).stem, bundled, n=1)
+            meant = f"did you mean {close[0]}? There" if close else "there"
+            fail(f"--config={file}: no such file, nor a bundled configuration; {meant} are {', '.join(bundled)}")
         if given:
             argv[i] = f"{flag}={bundled[file]}{colon}{rest}"
         else:
@@ -160,7 +168,7 @@ def _settings_to_none(argv: list[str]) -> tuple[list[str], list[str]]:
     return rest, [name.removeprefix("config.") for i, name in taken.items() if last[name] == i]
 
 
-def _told(argv: list[str], error: Exception) -> str:
+def _told(argv: list[str], error: Exception, flag_values: flags.FlagValues) -> str:
     """What went wrong, where it can be put right: in the configuration file, or in a flag."""
     file, first = _config_file(argv), _first(error)
     reason = f"{type(first).__name__}: {first}"
@@ -181,8 +189,12 @@ def _told(argv: list[str], error: Exception) -> str:
     malformed = next((word for word in argv if _OVERRIDE.match(word) and not _WELL_FORMED.match(word)), None)
     if malformed:
         return f"{malformed!r} is not a setting; settings are given as --config.section.key=value"
+    if isinstance(error, flags.UnrecognizedFlagError):
+        name, value = error.flagname.partition("=")[0], _value_of(argv, error.flagname)
+        meant = guess(name, value, _settings(flag_values), flag_values)
+        return f"--{name} is no flag; {meant or '--help lists all flags and settings'}"
     if isinstance(error, (AttributeError, LookupError)):
-        return _unknown_setting(argv, str(error))
+        return _unknown_setting(argv, str(error), flag_values)
     return str(error) or reason
 
 
@@ -219,7 +231,28 @@ def _kind(value: object) -> str:
     return "nothing" if value is None else f"a value of type {type(value).__name__}"
 
 
-def _unknown_setting(argv: list[str], message: str) -> str:
+def _settings(flag_values: flags.FlagValues) -> list[str]:
+    """The names of those that there are."""
+    from care_jax.configs import base
+    from care_jax.experiment.config import leaves
+
+    with suppress(Exception):  # a configuration that could not be loaded
+        config: Any = flag_values["config"].value
+        return list(leaves(config))
+    return list(leaves(base.get_config()))
+
+
+def _value_of(argv: list[str], flag: str) -> str | None:
+    """What a flag was given, behind a = or as the next word; None for nothing."""
+    for i, word in enumerate(argv):
+        name, given, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name == flag:
+            following = "".join(argv[i + 1 : i + 2])
+            return value if given else following if following and not following.startswith("-") else None
+    return None
+
+
+def _unknown_setting(argv: list[str], message: str, flag_values: flags.FlagValues) -> str:
     """ml_collections names only the part of the key that it missed; the whole flag is easier to find."""
     looked_up = re.search(r"Attempting to lookup: ([\w.]+)", message)
     named = re.search(r"(\w+)", message.replace("\\'", "'"))
@@ -227,6 +260,8 @@ def _unknown_setting(argv: list[str], message: str) -> str:
     words = (word for word in argv if _OVERRIDE.match(word))
     flag = next((word for word in words if f".{key}." in f".{word.partition('=')[0]}."), key)
     hint = re.search(r"Did you mean \"(\w+)\"", message)
-    return f"{flag}: {key!r} is not a setting" + (
-        f"; did you mean {hint.group(1)!r}?" if hint else "; configs/base.py lists them all"
-    )
+    if hint:
+        return f"{flag}: {key!r} is not a setting; did you mean {hint.group(1)!r}?"
+    name = flag.lstrip("-").partition("=")[0]
+    meant = guess(name, _value_of(argv, name), _settings(flag_values), ())
+    return f"{flag}: {key!r} is not a setting; {meant or '--help lists them all'}"

@@ -8,6 +8,13 @@ from care_jax.errors import printable
 
 # Name -> the module that it runs.
 COMMANDS = {
+    "train": "care_jax.main",
+    "evaluate": "care_jax.evaluate",
+    "embed": "care_jax.embed",
+    "neighbours": "care_jax.neighbours",
+    "export": "care_jax.export",
+    "compare": "care_jax.compare",
+    "sweep": "care_jax.sweep",
     "cost": "care_jax.cost",
 }
 

@@ -3,7 +3,8 @@
 import sys
 from importlib.util import find_spec
 
-# As they are imported; tests/packaging_test.py holds them to the extra "train". Not simplejpeg: it only saves time.
+# As they are imported; tests/packaging_test.py holds them to the extra "train". Not simplejpeg, which only
+# saves time, nor safetensors, which those ask for that meet such a file.
 TRAIN = ("absl", "chex", "matplotlib", "ml_collections", "optax", "orbax", "PIL", "sklearn", "tensorboardX", "tqdm")
 
 

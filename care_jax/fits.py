@@ -19,7 +19,7 @@ from care_jax.errors import UserError
 from care_jax.experiment import build
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import ConfigError
-from care_jax.experiment.programs import CompiledSteps
+from care_jax.experiment.programs import CompiledSteps, Probe
 
 _TRIES = 3  # programs that are compiled for one kind of settings
 _FACTORS = tuple(2**i for i in range(1, 16))
@@ -59,7 +59,9 @@ class Tried(NamedTuple):
         return f"{flags} ({'; '.join([needs, *(_PRICES[name] for name in self.settings)])})"
 
 
-def compile_steps(experiment: Experiment, counts: Iterable[int], *, goes_on: bool = False) -> CompiledSteps:
+def compile_steps(
+    experiment: Experiment, counts: Iterable[int], *, probe: Probe | None = None, goes_on: bool = False
+) -> CompiledSteps:
     """Compiles the step and compares what it needs with what there is; call it before there is a state.
 
     Processes of one run call it together, and all come to the same answer.
@@ -67,12 +69,13 @@ def compile_steps(experiment: Experiment, counts: Iterable[int], *, goes_on: boo
     Args:
       experiment: of the run.
       counts: of steps that calls make.
+      probe: trained beside, and its state.
       goes_on: whether there are checkpoints, which other settings can't go on from.
 
     Raises:
       DoesNotFitError: it needs more; settings that fit are looked for, which takes a compilation each.
     """
-    steps = CompiledSteps(experiment)
+    steps = CompiledSteps(experiment, tell=_tell, probe=probe)
     for count in sorted(counts):
         needed = _compile(steps, count)
         available = memory.available(experiment.mesh)  # without what compiling took, of which CPUs keep a part
@@ -163,8 +166,8 @@ def _first_that_fits(
             if needed.peak > available:
                 continue
         tries += 1
-        _tell(f"compiling with {' '.join(f'{name}={value}' for name, value in settings.items())} ...")
-        tried = Tried(settings, _compile(CompiledSteps(changed), count))
+        _tell(f"with {' '.join(f'{name}={value}' for name, value in settings.items())}:")
+        tried = Tried(settings, _compile(CompiledSteps(changed, tell=_tell), count))
         if tried.fits(available):
             break
         needed = tried.needs or needed

@@ -14,7 +14,7 @@ if __name__ == "__main__":
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from care_jax.command_line import UsageError, fail, parse_flags, user_errors
+from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
 from care_jax.storage import local_path
 
 FLAGS = flags.FLAGS
@@ -25,6 +25,7 @@ try:
 except flags.Error as error:  # a --flagfile that can't be read, which ml_collections opens here
     fail(str(error))
 flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, metrics, summary and report.")
+flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for the next start.")
 flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of the first. SLURM and TPUs need none.")
 flags.DEFINE_integer("num_processes", None, "Several processes: how many.")
 flags.DEFINE_integer("process_id", None, "Several processes: which one this is, from 0.")
@@ -39,9 +40,10 @@ def main(argv: list[str]) -> None:
             raise UsageError("--workdir is missing: the folder of this run, --workdir=runs/mine for instance")
         # Imported late: a mistyped flag should answer at once.
         from care_jax import run
-        from care_jax.devices import distributed
+        from care_jax.devices import compilation_cache, distributed
 
         distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+        compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         run.run(FLAGS.config, local_path(FLAGS.workdir, "--workdir"))
 
 

@@ -10,22 +10,25 @@ from typing import Any
 import jax
 import ml_collections
 
-from care_jax import data, fits, stops
+from care_jax import data, fits, pretrained, stops
 from care_jax.command_line import say
 from care_jax.data import CLASS
 from care_jax.data.colors import SAMPLE
-from care_jax.devices import agreement, sharding
+from care_jax.devices import accelerator, agreement, sharding
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation, monitors
 from care_jax.experiment import build, choice, extensions
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
+from care_jax.experiment.online_probe import make_probe
 from care_jax.experiment.settings import COLORS
 from care_jax.train import loop
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
+from care_jax.train.online_probe import Beside
 from care_jax.train.state import TrainState
+from care_jax.train.step import TrainStep
 from care_jax.workdir import Claim, check_data, claim, plain
 
 
@@ -53,9 +56,13 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     stop = loop.agreed_stop()
     build.check(config, mesh)
     monitors(config)
+    if note := accelerator.unused():
+        _tell(note)
+    initial = pretrained.for_run(config, workdir)
     with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
         kept = agreement.of_the_first("what the run chose when it began", lambda: claimed.kept if claimed else {})
+        kept |= initial.chosen if initial else {}
         experiment = build.build(choice.filled(config, kept))
         if is_first():
             check_data(workdir, experiment.dataset)
@@ -63,7 +70,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         _settle(experiment, claimed)
         evaluation = make_evaluation(experiment)
         with fits.told(experiment.config, "training"):
-            outcome = train(experiment, workdir, evaluation, check=check, stop=stop)
+            outcome = train(experiment, workdir, evaluation, initial=initial, check=check, stop=stop)
         _tell_skipped(experiment)
         if outcome.stopped_by:
             step = int(outcome.state.step)
@@ -92,6 +99,7 @@ def train(
     workdir: Path,
     evaluation: Evaluation | None = None,
     *,
+    initial: pretrained.InitialWeights | None = None,
     check: Callable[[], None] = lambda: None,
     stop: Callable[[], str] = lambda: "",
 ) -> loop.Outcome:
@@ -101,6 +109,7 @@ def train(
       experiment: what to train, on what.
       workdir: folder of the run.
       evaluation: of the experiment, that its monitors and what comes after share embeddings; None for one of its own.
+      initial: what `model.init_from` names; None where it has no value, or is to be read here.
       check: called before each save; raises where the folder is no longer the run's.
       stop: as of `loop.run`.
     """
@@ -109,6 +118,9 @@ def train(
     checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
     try:
         saved = checkpoints.steps()
+        probe = make_probe(experiment)
+        if initial is None and not saved:
+            initial = pretrained.read(config)
         timetable = loop.Timetable(
             num_steps=experiment.num_steps,
             log_every=config.train.log_every,
@@ -120,14 +132,24 @@ def train(
         _describe(experiment)
         counts = set(timetable.counts(max(saved, default=0)))
         began = time.perf_counter()
-        step_fn = fits.compile_steps(experiment, counts, goes_on=bool(saved))
+        programs = fits.compile_steps(experiment, counts, probe=probe, goes_on=bool(saved))
         compiling, seconds = time.perf_counter() - began, 0.0
-        state: TrainState = build.make_state(experiment)
+        state: TrainState = build.make_state(experiment, initial.variables if initial else None)
         if saved:
             state, info = checkpoints.restore(state)
             seconds = info["seconds"]
             _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
+        for line in initial.lines(config.data) if initial and not saved else ():
+            _tell(line)
         start = int(state.step)
+        step_fn: TrainStep = programs
+        if probe:
+            begins = ", and begins anew: its state is not saved" if start else ""
+            _tell(
+                "evaluate.online_probe: online_probe_top1 is of a linear classifier trained beside the encoder on the "
+                f"views and labels of the training images, no linear_probe_top1 of held-out ones{begins}"
+            )
+            step_fn = Beside(programs, probe[1])
         with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell) as writer:
             return loop.run(
                 state,
@@ -139,6 +161,7 @@ def train(
                 monitor=evaluation.monitor(timetable.evaluate_every),
                 info={"config": plain(config)},
                 seconds_before=seconds + compiling,
+                prepare=programs.prepare,
                 stop=stop,
             )
     finally:

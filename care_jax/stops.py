@@ -16,8 +16,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from care_jax.errors import printable
@@ -36,6 +36,7 @@ _consequence: str | None = NOTHING_TO_SAVE  # of ending at once; None where a si
 _noted = ""
 _noted_at = 0.0
 _tell: Callable[[], None] | None = None
+_drafts: set[str] = set()
 
 
 class Interrupted(Exception):
@@ -85,6 +86,28 @@ def note(tell: Callable[[], None] | None = None) -> None:
     with _lock:
         _consequence = None
         _tell = tell or _tell
+
+
+@contextmanager
+def drafts(paths: Iterable[str | os.PathLike[str]]) -> Iterator[None]:
+    """Removes files that are not finished, also where a signal ends the program inside the block.
+
+    Args:
+      paths: of files that exist, or not; at the end of the block those that still do are removed.
+    """
+    names = {os.fspath(path) for path in paths}
+    _drafts.update(names)
+    try:
+        yield
+    finally:
+        _remove(names)
+        _drafts.difference_update(names)
+
+
+def _remove(names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(OSError):
+            os.unlink(name)
 
 
 def noted() -> str:
@@ -140,6 +163,7 @@ def _receive(number: int) -> bool:
 
 
 def _end(line: str, status: int) -> None:
+    _remove(list(_drafts))
     _say(line)
     os._exit(status)
 

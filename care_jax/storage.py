@@ -44,6 +44,26 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
     flush_folder(path.parent)
 
 
+def check_writable(path: Path, setting: str) -> None:
+    """Whether a file can be written there, before the work that is to fill it; nothing is left, or changed.
+
+    Args:
+      path: of the file.
+      setting: the flag that it is the value of, for the message.
+
+    Raises:
+      PathError: it can't.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder; give the name of a file")
+        draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+        draft.touch()
+        draft.unlink()
+    except OSError as error:
+        raise PathError(f"{setting}={path}: can't write there ({error.strerror})") from error
+
+
 def flush_folder(folder: str | os.PathLike[str]) -> None:
     """Makes the names of a folder's files, new and changed ones, outlast a power cut."""
     _flush_path(folder)

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import ml_collections
 from absl import logging
 
-from care_jax import data, storage
+from care_jax import data, failed_start, storage
 from care_jax.data import DataSet
 from care_jax.errors import UserError
 from care_jax.experiment.choice import filled
@@ -48,11 +48,10 @@ class Claim:
     Args:
       workdir: the folder.
       lock: its open lock file.
-      kept: as the attribute.
     """
 
-    def __init__(self, workdir: Path, lock: TextIO, kept: dict[str, Any]):
-        self.kept = kept
+    def __init__(self, workdir: Path, lock: TextIO):
+        self.kept: dict[str, Any] = {}
         self._workdir = workdir
         self._lock = lock
 
@@ -82,6 +81,8 @@ def claim(
 ) -> Iterator[Claim]:
     """Makes the folder, holds it for this process while the block runs, and notes the configuration in it.
 
+    A block that fails before its first row leaves no new folder.
+
     Args:
       workdir: folder of the run.
       config: of the run; another one than the folder's is refused.
@@ -94,8 +95,28 @@ def claim(
       ConfigError: the folder holds a run with other settings.
       WorkdirError: another process trains in it, or it can't be written (also later, inside the block).
     """
+    with hold(workdir, warn=warn) as claimed:
+        claimed.kept = _note_config(workdir, config, warn)
+        yield claimed
+
+
+@contextmanager
+def hold(workdir: Path, *, warn: Callable[[str], None] = logging.warning) -> Iterator[Claim]:
+    """Makes the folder and holds it for this process while the block runs; `claim` without a configuration.
+
+    Args:
+      workdir: the folder.
+      warn: told of a file system without locks.
+
+    Yields:
+      What tells whether the folder is still the one that was held.
+
+    Raises:
+      WorkdirError: another process holds it, or it can't be written (also later, inside the block).
+    """
     with writing(workdir):
         _check_name(workdir)
+        new = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
         workdir.mkdir(parents=True, exist_ok=True)
         storage.flush_folder(workdir.absolute().parent)
         # The lock belongs to the open file: it goes with the process, however that ends.
@@ -108,7 +129,8 @@ def claim(
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {os.uname().nodename}")
             lock.flush()
-            yield Claim(workdir, lock, _note_config(workdir, config, warn))
+            with failed_start.leaves_nothing(workdir, lock, new):
+                yield Claim(workdir, lock)
 
 
 def _check_name(workdir: Path) -> None:
@@ -157,7 +179,7 @@ def check_data(workdir: Path, dataset: DataSet) -> None:
       DataError: it has changed: one line with the difference.
     """
     record = workdir / "data.json.gz"
-    if not _holds_run(workdir):
+    if not holds_run(workdir):
         record.unlink(missing_ok=True)
     data.check_unchanged(dataset, record)
 
@@ -184,10 +206,12 @@ def writing(workdir: Path) -> Iterator[None]:
 def _note_config(workdir: Path, config: ml_collections.ConfigDict, warn: Callable[[str], None]) -> dict[str, Any]:
     """What was chosen before for settings that have no value."""
     kept: dict[str, Any] = {}
-    if recover_config(workdir, warn) and _holds_run(workdir):
+    if recover_config(workdir, warn) and holds_run(workdir):
         begun = read_config(workdir)
         check_goes_on(begun, config, workdir)
         kept = kept_choices(begun, config)
+    if not holds_run(workdir):
+        failed_start.tell_of_rows(workdir, warn)
     _write_config(workdir, filled(config, kept))
     return kept
 
@@ -247,7 +271,7 @@ def _recovered(workdir: Path, warn: Callable[[str], None]) -> bool:
     return False
 
 
-def _holds_run(workdir: Path) -> bool:
+def holds_run(workdir: Path) -> bool:
     """Whether there is anything that a start with other settings could spoil; one that failed early left nothing."""
     saved = (workdir / "checkpoints").glob("*")
     return (workdir / "summary.json").exists() or any("tmp" not in folder.name for folder in saved)

@@ -70,6 +70,9 @@ def get_config() -> ml_collections.ConfigDict:
     model.head_batch_norm = True  # of the hidden layers
     model.head_output_batch_norm = False  # of the outputs, without scale and bias, as in Barlow Twins' paper
     model.remat = False  # recompute activations in the backward pass: less memory, more time
+    # The backbone's first weights: a checkpoint of torchvision's, timm's, solo-learn's, ...; an exported file; or the
+    # folder of a run (docs/export.md). None: drawn by the seed, as the projection head always is.
+    model.init_from = placeholder(str)
 
     config.loss = loss = ml_collections.ConfigDict()
     # The base objective: simclr, moco, byol, barlow_twins, vicreg; or for an ablation alignment, uniformity, none.
@@ -120,6 +123,9 @@ def get_config() -> ml_collections.ConfigDict:
     # Training images that the monitors' kNN and probe see, the same ones each time, drawn by evaluate.seed; None: all.
     # The numbers at the end are always of all.
     evaluate.monitor_examples = placeholder(int)
+    # A linear classifier trained beside the encoder, on the features and labels of each step; its accuracy on the
+    # augmented training images of a step is online_probe_top1 in metrics.jsonl. The encoder learns nothing of it.
+    evaluate.online_probe = False
     evaluate.seed = 0  # of the drawn augmentations: the same for every run, so that runs compare
     evaluate.batch_size = 500  # images a forward pass
     evaluate.center_fraction = 1.0  # of the central square that evaluation sees; 0.875 is resize 256, crop 224
@@ -137,4 +143,22 @@ def get_config() -> ml_collections.ConfigDict:
     probe.schedule = "constant"
     probe.step_epochs = (30, 40, 50)
     probe.step_factor = 0.1
+    # Shares of the training labels that the linear probe is trained on too, (0.01, 0.1) say; as many images of each
+    # class, drawn by evaluate.seed once for each of probe.num_seeds. (): none.
+    evaluate.label_fractions = ()
+    # Training the whole backbone with a linear classifier on the labels, from the encoder's parameters; the run's own
+    # stay as they are. The values are SimCLR's for 1 % of ImageNet's labels (arXiv:2002.05709, B.5; theirs has
+    # Nesterov's momentum and batches of 4096): 0.05 for each 256 images, 60 epochs (30 for 10 %), no weight decay.
+    evaluate.finetune = finetune = ml_collections.ConfigDict()
+    finetune.enabled = False
+    finetune.label_fractions = (1.0,)  # shares of the training labels, each fine-tuned on by itself
+    finetune.num_seeds = 3  # of the classifier's start, of order and crops, and of the images drawn of a share
+    finetune.epochs = 60
+    finetune.batch_size = 256  # images a step, over all devices
+    finetune.optimizer = "sgd"
+    finetune.learning_rate = 0.05  # for the batch, whatever its size
+    finetune.momentum = 0.9
+    finetune.weight_decay = 0.0
+    finetune.schedule = "cosine"  # constant, cosine
+    finetune.augmentation = "crop_flip"  # crops and flips of augment.invariance, no colours; or "none"
     return config

@@ -18,8 +18,8 @@ if __name__ == "__main__":
 import ml_collections
 from absl import flags
 
+from care_jax.sweep.table import Row, Table
 from experiments import command
-from experiments.table import Row, Table
 
 COLUMNS = (
     "relative_equivariance_median",

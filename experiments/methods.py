@@ -22,8 +22,8 @@ from typing import Any
 from absl import flags
 
 from care_jax.command_line import UsageError
+from care_jax.sweep.table import Row, Table
 from experiments import command
-from experiments.table import Row, Table
 
 COLUMNS = (
     "knn_top1",

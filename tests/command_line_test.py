@@ -103,7 +103,10 @@ def test_a_bundled_configuration_by_its_name(tmp_path, monkeypatch):
     assert "TypeError: get_config() takes 0 positional" in parse("digits:x", config="--config")[1]
     assert re.search(r"digits.py: TypeError: get_config\(\) takes 0 positional", parse(config="--config=digits:x")[1])
     line = parse(config="--config=configs/digits.py")[1]
-    assert "--config=configs/digits.py: no such file, nor a bundled configuration; there are base, cifar10, " in line
+    assert (
+        "--config=configs/digits.py: no such file, nor a bundled configuration; did you mean digits? There are " in line
+    )
+    assert "there are base, cifar10, " in parse(config="--config=qqqq")[1]
     (tmp_path / "digits").write_text("def get_config():\n    return {}['own']\n")
     assert "digits, line 2: KeyError: 'own'" in parse(config="--config=digits")[1]
 

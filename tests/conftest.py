@@ -3,6 +3,8 @@
 import ctypes
 import functools
 import gc
+import importlib
+import json
 import math
 import os
 import tempfile
@@ -10,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
 # Read once, when JAX starts: it must be set before anything imports jax.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -152,6 +155,63 @@ def tiny_config() -> Callable[..., ml_collections.ConfigDict]:
 def small_encoder_fixture() -> Callable[..., models.Encoder]:
     """`small_encoder(width=32, batch_norm=True)`."""
     return small_encoder
+
+
+@pytest.fixture(scope="session")
+def import_command() -> Callable[[str], ModuleType]:
+    """`import_command("care_jax.neighbours")` for its functions; its flags go: others have flags of these names."""
+
+    def imported(name: str) -> ModuleType:
+        before = set(flags.FLAGS)
+        module = importlib.import_module(name)
+        for flag in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, flag)
+        return module
+
+    return imported
+
+
+class SavedRun(NamedTuple):
+    """A run in a workdir, on a folder of 24 images in two classes, some of them not square; its states by step."""
+
+    workdir: Path
+    config: ml_collections.ConfigDict
+    states: dict[int, Any]
+    images: Path
+
+
+@pytest.fixture(scope="session")
+def saved_run(tmp_path_factory: pytest.TempPathFactory) -> SavedRun:
+    """Initialised and saved, then changed and saved as step 3; nothing is trained. Not to be written to."""
+    from PIL import Image
+
+    from care_jax.devices import sharding
+    from care_jax.experiment import build
+    from care_jax.train.checkpoint import Checkpoints
+    from care_jax.workdir import check_data, plain
+
+    root = tmp_path_factory.mktemp("saved_run")
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        folder = root / "images" / ("ant", "bee")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (5, 5 + i % 3, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((20 + 4 * (i % 3), 20)).save(folder / f"{i:02d}.png")
+    config = make_tiny_config(data__name="image_folder", data__root=str(root / "images"), train__batch_size=16)
+    experiment = build.build(config, sharding.make_mesh(jax.devices()[:1]))
+    states = {0: build.make_state(experiment)}
+    moved = jax.tree.map(lambda x: 1.25 * x if x.dtype == np.float32 else x, states[0])
+    states[3] = moved.replace(step=states[0].step + 3)
+    workdir = root / "run"
+    workdir.mkdir()
+    (workdir / "config.json").write_text(json.dumps(plain(config)))
+    check_data(workdir, experiment.dataset)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    for step, state in states.items():
+        info = {"config": plain(config), "seconds": 1.0}
+        checkpoints.save(state, info=info, metrics={"knn_top1": float(-step)})
+    checkpoints.close()
+    return SavedRun(workdir, config, states, root / "images")
 
 
 @pytest.fixture(scope="module")

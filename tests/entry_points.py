@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # beside an installed packag
 
 _SECONDS = 60
 _WARM = ("care_jax.run", "care_jax.evaluate.results", "care_jax.devices.distributed", "care_jax.cost.estimate")
-_WARM += ("experiments.runs",)
+_WARM += ("care_jax.sweep.tables",)
 
 
 def answer(module: str, arguments: list[str]) -> tuple[int, str]:

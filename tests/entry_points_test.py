@@ -142,6 +142,8 @@ def test_the_launcher(images, workdirs, tmp_path):
             "config.evaluate.monitor names 'knm'; there are knn, ": run("--config.evaluate.monitor=knn,knm"),
             "config.loss.momentum is 0.0, but simclr has none": run("--config.loss.momentum=0"),
             "config.loss.queue_size is 0": run("--config.loss.method=moco", "--config.loss.queue_size=0"),
+            "config.model.init_from is ''": run("--config.model.init_from="),
+            "config.model.init_from=none.pth can't be read": run("--config.model.init_from=none.pth"),
             "config.data.root has no value": run(config="image_folder"),
             "can't read the class file": run("--config.data.class_file=none.txt", config="imagenet100"),
             "config.data.class_file is ''": run("--config.data.class_file=", config="imagenet100"),
@@ -195,8 +197,62 @@ def test_evaluating_again(images, workdirs, tmp_path):
             "other_data": run("other_data"),
             "no checkpoint in": run("unsaved"),
             "emptied": run("emptied"),
+            "'more' is one word too many": [str(workdirs / "good"), "more"],
+            "--out=x.json is for --on": run("good", "--out=x.json"),
+            "config.evaluate.label_fractions is 0": run("good", "--config.evaluate.label_fractions=(0.0,)"),
+            "choose one of crop_flip, none": run("good", "--config.evaluate.finetune.augmentation=color"),
+            "--on=cifar11 is no data set": run("good", "--on=cifar11"),
+            "--on=gs://bucket is an address": run("good", "--on=gs://bucket"),
+            "is not the folder of a run": run("none", "--on=digits"),
+            "config.data.root has no value": run("good", "--on=image_folder"),
+            "tfds build cifar10": run("good", "--on=cifar10", f"--config.data.root={tmp_path / 'none'}"),
+            f"{images / 'empty'}": run("good", f"--on={images / 'empty'}"),
+            "only config.evaluate.*": run("good", "--on=digits", "--config.model.width=3"),
+            "--out=/proc/none/x.json": run("good", "--on=digits", "--out=/proc/none/x.json"),
         },
     )
+
+
+def test_what_is_taken_out_of_a_run(images, workdirs, tmp_path):
+    good, out = str(workdirs / "good"), f"--out={tmp_path / 'x.npy'}"
+    shared = {
+        "the folder of a run is missing: care-jax": [],
+        "none is not the folder of a run": [str(workdirs / "none")],
+        "unsaved holds no checkpoint yet": [str(workdirs / "unsaved"), "1", out],
+        "--step=x: give a step": [good, "1", out, "--step=x"],
+        "gs://b is an address": ["gs://b", out],
+    }
+    embed = {
+        "--out is missing": [good],
+        "give a file that ends in .npy or .parquet": [good, f"--out={tmp_path / 'x.txt'}"],
+        "can't write there": [good, "--out=/proc/none/x.npy"],
+        "'more' is one word too many": [good, out, "more"],
+        "--part=all": [good, out, "--part=all"],
+        "can't look into": [good, out, f"--images={images / 'none'}"],
+        "not config.seed": [good, out, "--config.seed=5"],
+        "can't be used": [str(workdirs / "emptied"), out],
+    }
+    neighbours = {
+        "something is missing: care-jax neighbours": [good],
+        "'blur' is none of hue": [good, "1", "--changes=blur"],
+        "there is no such file": [good, "1000", f"--out={tmp_path / 'x.png'}"],
+    }
+    flax = [out, "--to=flax"]
+    export = {
+        "--out is missing": [good],
+        "--to is missing: choose one of torch": [good, out],
+        "--to=onnx: choose one of": [good, out, "--to=onnx"],
+        "can't write there": [good, "--to=flax", "--out=/proc/none/x"],
+        "it is a folder": [good, "--to=flax", f"--out={tmp_path}"],
+        "'more' is one word too many": [good, *flax, "more"],
+        "not config.seed": [good, *flax, "--config.seed=5"],
+        "can't be used": [str(workdirs / "emptied"), *flax],
+    }
+    alone = {told: words[:1] + words[2:] if "1" in words else words for told, words in shared.items()}
+    _check("care_jax.embed", alone | embed)
+    _check("care_jax.export", alone | export)
+    _check("care_jax.neighbours", shared | neighbours)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_it_costs(images):
@@ -263,3 +319,58 @@ def test_the_experiments(name, workdirs, tmp_path):
         "methods": {"--only=a is no row": [workdir, "--only=a"], "--sweep=a": [workdir, "--sweep=a"]},
     }
     _check(f"experiments.{name}", shared | own[name])
+
+
+def test_a_sweep(tmp_path):
+    def sweep(*arguments: str) -> list[str]:
+        return ["--config=digits", f"--workdir={tmp_path}", *arguments]
+
+    def setting(text: str) -> list[str]:
+        return sweep("--set", text)
+
+    _check(
+        "care_jax.sweep",
+        {
+            "--config is missing": [f"--workdir={tmp_path}"],
+            "--workdir is missing": ["--config=digits"],
+            "--workdir=gs://b is an address": ["--config=digits", "--workdir=gs://b"],
+            "did you mean 'equivariance.weight'": setting("equivariance.wieght=1"),
+            "equivariance is a section": setting("equivariance=1"),
+            "--set equivariance.weight=a: a is not a number": setting("equivariance.weight=a"),
+            "config.equivariance.weight is -1": setting("equivariance.weight=0,-1"),
+            "config.train.batch_size is 4096": setting("train.batch_size=128,4096"),
+            "config.equivariance.num_groups is 5": setting("equivariance.num_groups=8,5"),
+            "is given by --set and by --config.equivariance.weight": [
+                *setting("equivariance.weight=0"),
+                "--config.equivariance.weight=1",
+            ],
+            "did you mean 'batch_size'?": sweep("--config.train.batchsize=3"),
+            "--jobs=1000 is more than the": sweep("--jobs=1000"),
+            "flag --seeds=0": sweep("--seeds=0"),
+            "'equivariance.weight=1' is not a flag": sweep("--set", "seed=1", "equivariance.weight=1"),
+        },
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison(workdirs, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    out = f"--out={tmp_path / 'page.html'}"
+    _check(
+        "care_jax.compare",
+        {
+            "the folders of runs are missing": [out],
+            f"{tmp_path / 'none'}: there is no such folder": [out, str(tmp_path / "none"), str(workdirs / "good")],
+            f"no run in {tmp_path / 'empty'}": [out, str(tmp_path / "empty")],
+            "gs://b/run is an address": [out, "gs://b/run"],
+            f"{tmp_path / 'damaged'} has no settings": [out, str(tmp_path / "damaged")],
+            "--out=summary.json: give the name of a page": ["--out=summary.json", str(workdirs / "good")],
+            "--out=/proc/none/x.html: can't write there": ["--out=/proc/none/x.html", str(workdirs / "good")],
+            "--measures=knn is in no summary.json here": [out, "--measures=knn", str(workdirs / "good")],
+            "--config.seed=3: runs are compared as they are": [out, "--config.seed=3", str(workdirs / "good")],
+            "ot": [out, "--ot=x.html", str(workdirs / "good")],
+        },
+    )
+    assert not (tmp_path / "page.html").exists()

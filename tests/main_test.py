@@ -90,7 +90,8 @@ def finished(tmp_path_factory) -> Path:
 
 NUMBERS = {
     *("knn_top1", "linear_probe_top1", "hue_probe_top1", "alignment", "uniformity", "wahba_mean", "wahba_worst"),
-    *("relative_equivariance_mean", "relative_equivariance_median", "images_per_second", "seconds", "steps"),
+    *("relative_equivariance_mean", "relative_equivariance_median", "images_per_second", "step_images_per_second"),
+    *("seconds", "steps"),
 }
 
 
@@ -99,6 +100,8 @@ def test_a_run_leaves_its_numbers_and_a_report(finished):
     summary = _summary(finished)
     assert all(isinstance(summary[name], (int, float)) for name in NUMBERS)
     assert summary["steps"] == 24
+    assert summary["images_per_second"] == pytest.approx(24 * 32 / summary["seconds"])
+    assert summary["images_per_second"] < summary["step_images_per_second"]
     assert summary["test_examples"] == 359
     assert len(summary["params_sha256"]) == 64
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]

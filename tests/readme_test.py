@@ -74,7 +74,7 @@ def test_commands_are_there(page):
     for words in _commands(page.read_text()):
         if words[0] == "python":
             given = {word.lstrip("-").partition("=")[0] for word in words[3:] if word.startswith("--")}
-            assert {flag.partition(".")[0] for flag in given} - {"config"} <= _flags(words[2]), words
+            assert {flag.partition(".")[0] for flag in given} - {"config", "help"} <= _flags(words[2]), words
         elif words[0] == "make":
             targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
             assert {word for word in words[1:] if "=" not in word} - {"..."} <= set(targets), words

@@ -16,10 +16,10 @@ from care_jax.evaluate import results
 from care_jax.evaluate.embed import Embedder
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError
+from care_jax.sweep import runs
 from care_jax.train.loop import Outcome
 from care_jax.train.state import params_sha256
 from care_jax.workdir import WorkdirError
-from experiments import runs
 
 pytestmark = pytest.mark.slow
 OPTIMIZED = True

@@ -30,7 +30,7 @@ from ml_collections import config_flags
 from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
 from care_jax.cost import topologies
 from care_jax.errors import UserError
-from care_jax.storage import local_path, replace_file
+from care_jax.storage import check_writable, local_path, replace_file
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("topology", None, "The devices: v5e:16x16, cpu:8, gpu, ...")
@@ -63,10 +63,10 @@ def _cost(config: ml_collections.ConfigDict) -> int:
     """Prints what was asked for; the exit status."""
     import jax
 
-    from care_jax.cost import hardware, measured, report, stand_in, suggest
+    from care_jax.cost import hardware, measured, report, suggest
     from care_jax.cost.estimate import Report, estimate, needed_memory
     from care_jax.devices import sharding
-    from care_jax.experiment import build, choice, extensions
+    from care_jax.experiment import build, choice, extensions, stand_in
     from care_jax.experiment.settings import COLORS
 
     jax.config.update("jax_enable_compilation_cache", False)  # the time of compiling is a figure
@@ -146,11 +146,8 @@ def _json_file() -> Path | None:
     """Where to, which is known to work before anything is compiled; None for nowhere or standard output."""
     if FLAGS.json in (None, "-"):
         return None
-    file = Path(local_path(FLAGS.json, "--json"))
-    try:
-        file.touch()
-    except OSError as error:
-        raise UsageError(f"--json={FLAGS.json}: can't write there ({error.strerror})") from error
+    file = local_path(FLAGS.json, "--json")
+    check_writable(file, "--json")
     return file
 
 

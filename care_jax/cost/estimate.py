@@ -11,15 +11,15 @@ import jax
 import ml_collections
 from jax.sharding import Mesh
 
-from care_jax.cost import findings, stand_in
+from care_jax.cost import findings
 from care_jax.cost.hardware import Hardware
 from care_jax.cost.operations import matrix_operations, uncounted
-from care_jax.cost.stand_in import StandIn
 from care_jax.cost.traffic import Move, beyond, moves
 from care_jax.devices import hlo
 from care_jax.devices.collectives import collectives
 from care_jax.devices.memory import of_program as program_memory
-from care_jax.experiment import build, programs
+from care_jax.experiment import build, programs, stand_in
+from care_jax.experiment.stand_in import StandIn
 
 LARGEST = 10  # operations that are listed
 _EFFORT = "jax_exec_time_optimization_effort"

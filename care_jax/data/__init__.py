@@ -12,6 +12,7 @@ import functools
 import os
 from collections.abc import Callable
 
+from care_jax.data.any_images import image_files, images_below
 from care_jax.data.assembly import canvas_shape, whole_shape
 from care_jax.data.description import describe
 from care_jax.data.device import ResidentImages, put_resident, take
@@ -41,6 +42,8 @@ __all__ = [
     "check_unchanged",
     "describe",
     "host_batches",
+    "image_files",
+    "images_below",
     "load",
     "put_resident",
     "take",

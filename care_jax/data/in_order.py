@@ -1,18 +1,22 @@
 """Every example once, in order, exactly: the input of the evaluators."""
 
+import collections
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from care_jax.data.decode import UnreadableImageError, central_square, reduction_for
-from care_jax.data.errors import DataError
 from care_jax.data.examples import Examples, SkippedFiles
 from care_jax.data.indices import local_rows
 from care_jax.data.reader import Reader
-from care_jax.data.tf_data import available_threads, import_tensorflow, iterate
+from care_jax.data.tf_data import available_threads
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+_BATCHES_AHEAD = 2
+_IMAGES_A_TASK = 8
 
 
 def batches_in_order(
@@ -63,31 +67,48 @@ def _resident(pixels: np.ndarray, starts: range, rows: range) -> Batches:
 
 
 def _encoded(reader: Reader, side: int, starts: range, rows: range, num_threads: int) -> Batches:
-    tf = import_tensorflow()
-    shape = (side, side, 3)
+    """Decoded by threads, two batches ahead of the one that is taken."""
 
-    def decode(index: np.int64) -> tuple[np.ndarray, np.int32, np.bool_]:
-        if index >= len(reader.examples):
-            return np.zeros(shape, np.uint8), np.int32(0), np.False_
-        try:
-            image = reader.open(int(index))
-            box = central_square(image.height, image.width)
-            (square,) = image.crops([box], [side], reduction=reduction_for([box], [side]))
-            return square, np.int32(index), np.True_
-        except UnreadableImageError as error:
-            reader.skip(int(index), error)
-        except DataError:
-            pass  # which `iterate` raises, as the reader's failure
-        return np.zeros(shape, np.uint8), np.int32(index), np.False_
+    def decode(indices: range, images: np.ndarray, mask: np.ndarray) -> None:
+        for row, index in enumerate(indices):
+            if index >= len(reader.examples):
+                return
+            try:
+                image = reader.open(index)
+                box = central_square(image.height, image.width)
+                (images[row],) = image.crops([box], [side], reduction=reduction_for([box], [side]))
+                mask[row] = True
+            except UnreadableImageError as error:
+                reader.skip(index, error)
 
-    def decoded(index: Any) -> tuple[Any, Any, Any]:
-        image, index, mask = tf.numpy_function(decode, [index], [tf.uint8, tf.int32, tf.bool])
-        return tf.ensure_shape(image, shape), tf.ensure_shape(index, ()), tf.ensure_shape(mask, ())
+    threads = ThreadPoolExecutor(num_threads)
 
-    def indices_of_batch(batch: Any) -> Any:
-        start = batch * starts.step
-        return tf.data.Dataset.range(start + rows.start, start + rows.stop)
+    def begin(start: int) -> tuple[list[Future[None]], np.ndarray, np.ndarray, np.ndarray]:
+        images, mask = np.zeros((len(rows), side, side, 3), np.uint8), np.zeros(len(rows), bool)
+        parts = [range(i, min(i + _IMAGES_A_TASK, len(rows))) for i in range(0, len(rows), _IMAGES_A_TASK)]
+        tasks = []
+        for part in parts:
+            here = slice(part.start, part.stop)
+            indices = range(start + rows.start + part.start, start + rows.start + part.stop)
+            tasks.append(threads.submit(decode, indices, images[here], mask[here]))
+        taken = start + np.asarray(rows, np.int32)
+        return tasks, images, np.where(taken < len(reader.examples), taken, 0), mask
 
-    dataset = tf.data.Dataset.range(len(starts)).flat_map(indices_of_batch)
-    dataset = dataset.map(decoded, num_parallel_calls=num_threads).batch(len(rows))
-    return iterate(tf, dataset, num_threads, reader.raise_failure)
+    ahead: collections.deque[Any] = collections.deque()
+    try:
+        for start in starts:
+            ahead.append(begin(start))
+            if len(ahead) > _BATCHES_AHEAD:
+                yield _finished(*ahead.popleft())
+        while ahead:
+            yield _finished(*ahead.popleft())
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _finished(
+    tasks: list[Future[None]], images: np.ndarray, indices: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    for task in tasks:
+        task.result()
+    return images, indices, mask

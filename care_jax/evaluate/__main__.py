@@ -1,8 +1,10 @@
-"""Evaluates a run again from a checkpoint: `python -m care_jax.evaluate --workdir=runs/digits [--step=best]`.
-
+"""Evaluates a run again from a checkpoint: `python -m care_jax.evaluate runs/digits [--step=best]`.
 
 The settings are the run's. Those of the evaluation may be changed, and where the data lies:
 `--config.evaluate.knn_k=20 --config.data.root=elsewhere`.
+
+With `--on` the frozen encoder is judged on another data set, `--on=cifar10` or `--on=FOLDER` of images, and the numbers
+go to `transfer/NAME.json` in the folder of the run, whose own summary.json and report.html stay: docs/transfer.md.
 """
 
 from care_jax import extras, stops
@@ -13,27 +15,31 @@ if __name__ == "__main__":
     )
     extras.require_train()
 
-import re
 from contextlib import suppress
 from pathlib import Path
 
 import ml_collections
 from absl import app, flags, logging
 
-from care_jax import fits
-from care_jax.command_line import UsageError, parse_flags, say, user_errors
-from care_jax.evaluate import results
+from care_jax import fits, trained
+from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
+from care_jax.devices import compilation_cache
+from care_jax.evaluate import results, transfer
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build
 from care_jax.experiment.config import read_config
 from care_jax.experiment.continuation import changes_beyond_evaluation
 from care_jax.storage import local_path
 from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.checkpoint_files import CheckpointError
 from care_jax.workdir import check_data, claim, recover_config
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
+flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for the next start.")
+flags.DEFINE_string("on", None, "Another data set: digits, cifar10, ..., a configuration file, or a folder of images.")
+flags.DEFINE_string("out", None, "With --on: the JSON file; without a value WORKDIR/transfer/NAME.json.")
 
 
 def main(argv: list[str]) -> None:
@@ -42,9 +48,15 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)  # what the libraries warn of in a save is said all the same
     with user_errors():
         if not FLAGS.workdir:
-            raise UsageError("--workdir is missing: the folder of a run, --workdir=runs/digits for instance")
-
-        evaluate_again(local_path(FLAGS.workdir, "--workdir"), FLAGS.config, FLAGS.step)
+            raise UsageError("--workdir is missing: the folder of a run, care-jax evaluate runs/digits for instance")
+        compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
+        workdir = local_path(FLAGS.workdir, "--workdir")
+        if FLAGS.on is not None:
+            transfer.evaluate_on(workdir, FLAGS.config, FLAGS.on, step=FLAGS.step, out=FLAGS.out or "")
+        elif FLAGS.out is not None:
+            raise UsageError(f"--out={FLAGS.out} is for --on; the run's own numbers go to its summary.json")
+        else:
+            evaluate_again(workdir, FLAGS.config, FLAGS.step)
 
 
 def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str = "") -> None:
@@ -64,9 +76,11 @@ def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str =
         raise UsageError(f"an evaluation may change config.evaluate.* and config.data.root, not {'; '.join(refused)}")
     # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
     with claim(workdir, run_config, warn=say) as claimed:
+        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
+        if not checkpoints.steps():
+            raise CheckpointError(f"no checkpoint in {checkpoints.directory}: nothing was saved yet, train first")
         experiment = build.build(config)
         check_data(workdir, experiment.dataset)
-        checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
         with fits.told(config, "evaluation"):
             state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
         evaluation = Evaluation(experiment)
@@ -78,35 +92,38 @@ def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str =
 
 
 def _step(text: str, checkpoints: Checkpoints) -> int | None:
-    if not text:
-        return None
-    if text == "best":
-        best = checkpoints.best_step()
-        if best is None:
-            raise UsageError(
-                "--step=best: no checkpoint of this run was ranked (no labels, knn not in evaluate.monitor, or none "
-                "evaluated yet)"
-            )
-        return best
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise UsageError(f"--step={text}: give a step, 'best', or leave it out for the newest checkpoint")
-    return int(text)
+    if text != "best":
+        return trained.step_number(text)
+    best = checkpoints.best_step()
+    if best is None:
+        raise UsageError(trained.NO_BEST)
+    return best
 
 
 def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
-    """The flags, those of the settings too: their names and types are those of the run in --workdir."""
-    config = None
-    first = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "", flag_values=first)
+    """The flags, those of the settings too: names and types are those of the run, a word or --workdir."""
+    config, first = None, flags.FlagValues()
+    for name in ("workdir", "on"):
+        flags.DEFINE_string(name, None, "", flag_values=first)
     with suppress(flags.Error):  # which the parser proper will say
         first(argv, known_only=True)
     first.mark_as_parsed()  # also after an error
-    if first.workdir:
+    word = "" if first.workdir else trained.first_word(argv, flag_values)
+    if word or first.workdir:
         with user_errors():
-            workdir = local_path(first.workdir, "--workdir")
-            recover_config(workdir, say)
-            config = read_config(workdir)
-    return parse_flags(argv, "", flag_values, config)
+            workdir = local_path(word or first.workdir, "--workdir")
+            if first.on is None:
+                recover_config(workdir, say)
+                config = read_config(workdir)
+            else:
+                config = transfer.config_on(trained.config_of(workdir, trained.step_flag(argv)), first.on)
+    changed = ("evaluate.", "data.root", "augment.num_threads") if first.on is None else ("evaluate.", "data.")
+    words = parse_flags(argv, "", flag_values, config, words=True, shown=lambda name: name.startswith(changed))
+    for further in words[2 if word else 1 :]:
+        fail(f"{further!r} is one word too many; settings are given as --config.section.key=value")
+    if word:
+        flag_values["workdir"].value = word
+    return words[:1]
 
 
 if __name__ == "__main__":

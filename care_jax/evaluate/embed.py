@@ -33,6 +33,8 @@ class Embedded(NamedTuple):
 class Embedder:
     """Embeds sets of images on all devices.
 
+    Its arguments but the encoder and the batch's size are its attributes.
+
     Args:
       encoder: `models.Encoder`.
       mesh: the devices.
@@ -40,6 +42,8 @@ class Embedder:
       batch_size: images a forward pass; rounded up to a multiple of the number of devices.
       skipped: counts files that could not be read.
       check: called before each batch; raises what ends the embedding.
+      side: of the central squares that encoded images are brought to, pixels; None: large enough for the specs to take
+        their part of it.
     """
 
     def __init__(
@@ -51,12 +55,14 @@ class Embedder:
         batch_size: int,
         skipped: SkippedFiles,
         check: Callable[[], None] = lambda: None,
+        side: int | None = None,
     ):
         self.spec = spec
         self._batch_size = -(-batch_size // mesh.size) * mesh.size
-        self._skipped = skipped
-        self._check = check
-        self._mesh = mesh
+        self.skipped = skipped
+        self.check = check
+        self.mesh = mesh
+        self.side = round(spec.size / spec.center_fraction) if side is None else side
         self._rows = sharding.along_axis(mesh, 0)
         # Embeddings are whole on every device, so that every process has all of them, whoever read the image.
         shardings = self._rows, sharding.replicated(mesh), sharding.replicated(mesh)
@@ -88,7 +94,7 @@ class Embedder:
         Raises:
           DataError: not one of the images could be read.
         """
-        features = Gathering(self._mesh, -(-len(examples) // self._batch_size))
+        features = Gathering(self.mesh, -(-len(examples) // self._batch_size))
         embeddings: np.ndarray | None = None
         kept = np.zeros(len(examples), bool)
 
@@ -102,13 +108,7 @@ class Embedder:
             kept[here] = mask[: len(kept[here])]
 
         newest: tuple[Any, ...] = ()
-        for batch, (images, indices, mask) in enumerate(self.batches(examples)):
-            self._check()
-            drawn: Any = uniforms
-            if drawn is not None and drawn.ndim == 2:
-                drawn = self._put(drawn[indices])
-            views = _view(self._put(images), drawn, spec=self.spec if spec is None else spec, mesh=self._mesh)
-            some_features, *made = self._forward(variables, views, self._put(mask))
+        for batch, (some_features, *made) in enumerate(self._batches(variables, examples, uniforms, spec)):
             features.add(some_features)
             # While the devices embed this batch, the host takes the one before; never more than two are under way.
             if newest:
@@ -117,8 +117,47 @@ class Embedder:
         take(*newest)
         (rows,) = np.nonzero(kept)
         if embeddings is None or not len(rows):
-            raise DataError(f"none of {len(examples)} images to evaluate could be read: {self._skipped.summary()}")
+            raise DataError(f"none of {len(examples)} images to evaluate could be read: {self.skipped.summary()}")
         return Embedded(features.rows(rows), embeddings if kept.all() else embeddings[rows], rows)
+
+    def stream(
+        self, variables: Mapping[str, Any], examples: Examples
+    ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+        """Embeds every example as it is, a batch at a time: for sets whose embeddings fit no memory. One process.
+
+        Args:
+          variables: of the encoder.
+          examples: n images.
+
+        Yields:
+          How many examples were looked at; the rows [b] of those that could be read, their features [b, w] and
+          embeddings [b, d].
+        """
+
+        def host(batch: int, made: tuple[jax.Array, ...]) -> tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+            start = batch * self._batch_size
+            features, embeddings, kept = (array[: len(examples) - start] for array in jax.device_get(made))
+            return len(kept), (start + np.flatnonzero(kept), features[kept], embeddings[kept])
+
+        newest: tuple[Any, ...] = ()
+        for batch, made in enumerate(self._batches(variables, examples, None, None)):
+            if newest:
+                yield host(*newest)
+            newest = batch, made
+        if newest:
+            yield host(*newest)
+
+    def _batches(
+        self, variables: Mapping[str, Any], examples: Examples, uniforms: np.ndarray | None, spec: AugmentSpec | None
+    ) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
+        """Features, embeddings and which rows of a batch are real, on the devices, as soon as they are dispatched."""
+        for images, indices, mask in self.batches(examples):
+            self.check()
+            drawn: Any = uniforms
+            if drawn is not None and drawn.ndim == 2:
+                drawn = self._put(drawn[indices])
+            views = _view(self._put(images), drawn, spec=self.spec if spec is None else spec, mesh=self.mesh)
+            yield self._forward(variables, views, self._put(mask))
 
     def _put(self, rows: np.ndarray) -> jax.Array:
         return sharding.from_process(self._rows, rows)
@@ -135,12 +174,11 @@ class Embedder:
         index, count = (0, 1) if all_rows else (jax.process_index(), jax.process_count())
         return data.batches_in_order(
             examples,
-            # The whole central square, large enough for the specs to take their part of it here.
-            side=round(self.spec.size / self.spec.center_fraction),
+            side=self.side,
             batch_size=self._batch_size,
             process_index=index,
             process_count=count,
-            skipped=self._skipped,
+            skipped=self.skipped,
         )
 
 

@@ -108,12 +108,13 @@ class Evaluation:
         key = jax.random.fold_in(jax.random.key(settings.seed), 2)  # apart from the draws of augmentations
         return train.take(np.sort(np.asarray(jax.random.permutation(key, len(train)))[:count]))
 
-    def measure(self, step: int, variables: Mapping[str, Any]) -> Measured:
+    def measure(self, step: int, variables: Mapping[str, Any], *, file: str = "summary.json") -> Measured:
         """Everything, on the held-out examples.
 
         Args:
           step: updates made.
           variables: then, of all networks.
+          file: where the numbers will be, for the notes.
         """
         settings = self.experiment.config.evaluate
         embedded = self.embedded(step, variables)
@@ -130,8 +131,7 @@ class Evaluation:
                 numbers[name] = None
                 reasons.setdefault(value.reason if isinstance(value, Missing) else broken, []).append(name)
         missing = [
-            f"could not be measured, null in summary.json: {', '.join(names)}: {reason}"
-            for reason, names in reasons.items()
+            f"could not be measured, null in {file}: {', '.join(names)}: {reason}" for reason, names in reasons.items()
         ]
         return Measured(numbers, (*embedded.notes, *missing))
 
@@ -150,6 +150,11 @@ def monitors(config: ml_collections.ConfigDict) -> dict[str, int]:
         where = f"config.evaluate.monitor names {entry!r}"
         if name not in EVALUATORS:
             raise ConfigError(f"{where}; there are {', '.join(EVALUATORS)}, each alone or as name@epochs")
+        settings = config.evaluate
+        asked_for = {"label_fractions": settings.label_fractions, "finetune": settings.finetune.enabled}.get(name, True)
+        if not asked_for:
+            setting = "evaluate.finetune.enabled" if name == "finetune" else "evaluate.label_fractions"
+            raise ConfigError(f"{where}, which is off; set config.{setting}, or leave it out")
         if config.loss.method in EVALUATORS[name].measures((CLASS,)):
             raise ConfigError(
                 f"{where}, which measures {config.loss.method!r}; config.loss.method={config.loss.method} logs its "

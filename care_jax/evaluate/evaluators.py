@@ -1,10 +1,11 @@
 """The evaluators by name: a new one is a file with its table of measures and its `run`, and a line here."""
 
 import itertools
+import re
 from collections.abc import Iterable
 
 from care_jax.data import CLASS
-from care_jax.evaluate import alignment, equivariance_error, knn, linear_probe, term_space
+from care_jax.evaluate import alignment, equivariance_error, finetune, knn, label_fractions, linear_probe, term_space
 from care_jax.evaluate.measure import Evaluator, Measure
 
 # In the order in which their numbers are written.
@@ -14,13 +15,28 @@ EVALUATORS = {
     "equivariance": Evaluator(equivariance_error.measures, equivariance_error.run),
     "term_space": Evaluator(term_space.measures, term_space.run),
     "alignment": Evaluator(alignment.measures, alignment.run),
+    "label_fractions": Evaluator(label_fractions.measures, label_fractions.run),
+    "finetune": Evaluator(finetune.measures, finetune.run),
 }
 
 # What summary.json says beside them.
 OF_THE_RUN = {
     "test_examples": Measure("held-out images evaluated", unit="images"),
     "images_per_second": Measure(
-        "training speed, median over the rows of metrics.jsonl", "images/s", better="higher", headline=True
+        "training speed: steps x train.batch_size / seconds",
+        "images/s",
+        better="higher",
+        heading="speed",
+        decimals=0,
+        headline=True,
+    ),
+    "step_images_per_second": Measure(
+        "speed of the steps alone: without compilation, monitors and saves; mean over the rows of metrics.jsonl, each "
+        "by its seconds",
+        "images/s",
+        better="higher",
+        heading="speed of steps",
+        decimals=0,
     ),
     "seconds": Measure(
         "training, all resumed parts, compilation and monitors included", "s", heading="time", decimals=0
@@ -40,12 +56,25 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
     return {name: measure for table in (*tables, OF_THE_RUN) for name, measure in table.items()}
 
 
+def of_numbers(names: Iterable[str], labellings: Iterable[str]) -> dict[str, Measure]:
+    """The measures of these names, those of any share of the labels too; names that are no measure's are left out."""
+    usual = measures(labellings)
+    return {name: usual[known] for name in names if (known := _of_usual_share(name)) in usual}
+
+
 def find(name: str) -> Measure:
     """The measure of that name, for whichever labelling it is; a KeyError where there is none.
 
     >>> find("hue_probe_top1").heading
     'hue probe'
+    >>> find("linear_probe_2_percent_top1").unit
+    '%'
     """
-    usual = measures((CLASS,))
+    usual, name = measures((CLASS,)), _of_usual_share(name)
     beginnings = itertools.accumulate(name.split("_"), "{}_{}".format)
     return usual[name] if name in usual else measures(beginnings)[name]
+
+
+def _of_usual_share(name: str) -> str:
+    """What a share of the labels measures, any other does too."""
+    return re.sub(r"_[0-9.]+_percent_", "_10_percent_", name)

@@ -52,12 +52,7 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
             test,
             {name: sets.test_labels for name, sets in found.items()},
             num_classes={name: embedded.experiment.dataset.num_classes[name] for name in found},
-            optimizer=_optimizer(
-                -(-len(train) // min(settings.batch_size, len(train))),
-                **{**settings, "step_epochs": tuple(settings.step_epochs)},  # lists, where they are read from a file
-            ),
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
+            **training(settings, len(train), len(train)),
             num_seeds=settings.num_seeds,
         )
     numbers: Numbers = {}
@@ -73,6 +68,26 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
                 else Missing("needs at least 2 seeds, evaluate.probe.num_seeds is 1")
             )
     return numbers
+
+
+def training(settings: Any, num_examples: int, num_labelled: int) -> dict[str, Any]:
+    """`optimizer`, `epochs` and `batch_size` of `linear_probe`.
+
+    Args:
+      settings: `config.evaluate.probe`.
+      num_examples: training images; they are passed through `settings.epochs` times.
+      num_labelled: of them, those that are trained on: more often, that there are as many updates, at the same rates.
+    """
+    of_all, of_those = (-(-count // min(settings.batch_size, count)) for count in (num_examples, num_labelled))
+    optimizer = _optimizer(
+        of_all,
+        **{**settings, "step_epochs": tuple(settings.step_epochs)},  # lists, where they are read from a file
+    )
+    return {
+        "optimizer": optimizer,
+        "epochs": -(-settings.epochs * of_all // of_those),
+        "batch_size": settings.batch_size,
+    }
 
 
 @functools.cache  # of equal settings the same one, for which the program is compiled already
@@ -111,6 +126,7 @@ def linear_probe(
     epochs: int,
     batch_size: int,
     num_seeds: int = 3,
+    first_seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """Test accuracy of softmax regression on each labelling, trained once a seed by minibatches.
 
@@ -127,6 +143,7 @@ def linear_probe(
       optimizer: the paper's is Adam at 1e-3, weight decay 1e-6 added to the gradient.
       epochs, batch_size: 100 and 512 in the paper, for CIFAR.
       num_seeds: of initialisation and order.
+      first_seed: they are this one and those after it.
 
     Returns:
       Of each labelling, accuracies [num_seeds] in [0, 1], exact over all m test examples; NaN where a logit is.
@@ -148,7 +165,7 @@ def linear_probe(
         dict(train_labels),
         test.array,
         {name: _spread(test, labels) for name, labels in test_labels.items()},
-        np.arange(num_seeds, dtype=np.int32),
+        np.arange(first_seed, first_seed + num_seeds, dtype=np.int32),
         num_classes=tuple(num_classes.items()),
         optimizer=optimizer,
         epochs=epochs,

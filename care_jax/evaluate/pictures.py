@@ -1,6 +1,6 @@
 """The pictures of the report, each a matplotlib figure made from arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -16,8 +16,22 @@ _TITLES = {
     "loss": "loss, total",
     "info_nce": "InfoNCE",
     "equivariance": "equivariance loss",
+    "online_probe_top1": "online probe (training views), %",
 }
+_NO_CURVES = ("step", "images_per_second", "data_wait_share", "learning_rate")
 _BLUE, _ORANGE, _GRAY = "#2563a8", "#d97706", "#8a8f98"
+
+
+def curve_names(rows: Iterable[Mapping[str, float]]) -> list[str]:
+    """What rows of metrics.jsonl have curves of: terms of the loss, and the monitors' measures."""
+    return list(dict.fromkeys(name for row in rows for name in row if name not in _NO_CURVES))
+
+
+def curve_title(name: str, measure: Measure | None) -> str:
+    """Above a curve; `measure` is what a monitor's number is, None for a term of the loss."""
+    if measure is None:
+        return _TITLES.get(name, name.replace("_", " "))
+    return ", ".join(filter(None, (measure.heading or name.replace("_", " "), measure.unit)))
 
 
 def loss_curves(rows: Sequence[Mapping[str, float]], measures: Mapping[str, Measure]) -> Figure:
@@ -27,19 +41,14 @@ def loss_curves(rows: Sequence[Mapping[str, float]], measures: Mapping[str, Meas
       rows: of metrics.jsonl, each with `step`.
       measures: what the monitors' numbers are.
     """
-    titles = _TITLES | {
-        name: ", ".join(filter(None, (measure.heading or name.replace("_", " "), measure.unit)))
-        for name, measure in measures.items()
-    }
-    hidden = {"step", "images_per_second", "data_wait_share", "learning_rate"}
-    names = list(dict.fromkeys(name for row in rows for name in row if name not in hidden))
+    names = curve_names(rows)
     columns = min(max(len(names), 1), 3)
     lines = -(-max(len(names), 1) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.7 * lines), layout="constrained")
     for axis, name in zip(np.atleast_1d(figure.subplots(lines, columns)).flat, names, strict=False):
         points = [(row["step"], row[name]) for row in rows if name in row]
         axis.plot(*zip(*points, strict=True), color=_BLUE, marker="o" if len(points) < 30 else None, markersize=3)
-        axis.set_title(titles.get(name, name.replace("_", " ")))
+        axis.set_title(curve_title(name, measures.get(name)))
         axis.set_xlabel("step")
         axis.grid(alpha=0.25)
     for axis in figure.axes[len(names) :]:

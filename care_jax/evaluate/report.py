@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from care_jax.evaluate.measure import Measure
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { margin-top: 2.2rem; font-size: 1.2rem; }
 p.note { color: #57606a; max-width: 46rem; } img { max-width: 100%; }
@@ -41,7 +41,7 @@ def write_html(
     """
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{html.escape(title)}</h1><p class='note'>{html.escape(subtitle)}</p>",
         "<h2>Numbers</h2><table><tr><th></th><th></th><th></th><th>what it is</th><th>better</th><th>chance</th></tr>",
     ]
@@ -55,7 +55,7 @@ def write_html(
     for heading, (figure, note) in pictures.items():
         parts.append(f"<h2>{html.escape(heading)}</h2><p class='note'>{html.escape(note)}</p>")
         if figure is not None:
-            parts.append(f"<img alt='{html.escape(heading)}' src='data:image/png;base64,{_png(figure)}'>")
+            parts.append(f"<img alt='{html.escape(heading)}' src='data:image/png;base64,{png(figure)}'>")
     parts.append("<h2>Configuration</h2><details><summary>every setting of this run</summary><table>")
     for name, value in config.items():
         parts.append(f"<tr><td>{html.escape(name)}</td><td>{html.escape(repr(value))}</td></tr>")
@@ -72,7 +72,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 20 else text[:12] + "…"
 
 
-def _png(figure: Figure) -> str:
+def png(figure: Figure) -> str:
+    """A figure as a PNG in base64, for a page that needs no other file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return base64.b64encode(buffer.getvalue()).decode("ascii")

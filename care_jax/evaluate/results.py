@@ -1,7 +1,8 @@
 """What a run leaves for its reader: summary.json and report.html."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from care_jax.evaluate import equivariance_error, evaluators, pictures, report
 from care_jax.evaluate.embed import Embedder
 from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.evaluation import Evaluation
+from care_jax.evaluate.measure import Measure
 from care_jax.evaluate.retrieval import hue_retrieval
 from care_jax.experiment.config import leaves
 from care_jax.train.metric_writer import read_metrics
@@ -54,11 +56,11 @@ def write(
     for note in measured.notes if is_first() else ():
         say(note)
     rows = [row for row in read_metrics(workdir) if row["step"] <= step]
-    speeds = [row["images_per_second"] for row in rows if "images_per_second" in row]
+    images = step * experiment.config.train.batch_size
     summary = {
         **measured.numbers,
-        # The first row holds the compilation.
-        "images_per_second": float(np.median(speeds[1:] or speeds)) if speeds else None,
+        "images_per_second": images / seconds if images and math.isfinite(seconds) and seconds > 0 else None,
+        "step_images_per_second": step_speed(rows),
         "seconds": seconds,
         "steps": step,
         "params_sha256": params_sha256(variables["params"]),
@@ -76,10 +78,25 @@ def write(
     return summary
 
 
+def step_speed(rows: Iterable[Mapping[str, float]]) -> float | None:
+    """Images a second of the steps alone, over all rows of metrics.jsonl; None of no rows.
+
+    >>> step_speed([{"step": 10, "images_per_second": 100.0}, {"step": 40, "images_per_second": 300.0}])
+    200.0
+    """
+    before, steps, seconds = 0.0, 0.0, 0.0  # seconds: of steps of one image
+    for row in rows:
+        if "images_per_second" in row:
+            steps += row["step"] - before
+            seconds += (row["step"] - before) / row["images_per_second"]
+            before = row["step"]
+    return steps / seconds if seconds else None
+
+
 def _report(embedded: EmbeddedDataSet, summary: dict[str, Any], rows: list[dict[str, float]]) -> str:
     experiment, embedder = embedded.experiment, embedded.embedder
     config, dataset = experiment.config, experiment.dataset
-    measures = evaluators.measures(embedded.labellings)
+    measures = evaluators.of_numbers(summary, embedded.labellings)
     shown: dict[str, Any] = {
         "Loss": (
             pictures.loss_curves(rows, measures),
@@ -115,7 +132,7 @@ def _report(embedded: EmbeddedDataSet, summary: dict[str, Any], rows: list[dict[
         f"images, seed {config.seed}, {summary['device']}, {summary['seconds']:.0f} s of training."
         + ("" if dataset.num_classes else " No labels: the probes are off.")
     )
-    numbers = {name: (summary[name], measure) for name, measure in measures.items() if name in summary}
+    numbers = {name: (summary[name], measure) for name, measure in measures.items()}
     del numbers["config"]  # which has a place of its own
     return report.write_html(title, subtitle, numbers, shown, leaves(config.to_dict()))
 
@@ -130,3 +147,27 @@ def few_images(embedder: Embedder, examples: Examples, count: int) -> np.ndarray
         if len(images) >= count:
             break
     return np.asarray(images[:count])
+
+
+def table(numbers: Mapping[str, Any], labellings: Iterable[str]) -> str:
+    """Lines of text: a measure, its value, its spread where it has one, its unit, and which way is better."""
+    named = evaluators.of_numbers(numbers, labellings)
+    rows: list[tuple[str, ...]] = [("measure", "value", "spread", "unit", "better")]
+    for name, measure in named.items():
+        if name.removesuffix("_spread") in named and name.endswith("_spread"):
+            continue
+        values = [_rounded(numbers[key], measure) if key in numbers else "" for key in (name, f"{name}_spread")]
+        rows.append((name, *values, measure.unit, measure.better))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in (1, 2) else cell.ljust(width) for column, (cell, width) in cells
+        ).rstrip()
+        for cells in (enumerate(zip(row, widths, strict=True)) for row in rows)
+    )
+
+
+def _rounded(value: Any, measure: Measure) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.{measure.decimals}f}" if isinstance(value, float) else f"{value:,}"

@@ -11,40 +11,22 @@ from jax.sharding import Mesh
 
 from care_jax import data, methods, models
 from care_jax.augment import AugmentSpec, ViewPlan
-from care_jax.augment.views import DRAWS
 from care_jax.data import DataSet
 from care_jax.data.colors import colors
 from care_jax.devices import sharding
 from care_jax.experiment import choice, extensions
-from care_jax.experiment.architecture import DTYPES, check_architecture, make_encoder
+from care_jax.experiment.architecture import check_architecture, make_encoder
 from care_jax.experiment.config import ConfigError, validate
+from care_jax.experiment.names import choices
 from care_jax.experiment.objective import make_objective
 from care_jax.experiment.settings import BRANCHES, MAX_COUNT
 from care_jax.storage import is_url, local_path
 from care_jax.train import optim
 from care_jax.train.batches import stacked_batches
-from care_jax.train.placements import BATCH_AXES, PLACEMENTS, Batch
+from care_jax.train.online_probe import OnlineProbe
+from care_jax.train.placements import BATCH_AXES, Batch
 from care_jax.train.state import TrainState, init_state
 from care_jax.train.step import TrainStep, make_train_step
-
-
-def choices() -> dict[str, tuple[str, ...]]:
-    """What a setting of names may be, of what is registered now."""
-    return {
-        "data.name": tuple(data.DATA_SETS),
-        "augment.placement": tuple(PLACEMENTS),
-        "model.backbone": tuple(models.BACKBONES),
-        "model.stem": ("cifar", "imagenet"),
-        "model.dtype": tuple(DTYPES),
-        "loss.method": tuple(methods.METHODS),
-        "equivariance.term": tuple(methods.TERMS),
-        "equivariance.draws": DRAWS,
-        "optimizer.name": optim.OPTIMIZERS,
-        "optimizer.schedule": optim.SCHEDULES,
-        "optimizer.decay": optim.DECAYS,
-        "evaluate.probe.optimizer": optim.OPTIMIZERS,
-        "evaluate.probe.schedule": optim.SCHEDULES,
-    }
 
 
 class Experiment(NamedTuple):
@@ -235,24 +217,30 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
     )
 
 
-def make_state(experiment: Experiment) -> TrainState:
-    """The state before the first step, on every device."""
-    return _init(experiment)()
+def make_state(experiment: Experiment, backbone: Mapping[str, Any] | None = None) -> TrainState:
+    """The state before the first step, on every device.
+
+    Args:
+      experiment: the pieces of the run.
+      backbone: the variables of its backbone; None for those that the seed draws.
+    """
+    return _init(experiment)(backbone)
 
 
 def abstract_state(experiment: Experiment) -> TrainState:
     """Its shapes, types and shardings alone."""
-    return _init(experiment).eval_shape()
+    return _init(experiment).eval_shape(None)
 
 
 def _init(experiment: Experiment) -> Any:
-    def init() -> TrainState:
+    def init(backbone: Mapping[str, Any] | None) -> TrainState:
         return init_state(
             experiment.encoder,
             experiment.objective,
             experiment.optimizer,
             experiment.plan,
             seed=experiment.config.seed,
+            backbone=backbone,
         )
 
     # Parameters are drawn once: on CPUs LLVM would spend 10 s and more on making that fast.
@@ -261,8 +249,8 @@ def _init(experiment: Experiment) -> Any:
     return jax.jit(init, out_shardings=sharding.replicated(experiment.mesh), compiler_options=options)
 
 
-def make_step(experiment: Experiment) -> TrainStep:
-    """The update of `train.step`, not yet compiled."""
+def make_step(experiment: Experiment, probe: OnlineProbe | None = None) -> TrainStep:
+    """The update of `train.step`, not yet compiled; with a probe, of its state too."""
     config = experiment.config
     return make_train_step(
         experiment.encoder,
@@ -274,6 +262,7 @@ def make_step(experiment: Experiment) -> TrainStep:
         mesh=experiment.mesh,
         remat=config.model.remat,
         micro_batches=config.train.micro_batches,
+        probe=probe,
     )
 
 
@@ -295,4 +284,5 @@ def make_stacked_batches(experiment: Experiment, start_step: int, counts: Iterab
         num_steps=experiment.num_steps,
         counts=counts,
         num_threads=experiment.config.augment.num_threads,
+        labelled=experiment.config.evaluate.online_probe,
     )

@@ -213,17 +213,27 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     all settings of `loss`.
     """
     config = ml_collections.ConfigDict(settings)
-    for name in ADDED.keys() - leaves(config).keys():
-        config.update_from_flattened_dict({name: ADDED[name]})
+    for name in sorted(ADDED.keys() - leaves(config).keys()):
+        *path, key = name.split(".")
+        section = config
+        for part in path:
+            if part not in section:
+                section[part] = ml_collections.ConfigDict()
+            section = section[part]
+        section[key] = ADDED[name]
     extensions.load(config)  # which know settings of their own
     found = leaves(config)
     begun_before = all(found.get(name) is not None for name in STOOD_FOR_NONE)
     for name, (kind, _) in rules().items():
         stood_for_none = begun_before and name in STOOD_FOR_NONE and found[name] == STOOD_FOR_NONE[name]
-        if name in found and (found[name] is None or stood_for_none):
+        given: Any = found.get(name)
+        without_value = name in found and (given is None or stood_for_none)
+        # JSON has no tuples; a list could not be changed by a flag.
+        if without_value or isinstance(given, list):
             section, _, key = name.rpartition(".")
             values = config[section] if section else config
             with values.ignore_type():
-                values[key] = placeholder(tuple if isinstance(kind, tuple) else kind)
+                of_kind = tuple if isinstance(kind, tuple) else kind
+                values[key] = placeholder(of_kind) if without_value else tuple(given)
     add_declared(config)
     return config

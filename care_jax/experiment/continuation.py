@@ -16,6 +16,7 @@ _FREE = (
     "config.augment.num_threads",
     "config.data.root",
     "config.evaluate.monitor",
+    "config.evaluate.online_probe",
 )
 _LENGTHS = ("num_steps", "epochs")
 _OF_EVALUATION = ("config.evaluate.", "config.data.root", "config.augment.num_threads")
@@ -58,6 +59,15 @@ def changes(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) ->
     """The differences that move a run's parameters, or what its numbers mean."""
     now = filled(now, kept_choices(begun, now))
     return [line for line in differences(begun.to_dict(), now.to_dict()) if not line.startswith(_FREE)]
+
+
+def counts(name: str) -> bool:
+    """Whether a setting, by its dotted name, moves a run's parameters, or what its numbers mean.
+
+    >>> counts("train.batch_size"), counts("train.log_every")
+    (True, False)
+    """
+    return not f"config.{name}".startswith(_FREE)
 
 
 def changes_beyond_evaluation(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) -> list[str]:

@@ -56,6 +56,7 @@ _SETTINGS: dict[str, tuple[Kind, Rule]] = {
     "model.head_batch_norm": (bool, ANY),
     "model.head_output_batch_norm": (bool, ANY),
     "model.remat": (bool, ANY),
+    "model.init_from": (str, _NOT_EMPTY),
     "loss.method": (str, ANY),
     "equivariance.term": (str, ANY),
     "equivariance.weight": (float, at_least(0)),
@@ -98,6 +99,19 @@ _SETTINGS: dict[str, tuple[Kind, Rule]] = {
     "evaluate.probe.schedule": (str, ANY),
     "evaluate.probe.step_epochs": ((float, None), _EPOCHS),
     "evaluate.probe.step_factor": (float, _FRACTION),
+    "evaluate.online_probe": (bool, ANY),
+    "evaluate.label_fractions": ((float, None), _FRACTION),
+    "evaluate.finetune.enabled": (bool, ANY),
+    "evaluate.finetune.label_fractions": ((float, None), _FRACTION),
+    "evaluate.finetune.num_seeds": (int, at_least(1)),
+    "evaluate.finetune.epochs": (int, _EPOCHS),
+    "evaluate.finetune.batch_size": (int, at_least(2)),
+    "evaluate.finetune.optimizer": (str, ANY),
+    "evaluate.finetune.learning_rate": (float, POSITIVE),
+    "evaluate.finetune.momentum": (float, _BELOW_1),
+    "evaluate.finetune.weight_decay": (float, at_least(0)),
+    "evaluate.finetune.schedule": (str, ANY),
+    "evaluate.finetune.augmentation": (str, ANY),
 }
 BRANCHES = ("invariance", "equivariance")
 
@@ -107,6 +121,7 @@ _OPTIONAL = {
     "data.stored_size",
     "data.class_file",
     "augment.num_threads",
+    "model.init_from",
     "equivariance.batch_size",
     "train.num_steps",
     "evaluate.monitor_examples",
@@ -134,7 +149,25 @@ STOOD_FOR_NONE = {
 }
 
 # Settings that came later -> what runs begun before them did.
-ADDED: dict[str, Any] = {"extensions": (), "evaluate.monitor": ("knn",), "evaluate.monitor_examples": None}
+ADDED: dict[str, Any] = {
+    "extensions": (),
+    "evaluate.monitor": ("knn",),
+    "evaluate.monitor_examples": None,
+    "model.init_from": None,
+    "evaluate.online_probe": False,
+    "evaluate.label_fractions": (),
+    "evaluate.finetune.enabled": False,
+    "evaluate.finetune.label_fractions": (1.0,),
+    "evaluate.finetune.num_seeds": 3,
+    "evaluate.finetune.epochs": 60,
+    "evaluate.finetune.batch_size": 256,
+    "evaluate.finetune.optimizer": "sgd",
+    "evaluate.finetune.learning_rate": 0.05,
+    "evaluate.finetune.momentum": 0.9,
+    "evaluate.finetune.weight_decay": 0.0,
+    "evaluate.finetune.schedule": "cosine",
+    "evaluate.finetune.augmentation": "crop_flip",
+}
 
 
 def declared() -> dict[str, Setting]:

@@ -11,9 +11,12 @@ from care_jax.models.deep_sets import DeepSet
 from care_jax.models.encoder import Encoder, encode_views
 from care_jax.models.heads import EquivariancePredictor, LayerNormHead, Linear, ProjectionHead
 from care_jax.models.networks import Networks, init_heads
+from care_jax.models.pretrained import PretrainedBackbone, pretrained_backbone
 from care_jax.models.resnet import ResNet, resnet18, resnet34, resnet50
+from care_jax.models.torch_file import read_torch_file
 from care_jax.models.torch_weights import (
     TorchCheckpoint,
+    head_to_torch,
     load_torch_checkpoint,
     resnet_from_torch,
     variables_from_torch,
@@ -42,14 +45,18 @@ __all__ = [
     "LayerNormHead",
     "Linear",
     "Networks",
+    "PretrainedBackbone",
     "ProjectionHead",
     "ResNet",
     "TorchCheckpoint",
     "VisionTransformer",
     "encode_views",
+    "head_to_torch",
     "init_heads",
     "load_torch_checkpoint",
     "normalize",
+    "pretrained_backbone",
+    "read_torch_file",
     "resnet18",
     "resnet34",
     "resnet50",

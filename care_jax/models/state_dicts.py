@@ -15,7 +15,11 @@ from care_jax.errors import printable
 # An entry of the first block, whatever stands before it; numbers where a Sequential holds torchvision's children.
 _FIRST_BLOCK = re.compile(r"((?:.*\.)?)(layer1|3|4)\.0\.(?:conv|bn)\d\.\w+")
 # Averages of what trains beside them (MoCo, solo-learn, lightly); who asks for the backbone asks for the other.
-_AVERAGES = ("encoder_k.", "momentum_backbone.", "backbone_momentum.")
+_AVERAGES = ("encoder_k.", "momentum_encoder.", "momentum_backbone.", "backbone_momentum.")
+
+
+# Where an exported file has the projection head: before its names, or as the key of a mapping of them.
+PROJECTION_HEAD = "projection_head"
 
 
 class Part(NamedTuple):
@@ -25,11 +29,13 @@ class Part(NamedTuple):
       where: the wrappers and the prefix, with a space before each, for the end of a message.
       prefix: of their names; may be empty.
       entries: name without the prefix -> value.
+      others: names of the mapping that do not begin with the prefix.
     """
 
     where: str
     prefix: str
     entries: dict[str, Any]
+    others: tuple[str, ...] = ()
 
 
 def find_backbone(state_dict: Any) -> Part:
@@ -52,12 +58,16 @@ def find_backbone(state_dict: Any) -> Part:
                 part = part_of(mapping, where, prefix)
                 names = {} if first == "layer1" else children(int(first))
                 found.append(part._replace(entries={_renamed(name, names): x for name, x in part.entries.items()}))
-    trained = [part for part in found if not part.prefix.endswith(_AVERAGES)]
-    return _only(trained or found, "backbones") or _largest(state_dict)
+    return _only(_trained(found), "backbones") or _largest(state_dict)
 
 
-def find_parts(state_dict: Any, pattern: str) -> Part | None:
+def find_parts(state_dict: Any, pattern: str, *, trained: bool = False) -> Part | None:
     """The one part that has an entry of this pattern after its prefix; None where there is none.
+
+    Args:
+      state_dict: may be wrapped.
+      pattern: a regular expression.
+      trained: leave out what is the average of what trains beside it.
 
     Raises:
       ValueError: it is no mapping, its names are no strings, or there are several.
@@ -67,7 +77,7 @@ def find_parts(state_dict: Any, pattern: str) -> Part | None:
         names = [name for name in mapping if isinstance(name, str)]
         matches = [match for name in names if (match := re.fullmatch(rf"((?:.*\.)?){pattern}", name))]
         found += [part_of(mapping, where, prefix) for prefix in dict.fromkeys(match[1] for match in matches)]
-    return _only(found, "encoders")
+    return _only(_trained(found) if trained else found, "encoders")
 
 
 def children(first_stage: int) -> dict[str, str]:
@@ -85,7 +95,8 @@ def part_of(mapping: Mapping[Any, Any], where: str, prefix: str) -> Part:
         if not isinstance(name, str):
             raise ValueError(f"names of a state dict must be strings; got {name!r}{where}")
     entries = {name.removeprefix(prefix): value for name, value in mapping.items() if name.startswith(prefix)}
-    return Part(where + (f" under the prefix {prefix!r}" if prefix else ""), prefix, entries)
+    others = tuple(name for name in mapping if not name.startswith(prefix))
+    return Part(where + (f" under the prefix {prefix!r}" if prefix else ""), prefix, entries, others)
 
 
 def to_array(name: str, value: Any) -> np.ndarray:
@@ -158,6 +169,11 @@ def _only(found: list[Part], what: str) -> Part | None:
             f" state_dict.items() if name.startswith(prefix)}}"
         )
     return found[0] if found else None
+
+
+def _trained(found: list[Part]) -> list[Part]:
+    """Without averages, unless there is nothing else."""
+    return [part for part in found if not part.prefix.endswith(_AVERAGES)] or found
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:

@@ -1,9 +1,8 @@
 """Weights to and from PyTorch: torchvision's names for backbones, and checkpoints of the official CARE code.
 
-Nothing here imports torch except `load_torch_checkpoint`: state dicts may hold numpy arrays.
+State dicts may hold numpy arrays: nothing here imports torch.
 """
 
-import argparse
 import os
 import re
 from collections.abc import Mapping
@@ -18,10 +17,23 @@ import numpy as np
 from care_jax.models.encoder import Encoder
 from care_jax.models.heads import ProjectionHead
 from care_jax.models.resnet import ResNet
-from care_jax.models.state_dicts import children, find_backbone, find_parts, listed, part_of, to_array
+from care_jax.models.state_dicts import (
+    PROJECTION_HEAD,
+    Part,
+    children,
+    find_backbone,
+    find_parts,
+    listed,
+    part_of,
+    to_array,
+)
+from care_jax.models.torch_file import read_torch_file
+from care_jax.models.vit_weights import vit_to_torch
 
 Path = tuple[str, ...]  # of a leaf: (collection, module, ..., variable)
 
+CLASSIFIERS = ("fc.", f"{PROJECTION_HEAD}.")
+COUNTERS = ("num_batches_tracked",)  # of the steps that a batch norm has averaged over; nothing is computed from them
 _TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
@@ -74,6 +86,8 @@ def resnet_from_torch(state_dict: Mapping[str, Any]) -> ResNet:
 def variables_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """A torchvision state dict from the variables of a `ResNet`; the inverse of `variables_from_torch`, bit for bit.
 
+    From those of a `VisionTransformer`, timm's, see `vit_to_torch`.
+
     For torchvision or timm: `model.load_state_dict({k: torch.from_numpy(v) for k, v in result.items()}, strict=False)`;
     only the classifier is reported missing. The cifar stem needs `model.conv1` and `model.maxpool` replaced first.
 
@@ -84,13 +98,11 @@ def variables_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
       torchvision names to numpy arrays, convolutions [out, in, height, width].
 
     Raises:
-      ValueError: if the variables aren't those of a `ResNet`.
+      ValueError: if the variables are those of neither.
     """
-    leaves = {
-        (collection, *path): value
-        for collection in ("params", "batch_stats")
-        for path, value in flax.traverse_util.flatten_dict(dict(variables.get(collection, {}))).items()
-    }
+    if "patch_embedding" in variables.get("params", {}):
+        return vit_to_torch(variables)
+    leaves = _leaves(variables)
     if ("params", "conv1", "kernel") not in leaves:
         modules = sorted({path[1] for path in leaves})
         raise ValueError(
@@ -101,6 +113,24 @@ def variables_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
+def head_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """A torch state dict from the variables of a `ProjectionHead`: that of an `nn.Sequential`.
+
+    Its modules are, for every hidden layer, Linear (without bias before a norm), BatchNorm1d (where there is one) and
+    ReLU, then Linear, and a BatchNorm1d without scale and bias where the outputs have one.
+
+    Args:
+      variables: {"params": ..., "batch_stats": ...} of a `ProjectionHead`; of an `Encoder`, those under "head".
+    """
+    leaves = _leaves(variables)
+    # A batch norm of the outputs alone comes after the last linear layer.
+    batch_norm = ("batch_stats", "bn0", "mean") in leaves and ("params", "linear1", "kernel") in leaves
+    return {
+        _head_name(path, batch_norm): np.array(_to_torch_layout(np.asarray(value)), order="C")
+        for path, value in leaves.items()
+    }
+
+
 def load_torch_checkpoint(path: str | os.PathLike[str]) -> TorchCheckpoint:
     """The encoder saved by the official code (Sharut/CARE), `.pth.tar`.
 
@@ -108,8 +138,7 @@ def load_torch_checkpoint(path: str | os.PathLike[str]) -> TorchCheckpoint:
     CIFAR and STL10 (backbone `f.*`, projection head `g.*`) and ImageNet100 (backbone `encoder_q.*`, head
     `encoder_q.fc.*`; the momentum encoder and the queue are left out).
 
-    Loading never runs code from the file: torch's restricted unpickler reads it, and anything but tensors, plain
-    containers and `argparse.Namespace` (the CIFAR checkpoints carry their command line) is refused.
+    Loading never runs code from the file, see `read_torch_file`.
 
     Args:
       path: of the file.
@@ -122,21 +151,7 @@ def load_torch_checkpoint(path: str | os.PathLike[str]) -> TorchCheckpoint:
       OSError: if the file can't be read.
       ValueError: if it isn't such a checkpoint.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("reading a torch checkpoint needs torch: pip install 'care_jax[torch]'") from error
-
-    try:
-        # A Namespace is filled attribute by attribute and has no hooks, so allowing it executes nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch raises many kinds, by format and version
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{os.fspath(path)!r} can't be loaded without running code from it: {reason}") from error
-
+    checkpoint = read_torch_file(path)
     try:
         backbone_state, head_state = _split_official(checkpoint)
         backbone, backbone_variables = _backbone_from_torch(backbone_state)
@@ -184,11 +199,19 @@ def _split_official(checkpoint: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _backbone_from_torch(state_dict: Any) -> tuple[ResNet, dict[str, Any]]:
-    part = find_backbone(state_dict)
+    return resnet_of(find_backbone(state_dict))
+
+
+def resnet_of(part: Part) -> tuple[ResNet, dict[str, Any]]:
+    """The module and its variables from the entries of a ResNet, as `find_backbone` gives them.
+
+    Raises:
+      ValueError: as `variables_from_torch`.
+    """
     state = {
         name: to_array(name, value)
         for name, value in part.entries.items()
-        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+        if not name.startswith(CLASSIFIERS) and not name.endswith(COUNTERS)
     }
     blocks = {match.groups() for name in state if (match := re.match(r"layer(\d+)\.(\d+)\.", name))}
     stages = sorted({int(stage) for stage, _ in blocks})
@@ -220,12 +243,23 @@ def _head_from_torch(state_dict: Mapping[str, Any]) -> tuple[ProjectionHead, dic
     batch_norm = any(name.endswith("running_mean") for name in state)
     head = ProjectionHead(tuple(sizes[:-1]), sizes[-1], batch_norm)
 
-    def torch_name(path: Path) -> str:
-        module, index = re.fullmatch(r"(linear|bn)(\d+)", path[1]).groups()  # type: ignore[union-attr]
-        position = int(index) * (3 if batch_norm else 2) + (module == "bn")
-        return f"{position}.{_TORCH_LEAVES[path[-1]]}"
+    example = jnp.zeros((1, state[linears[0]].shape[1]))
+    return head, _fill(head, example, state, lambda path: _head_name(path, batch_norm))
 
-    return head, _fill(head, jnp.zeros((1, state[linears[0]].shape[1])), state, torch_name)
+
+def _head_name(path: Path, batch_norm: bool) -> str:
+    """("params", "linear1", "kernel") -> "3.weight", in a Sequential with batch norm."""
+    module, index = re.fullmatch(r"(linear|bn)(\d+)", path[1]).groups()  # type: ignore[union-attr]
+    position = int(index) * (3 if batch_norm else 2) + (module == "bn")
+    return f"{position}.{_TORCH_LEAVES[path[-1]]}"
+
+
+def _leaves(variables: Mapping[str, Any]) -> dict[Path, Any]:
+    return {
+        (collection, *path): value
+        for collection in ("params", "batch_stats")
+        for path, value in flax.traverse_util.flatten_dict(dict(variables.get(collection, {}))).items()
+    }
 
 
 def _fill(

@@ -26,6 +26,7 @@ def stacked_batches(
     num_steps: int,
     counts: Iterable[int],
     num_threads: int | None = None,
+    labelled: bool = False,
 ) -> Iterator[Batch]:
     """The batches of steps `start_step`, `start_step + 1`, ..., several at once.
 
@@ -37,6 +38,8 @@ def stacked_batches(
       start_step, num_steps: the first step, and the end of the run.
       counts: how many batches each time.
       num_threads: of the host pipeline; None: one a processor.
+      labelled: whether a batch has "labels" [b] too, the classes of its images. Another image that takes the place of
+        an unreadable one has that one's.
 
     Returns:
       For each count, arrays of that many batches stacked along a new first axis; the resident images, which belong to
@@ -46,6 +49,8 @@ def stacked_batches(
     if placement == "device":
         resident["images"] = data.put_resident(dataset.pretrain, sharding.replicated(mesh))
     host_batches = _host_batches(dataset, plan, placement, start_step, num_steps, num_threads)
+    if labelled:
+        host_batches = _with_labels(host_batches, dataset, plan, start_step)
     for count in counts:
         batches = list(itertools.islice(host_batches, count))
         yield resident | {
@@ -66,6 +71,7 @@ def abstract_batches(
     num_examples: int,
     image_shape: tuple[int, ...] | None = None,
     count: int = 1,
+    labelled: bool = False,
 ) -> Batch:
     """What `stacked_batches` yields, without its numbers: shapes, types and shardings, to compile a step for.
 
@@ -76,6 +82,7 @@ def abstract_batches(
       num_examples: n, of the data set's `pretrain` part.
       image_shape: [h, w, 3] of its images where they are resident, which "device" asks for; None: they are encoded.
       count: how many batches.
+      labelled: whether a batch has "labels" too.
     """
     images, few = plan.batch_size, plan.equivariance_batch_size
     views, shared = ((spec.size, spec.size, 3) for spec in (plan.invariance, plan.equivariance))
@@ -99,6 +106,8 @@ def abstract_batches(
             "boxes": ((2, images, 4), jnp.float32),
             "equivariance_images": ((few, *(image_shape or data.whole_shape(plan))), jnp.uint8),
         }
+    if labelled:
+        arrays["labels"] = ((images,), jnp.int32)
     return resident | {
         name: jax.ShapeDtypeStruct((count, *shape), dtype, sharding=sharding.along_axis(mesh, 1 + BATCH_AXES[name]))
         for name, (shape, dtype) in arrays.items()
@@ -113,10 +122,7 @@ def _host_batches(
     index, count = jax.process_index(), jax.process_count()
     if placement == "device":
         for step in range(start_step, num_steps):
-            indices = data.batch_indices(
-                plan.seed, step, num_examples=len(dataset.pretrain), batch_size=plan.batch_size
-            )
-            yield {"indices": np.split(indices, count)[index]}
+            yield {"indices": _own_indices(dataset, plan, step)}
         return
     yield from data.host_batches(
         dataset.pretrain,
@@ -129,3 +135,17 @@ def _host_batches(
         num_threads=num_threads,
         skipped=dataset.skipped,
     )
+
+
+def _own_indices(dataset: DataSet, plan: ViewPlan, step: int) -> np.ndarray:
+    """This process's examples of a step."""
+    indices = data.batch_indices(plan.seed, step, num_examples=len(dataset.pretrain), batch_size=plan.batch_size)
+    return np.split(indices, jax.process_count())[jax.process_index()]
+
+
+def _with_labels(
+    batches: Iterator[Mapping[str, np.ndarray]], dataset: DataSet, plan: ViewPlan, start_step: int
+) -> Iterator[Mapping[str, np.ndarray]]:
+    labels = dataset.pretrain.labels[data.CLASS]
+    for step, batch in enumerate(batches, start_step):
+        yield {**batch, "labels": labels[_own_indices(dataset, plan, step)]}

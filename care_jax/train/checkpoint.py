@@ -44,7 +44,7 @@ class Checkpoints:
         directory: Path,
         *,
         keep_last: int = 2,
-        best_metric: str = "knn_top1",
+        best_metric: str = checkpoint_files.BEST_METRIC,
         warn: Callable[[str], None] = logging.warning,
         check: Callable[[], None] = lambda: None,
     ):
@@ -135,12 +135,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the best metric, or None if none was measured."""
-        ranked: list[tuple[float, int]] = []
-        for step in self.steps():
-            file = self.directory / str(step) / "metrics" / "metrics"
-            if file.exists():
-                ranked.append((checkpoint_files.read_json(file)[self._best_metric], step))
-        return max(ranked)[1] if ranked else None
+        return checkpoint_files.best(self.directory, self.steps(), self._best_metric)
 
     def info(self, step: int) -> dict[str, Any]:
         """What `save` was given as `info` at that step, with `params_sha256`."""

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ import tensorstore
 from care_jax.errors import UserError
 from care_jax.train.state import params_sha256
 
+# The checkpoint with the largest is kept.
+BEST_METRIC = "knn_top1"
 # What a file that is missing, or is another kind of file, answers. All else says nothing about what the disk holds.
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 # What TensorStore raises, for all that it meets on a disk.
@@ -215,6 +217,16 @@ def _is_whole(file: Path, best_metric: str) -> bool:
     if file.name != "metrics":
         return isinstance(content, dict)
     return isinstance(content, dict) and isinstance(content.get(best_metric), (int, float))
+
+
+def best(directory: Path, steps: Iterable[int], metric: str) -> int | None:
+    """The step, of those given, whose checkpoint has the largest value of a metric; None where none has one."""
+    ranked: list[tuple[float, int]] = []
+    for step in steps:
+        file = directory / str(step) / "metrics" / "metrics"
+        if file.exists():
+            ranked.append((read_json(file)[metric], step))
+    return max(ranked)[1] if ranked else None
 
 
 def place(array: np.ndarray, like: Any) -> jax.Array:

@@ -1,33 +1,28 @@
 """The loop around the step: feed it, log, evaluate, save, and stop in good order."""
 
 import itertools
-import math
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from care_jax import stops
 from care_jax.devices.distributed import is_first
-from care_jax.errors import UserError
 from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.meter import Meter
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.placements import Batch
 from care_jax.train.state import TrainState
 from care_jax.train.step import TrainStep
 
 Monitor = Callable[[int, Mapping[str, Any]], dict[str, float]]
-
-
-class NonFiniteLossError(UserError, RuntimeError):
-    """A term of the loss, or the gradient, is not a finite number."""
 
 
 class Timetable(NamedTuple):
@@ -85,53 +80,6 @@ class Outcome(NamedTuple):
         return not self.stopped_by
 
 
-class _Meter:
-    """Steps whose metrics are still on the device, and the clock of the interval they belong to."""
-
-    def __init__(self, timetable: Timetable, writer: MetricWriter, bar: "_Progress"):
-        self._timetable = timetable
-        self._writer = writer
-        self._bar = bar
-        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
-        self.waited = 0.0
-        self._start = time.perf_counter()
-
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Metrics [k] of the k steps up to `step`."""
-        self._pending.append((step, metrics))
-
-    def restart_clock(self) -> None:
-        """After something that isn't training."""
-        self._start = time.perf_counter()
-        self.waited = 0.0
-
-    def flush(self, up_to: int) -> None:
-        """Fetches, checks and logs the steps up to the one given; waits for the device if it has not made them."""
-        ready = [item for item in self._pending if item[0] <= up_to]
-        if not ready:
-            return
-        self._pending = self._pending[len(ready) :]
-        calls = jax.device_get([metrics for _, metrics in ready])
-        now = time.perf_counter()
-        numbers = {name: np.concatenate([call[name] for call in calls]) for name in calls[0]}
-        last = ready[-1][0]
-        for step in range(last - len(numbers["loss"]) + 1, last + 1):
-            row = {name: values[step - last - 1] for name, values in numbers.items()}
-            bad = [f"{name} is {float(value)}" for name, value in row.items() if not math.isfinite(value)]
-            if bad:
-                raise NonFiniteLossError(
-                    f"step {step} is not finite: {', '.join(bad)}; the last good checkpoint is kept. "
-                    "Try a smaller optimizer.learning_rate or equivariance.weight, or model.dtype=float32"
-                )
-        means = {name: float(np.mean(values)) for name, values in numbers.items()}
-        elapsed = max(now - self._start, 1e-9)
-        means["images_per_second"] = len(numbers["loss"]) * self._timetable.batch_size / elapsed
-        means["data_wait_share"] = min(self.waited / elapsed, 1.0)
-        self.restart_clock()
-        self._writer.write(last, means)
-        self._bar.show(last, means)
-
-
 class _Progress:
     """A bar on a terminal, a line a row elsewhere (a log file has no use for carriage returns)."""
 
@@ -143,6 +91,13 @@ class _Progress:
         self._bar = tqdm(
             total=num_steps, initial=start_step, unit="step", dynamic_ncols=True, disable=self._silent or None
         )
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done in the block is no measure of what is left."""
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began
 
     def show(self, step: int, numbers: Mapping[str, float]) -> None:
         if self._silent:
@@ -203,12 +158,13 @@ def run(
     monitor: Monitor,
     info: Mapping[str, Any],
     seconds_before: float = 0.0,
+    prepare: Callable[[TrainState, Batch], None] = lambda state, batch: None,
     stop: Callable[[], str] = lambda: "",
 ) -> Outcome:
     """Trains from the state's step to the last one.
 
-    The device is never waited for but where something is due: metrics of an interval are fetched when the next one
-    has been dispatched.
+    The device is never waited for but where something is due: metrics of an interval are fetched when its last step
+    is done, by a thread, and at most one more interval has been dispatched by then.
 
     Args:
       state: where to start; its buffers are given up to the step.
@@ -220,6 +176,7 @@ def run(
       monitor: (step, variables) -> numbers by name, or raises `stops.Interrupted`.
       info: JSON values saved with each checkpoint; `seconds` is added.
       seconds_before: spent by earlier parts of this run.
+      prepare: (state, batch), before the first call of the step with as many steps: compiles it, in no row's time.
       stop: asked before each call of the step: the name of what asks to stop, empty for nothing.
 
     Raises:
@@ -228,8 +185,13 @@ def run(
     began = time.perf_counter()
     step = int(state.step)
     bar = _Progress(timetable.num_steps, step)
-    meter = _Meter(timetable, writer, bar)
-    last_logged = step
+
+    def write(step: int, numbers: dict[str, float]) -> None:
+        writer.write(step, numbers)
+        bar.show(step, numbers)
+
+    meter = Meter(timetable.batch_size, write)
+    prepared: set[int] = set()
     seconds = seconds_before
     stopped_by = ""
 
@@ -243,26 +205,27 @@ def run(
         for count in timetable.counts(step):
             stopped_by = stop()
             if stopped_by:
-                meter.flush(up_to=step)
+                meter.row()
+                meter.wait()
                 save(None)
                 break
             asked = time.perf_counter()
             batch = next(batches)
-            meter.waited += time.perf_counter() - asked
+            meter.waiting(time.perf_counter() - asked)
+            if count not in prepared:
+                with meter.paused(), bar.paused():
+                    prepare(state, batch)
+                prepared.add(count)
             state, metrics = step_fn(state, batch)
             stops.note()  # there is something to save now
             step += count
             meter.add(step, metrics)
             evaluating = timetable.due(timetable.evaluate_every, step)
             saving = timetable.due(timetable.checkpoint_every, step)
-            if timetable.due(timetable.log_every, step, count) and not (evaluating or saving):
-                meter.flush(up_to=last_logged)
-                last_logged = step
+            if timetable.due(timetable.log_every, step, count) or evaluating or saving:
+                meter.row()
             if evaluating or saving:
-                # Nothing is saved, or evaluated, before its loss is known to be finite. One row for all steps not
-                # yet logged: they are fetched at once, so their times can't be told apart.
-                meter.flush(up_to=step)
-                last_logged = step
+                meter.wait()  # nothing is saved, or evaluated, before its loss is known to be finite
                 numbers: dict[str, float] = {}
                 try:
                     if evaluating:
@@ -277,6 +240,7 @@ def run(
                     save(numbers or None)
                 meter.restart_clock()
     finally:
+        meter.close()
         checkpoints.wait()  # also after an error: what is being written was good
         bar.close()
     return Outcome(

@@ -168,13 +168,21 @@ class _Board:
                 self._file.close()
 
 
-def read_metrics(workdir: Path) -> list[dict[str, float]]:
+def read_metrics(workdir: Path, *, warn: Callable[[str], None] = lambda text: None) -> list[dict[str, float]]:
     """The readable rows of `workdir/metrics.jsonl`, oldest first.
+
+    Args:
+      workdir: folder of the run.
+      warn: told of rows that can't be read.
 
     Raises:
       OSError: the file system refuses to read it.
     """
-    return _parse(Path(workdir) / "metrics.jsonl")[0]
+    path = Path(workdir) / "metrics.jsonl"
+    rows, damage = _parse(path)
+    if damage:
+        warn(f"{path}: {damage}")
+    return rows
 
 
 def _parse(path: Path) -> tuple[list[dict[str, float]], str]:

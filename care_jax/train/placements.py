@@ -38,6 +38,7 @@ BATCH_AXES = {
     "canvases": 0,
     "boxes": 1,
     "equivariance_images": 0,
+    "labels": 0,
 }
 
 

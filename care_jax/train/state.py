@@ -1,6 +1,7 @@
 """Everything that a training run carries from one step to the next, as one visible pytree."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -46,6 +47,7 @@ def init_state(
     plan: ViewPlan,
     *,
     seed: int,
+    backbone: Mapping[str, Any] | None = None,
 ) -> TrainState:
     """The state before the first step.
 
@@ -55,12 +57,16 @@ def init_state(
       optimizer: as `optim.make_optimizer` returns it.
       plan: of the views, for their shapes.
       seed: of the parameters; the same seed gives the same parameters on any number of devices.
+      backbone: {"params": ..., "batch_stats": ...} that the backbone has instead of drawn ones, and so have what the
+        method copies of it.
     """
     key = jax.random.key(seed)
     views = example(plan)
     (_, embeddings), created = encoder.init_with_output(key, views.invariance[0], train=True)
     # A head and a backbone without batch norm have no such collection.
     variables = {"params": created["params"], "batch_stats": created.get("batch_stats", {})}
+    for collection, values in (backbone or {}).items():
+        variables[collection] = {**variables[collection], "backbone": values}
     method_state = objective.method.init(jax.random.fold_in(key, 1), variables, embeddings.shape[-1])
     if objective.heads:
         networks = models.Networks.of(encoder, objective.heads)

@@ -13,6 +13,7 @@ from care_jax.augment import ViewPlan, ViewUniforms
 from care_jax.devices import sharding
 from care_jax.methods import Objective, Outputs, Update
 from care_jax.train import placements
+from care_jax.train.online_probe import OnlineProbe
 from care_jax.train.placements import PLACEMENTS, Batch
 from care_jax.train.state import TrainState
 
@@ -32,6 +33,7 @@ def make_train_step(
     mesh: Mesh,
     remat: bool = False,
     micro_batches: int = 1,
+    probe: OnlineProbe | None = None,
 ) -> TrainStep:
     """The update as a pure function of (state, batch); jit it with the state donated.
 
@@ -47,6 +49,7 @@ def make_train_step(
       mesh: the devices over which views are cut; losses and batch norm are over all of them.
       remat: recompute activations in the backward pass.
       micro_batches: m, equal parts that the batch is embedded in, one after the other; see `accumulated_gradients`.
+      probe: trained beside; the step is then `OnlineProbe.beside` the update, of a pair of states.
 
     Returns:
       (state, batch) -> (state after the update, metrics: the loss, its terms, `gradient_norm`, `learning_rate`).
@@ -64,7 +67,7 @@ def make_train_step(
         )
         return outputs, updates.get("batch_stats", {})
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def updated(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics, Outputs]:
         uniforms = plan.uniforms(state.step)
 
         def minimised(outputs: Outputs) -> tuple[jax.Array, Metrics]:
@@ -99,9 +102,12 @@ def make_train_step(
             optimizer_state=optimizer_state,
             method_state=objective.method.after_update(state.method_state, update),
         )
-        return state, metrics
+        return state, metrics, outputs
 
-    return step
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return updated(state, batch)[:2]
+
+    return step if probe is None else probe.beside(updated)
 
 
 def accumulated_gradients(

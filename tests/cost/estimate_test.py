@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from care_jax.cost import hardware, report, stand_in, topologies
+from care_jax.cost import hardware, report, topologies
 from care_jax.cost.estimate import estimate, figures, floor, needed_memory, reason
 from care_jax.cost.hardware import Hardware
 from care_jax.devices import sharding
-from care_jax.experiment import build
+from care_jax.experiment import build, stand_in
 
 V5E = hardware.of_kind("TPU v5 lite")
 needs_libtpu = pytest.mark.skipif(topologies.find_spec("libtpu") is None, reason="libtpu is for x86-64 Linux")

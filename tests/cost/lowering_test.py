@@ -6,9 +6,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from care_jax.cost import stand_in
 from care_jax.devices import sharding
-from care_jax.experiment import build, choice, programs
+from care_jax.experiment import build, choice, programs, stand_in
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.py"))
 

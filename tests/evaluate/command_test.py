@@ -22,7 +22,8 @@ from care_jax.workdir import WorkdirError, claim, plain
 
 def _parsed(command, monkeypatch, *arguments):
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    for name in ("workdir", "on", "step"):
+        flags.DEFINE_string(name, None, "", flag_values=values)
     monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])  # where ml_collections looks for settings
     command.parse(sys.argv, values)
     return values["config"].value
@@ -79,13 +80,42 @@ def test_the_flags_reach_the_evaluation(command, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(command, "logging", Mock())
     monkeypatch.setattr(command, "evaluate_again", lambda *arguments: given.append(arguments))
-    monkeypatch.setattr(command, "FLAGS", SimpleNamespace(workdir="~/run", config="settings", step="best"))
+    monkeypatch.setattr(
+        command, "FLAGS", SimpleNamespace(workdir="~/run", config="settings", step="best", on=None, out=None)
+    )
     command.main([])
     assert given == [(tmp_path / "run", "settings", "best")]
+    command.FLAGS.out = "x.json"
+    with pytest.raises(SystemExit):
+        command.main([])
+    monkeypatch.setattr(command.transfer, "evaluate_on", lambda *arguments, **named: given.append((arguments, named)))
+    command.FLAGS.on = "cifar10"
+    command.main([])
+    assert given[1:] == [((tmp_path / "run", "settings", "cifar10"), {"step": "best", "out": "x.json"})]
     command.FLAGS.workdir = ""
     with pytest.raises(SystemExit):
         command.main([])
-    assert "--workdir is missing" in capsys.readouterr().err
+    for_on, missing = capsys.readouterr().err.splitlines()
+    assert "--out=x.json is for --on" in for_on and "--workdir is missing" in missing
+
+
+def test_the_folder_of_the_run_may_be_a_word_and_another_set_brings_its_settings(
+    command, monkeypatch, tmp_path, tiny_config, capsys
+):
+    info = tmp_path / "run" / "checkpoints" / "3" / "info"
+    info.mkdir(parents=True)
+    (info / "metadata").write_text(json.dumps({"params_sha256": "0" * 64, "config": plain(tiny_config(seed=5))}))
+    run = str(tmp_path / "run")
+    config = _parsed(command, monkeypatch, "--on=cifar10", run, "--config.data.root=moved", "--step=3")
+    assert (config.data.name, config.data.root, config.data.image_size, config.seed) == ("cifar10", "moved", 16, 5)
+    assert _parsed(command, monkeypatch, "--config.evaluate.knn_k", "7", run).evaluate.knn_k == 7
+    for wrong in ([run, "more"], [f"--workdir={run}", "more"], [run, "--on=cifar11"]):
+        with pytest.raises(SystemExit) as left:
+            _parsed(command, monkeypatch, *wrong)
+        assert left.value.code == 2
+    told = capsys.readouterr().err.splitlines()[-3:]
+    assert "'more' is one word too many" in told[0] and "'more' is one word too many" in told[1]
+    assert "--on=cifar11 is no data set" in told[2]
 
 
 def test_what_is_written_is_of_the_checkpoint_and_its_folder(command, monkeypatch, tmp_path, tiny_config):

@@ -10,7 +10,7 @@ import pytest
 
 from care_jax.data import DataError, DataSet, Examples
 from care_jax.devices import sharding
-from care_jax.evaluate import embed, equivariance_error, linear_probe, results, term_space
+from care_jax.evaluate import embed, equivariance_error, finetune, label_fractions, linear_probe, results, term_space
 from care_jax.evaluate.embedded import make_embedder
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.evaluate.evaluators import EVALUATORS, measures
@@ -61,9 +61,13 @@ def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
     text = (tmp_path / "summary.json").read_text()
     summary = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
     missing = {name for name, value in summary.items() if value is None}
-    assert missing == OF_SEVERAL | {"images_per_second"}
+    assert (
+        missing == OF_SEVERAL | {"step_images_per_second"}
+        and summary["images_per_second"] == experiment.config.train.batch_size
+    )
     named = measures(experiment.dataset.num_classes)
-    space = set(term_space.measures(())) - summary.keys()  # of other terms
+    asked_for = finetune.measures(("class",)) | label_fractions.measures(("class",))
+    space = {*term_space.measures(()), *asked_for} - summary.keys()  # of other terms, and what is off
     assert summary.keys() == named.keys() - space
     assert summary["test_examples"] == 1 and summary["relative_equivariance_examples"] == 0
     assert summary["displacement_mean"] > 0 and summary["knn_top1"] in (0, 100)

@@ -102,6 +102,8 @@ def test_a_new_evaluator_is_in_every_table_at_once(toys):
         ({"evaluate__monitor": ("knn@x",)}, "names 'knn@x'; its epochs"),
         ({"evaluate__monitor": ("knn@0",)}, "names 'knn@0'; its epochs"),
         ({"evaluate__monitor": ("knn@5",), "train__evaluate_every_epochs": 0.0}, "which is 0"),
+        ({"evaluate__monitor": ("finetune",)}, "which is off; set config.evaluate.finetune.enabled"),
+        ({"evaluate__monitor": ("label_fractions",)}, "which is off; set config.evaluate.label_fractions"),
         ({"evaluate__monitor": ("alignment",), "loss__method": "alignment"}, "logs its loss under that name"),
     ],
 )

@@ -8,8 +8,8 @@ from care_jax.configs import digits
 from care_jax.devices import sharding
 from care_jax.evaluate.evaluators import find
 from care_jax.experiment import build
+from care_jax.sweep.table import configured
 from experiments import care_vs_simclr, methods
-from experiments.table import configured
 
 TABLES = [
     care_vs_simclr.make_table(digits.get_config(), "0,0.1,0.3"),
@@ -22,7 +22,7 @@ TABLES = [
 def test_rows_and_columns(table):
     config, mesh = digits.get_config(), sharding.make_mesh(jax.devices()[:1])
     for row in table.rows.values():
-        made = configured(config, row, seed=3)
+        made = configured(config, row.settings, seed=3)
         build.check(made, mesh)
         assert made.seed == 3 and f"{made.equivariance.weight:g}" == row.labels[-1]
         assert len(row.labels) == len(table.headings)
@@ -37,7 +37,7 @@ def test_the_table_of_methods_has_every_base_and_every_rival():
     assert {(base, term) for base in methods.BASES for term in ("–", "care")} <= found
     assert {("simclr", rival) for rival in methods.RIVALS} <= found
     for row in TABLES[1].rows.values():
-        made = configured(digits.get_config(), row, seed=0)
+        made = configured(digits.get_config(), row.settings, seed=0)
         assert (made.loss.method, made.train.num_steps) == (row.labels[0], 7)
         assert made.equivariance.term in row.labels[1] or row.labels[1] == "–"
     assert list(methods.make_table(7, only=["vicreg", "byol"]).rows) == ["byol", "vicreg"]

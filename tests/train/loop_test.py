@@ -7,11 +7,11 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from care_jax.train import loop
 from care_jax.train.checkpoint import Checkpoints
+from care_jax.train.meter import NonFiniteLossError
 from care_jax.train.metric_writer import MetricWriter, read_metrics
 from care_jax.train.state import TrainState
 
@@ -28,7 +28,7 @@ def _step(state: TrainState, batch: jax.Array) -> tuple[TrainState, dict[str, ja
     return state.replace(step=state.step + len(batch), params=params), {"loss": batch, "info_nce": 2 * batch}
 
 
-def _run(path, batches, *, state=None, start=0, stop=lambda: "", monitor=None, **overrides):
+def _run(path, batches, *, state=None, start=0, stop=lambda: "", monitor=None, prepare=lambda *_: None, **overrides):
     settings = {"num_steps": 10, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 5, "batch_size": 4}
     timetable = loop.Timetable(**{**settings, **overrides})
     checkpoints = Checkpoints(path / "checkpoints")
@@ -43,6 +43,7 @@ def _run(path, batches, *, state=None, start=0, stop=lambda: "", monitor=None, *
             writer=writer,
             monitor=monitor or (lambda step, variables: {"knn_top1": float(variables["params"]["w"][0])}),
             info={},
+            prepare=prepare,
             stop=stop,
         )
     checkpoints.close()
@@ -52,7 +53,7 @@ def _run(path, batches, *, state=None, start=0, stop=lambda: "", monitor=None, *
 def test_rows_are_means_over_every_step_once(tmp_path):
     outcome = _run(tmp_path, range(10))
     rows = [row for row in read_metrics(tmp_path) if "loss" in row]
-    assert [(row["step"], row["loss"]) for row in rows] == [(2, 0.5), (5, 3.0), (6, 5.0), (10, 7.5)]
+    assert [(row["step"], row["loss"]) for row in rows] == [(2, 0.5), (4, 2.5), (5, 4.0), (6, 5.0), (8, 6.5), (10, 8.5)]
     assert all(row["info_nce"] == 2 * row["loss"] for row in rows)
     assert all(row["images_per_second"] > 0 and 0 <= row["data_wait_share"] <= 1 for row in rows)
     assert outcome.finished
@@ -80,56 +81,38 @@ def test_steps_of_one_call_end_where_something_is_due(tmp_path):
     outcome = _run(tmp_path, range(20), **settings)
     assert float(outcome.state.params["w"][0]) == sum(range(20))
     rows = [row for row in read_metrics(tmp_path) if "loss" in row]
-    assert [(row["step"], row["loss"]) for row in rows] == [(4, 1.5), (10, 6.5), (14, 11.5), (20, 16.5)]
+    assert [(row["step"], row["loss"]) for row in rows] == [
+        (4, 1.5),
+        (8, 5.5),
+        (10, 8.5),
+        (14, 11.5),
+        (18, 15.5),
+        (20, 18.5),
+    ]
+
+
+def test_each_number_of_steps_is_prepared_once_in_no_rows_time(tmp_path):
+    prepared = []
+
+    def prepare(state, batch):
+        prepared.append((int(state.step), len(batch)))
+        time.sleep(0.5)
+
+    _run(tmp_path, range(20), num_steps=20, evaluate_every=0, checkpoint_every=10, steps_per_call=4, prepare=prepare)
+    assert prepared == [(0, 4), (8, 1)]
+    assert all(row["images_per_second"] > 4 * 4 / 0.5 for row in read_metrics(tmp_path) if "loss" in row)
 
 
 def test_a_bad_step_inside_a_call_is_named(tmp_path):
     batches = [0, 1, 2, 3, 4, 5, float("nan"), 7, 8, 9]
-    with pytest.raises(loop.NonFiniteLossError, match="step 7 is not finite"):
+    with pytest.raises(NonFiniteLossError, match="step 7 is not finite"):
         _run(tmp_path, batches, steps_per_call=5, log_every=1)
-
-
-def test_nothing_is_fetched_until_it_is_due(tmp_path):
-    """Metrics stay where they are until a row is due, and then until the next interval has been started."""
-    fetched: list[int] = []
-
-    class OnDevice:
-        def __init__(self, step: int):
-            self.step = step
-
-        def __array__(self, dtype=None, copy=None):
-            fetched.append(self.step)
-            return np.zeros(1, np.float32)
-
-    seen = []
-
-    def step_fn(state, batch):
-        seen.append(list(fetched))
-        step = int(batch)
-        return state, {"loss": OnDevice(step)}
-
-    timetable = loop.Timetable(num_steps=9, log_every=3, evaluate_every=0, checkpoint_every=0, batch_size=4)
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    with MetricWriter(tmp_path) as writer:
-        loop.run(
-            _state(),
-            step_fn,
-            iter(range(1, 10)),
-            timetable=timetable,
-            checkpoints=checkpoints,
-            writer=writer,
-            monitor=lambda step, variables: {},
-            info={},
-        )
-    checkpoints.close()
-    assert seen == [[]] * 6 + [[1, 2, 3]] * 3
-    assert fetched == list(range(1, 10))
 
 
 @pytest.mark.parametrize(("bad", "term"), [(float("nan"), "nan"), (float("inf"), "inf")])
 def test_a_non_finite_term_stops_the_run_and_keeps_what_was_saved(tmp_path, bad, term):
     batches = [0, 1, 2, 3, 4, 5, bad, 7, 8, 9]
-    with pytest.raises(loop.NonFiniteLossError, match=f"step 7 is not finite: info_nce is {term}, loss is {term};"):
+    with pytest.raises(NonFiniteLossError, match=f"step 7 is not finite: info_nce is {term}, loss is {term};"):
         _run(tmp_path, batches)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.steps() == [5]
@@ -138,7 +121,7 @@ def test_a_non_finite_term_stops_the_run_and_keeps_what_was_saved(tmp_path, bad,
 
 
 def test_nothing_is_saved_after_a_non_finite_loss_at_the_step_of_a_save(tmp_path):
-    with pytest.raises(loop.NonFiniteLossError, match="step 5 is not finite"):
+    with pytest.raises(NonFiniteLossError, match="step 5 is not finite"):
         _run(tmp_path, [0, 0, 0, 0, float("nan")])
     assert Checkpoints(tmp_path / "checkpoints").steps() == []
 
@@ -212,7 +195,7 @@ def test_waiting_for_data_is_measured(tmp_path, monkeypatch):
 
     _run(tmp_path, slow(), num_steps=6, evaluate_every=0, checkpoint_every=0)
     rows = [row for row in read_metrics(tmp_path) if "loss" in row]
-    assert all(row["data_wait_share"] > 0.5 for row in rows[1:]) and len(rows) == 2
+    assert all(row["data_wait_share"] > 0.5 for row in rows) and len(rows) == 3
     monkeypatch.setitem(globals(), "_step", slow_step)
     assert _run(tmp_path / "fast", range(6), num_steps=6, evaluate_every=0, checkpoint_every=0).finished
     fast = [row for row in read_metrics(tmp_path / "fast") if "loss" in row]

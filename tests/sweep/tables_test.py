@@ -1,20 +1,17 @@
 """A table's runs: what is missing is made, one by one or several at a time; an end in the middle loses nothing."""
 
-import json
 import os
-import subprocess
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from care_jax.command_line import UsageError
-from care_jax.experiment.config import ConfigError, from_plain
-from experiments import processes
-from experiments.command import progress, run_table
-from experiments.processes import RunError, Share
-from experiments.runs import Run
-from experiments.table import Row, Table
+from care_jax.experiment.config import ConfigError
+from care_jax.sweep import processes
+from care_jax.sweep.processes import Share
+from care_jax.sweep.runs import Run
+from care_jax.sweep.table import Row, Table
+from care_jax.sweep.tables import RunError, progress, run_table
 
 TABLE = Table(
     ("lambda",), {str(w): Row((str(w),), {"equivariance.weight": w}) for w in (0.0, 0.5)}, ("knn_top1",), ("knn_top1",)
@@ -39,62 +36,6 @@ def test_every_row_is_checked_before_the_first_run(made, finish, tmp_path, tiny_
     with pytest.raises(UsageError, match="holds a run with other settings"):
         run_table(TABLE, tiny_config(), tmp_path, seeds=1)
     assert made == []
-
-
-class Children:
-    """In the place of processes: each ends when it is next asked, with a finished run, or as `ends` says for seed 1."""
-
-    def __init__(self, finish):
-        self.finish = finish
-        self.ends: tuple[int, str] | None = None  # status, what it says
-        self.started, self.going, self.most = [], set(), 0
-
-    def __call__(self, arguments, *, stdin, stdout, stderr, text, env):
-        child = Child(self, Path(arguments[-2]))
-        self.started.append((child.workdir.name, arguments[-1]))
-        self.going.add(child)
-        self.most = max(self.most, len(self.going))
-        return child
-
-
-class Child:
-    returncode = None
-
-    def __init__(self, children, workdir):
-        read, write = os.pipe()
-        self.children, self.workdir = children, workdir
-        self.stdin, self.settings = os.fdopen(write, "w"), os.fdopen(read)
-
-    def poll(self):
-        self.children.going.discard(self)
-        with self.settings:
-            config = from_plain(json.load(self.settings))
-        self.returncode = 0
-        if self.children.ends is None or config.seed != 1:
-            self.children.finish(config, self.workdir)
-        else:
-            self.returncode, said = self.children.ends
-            with (self.workdir / "log.txt").open("a") as log:
-                log.write(said)
-        return self.returncode
-
-    def terminate(self):
-        self.children.going.discard(self)
-        self.settings.close()
-
-    def wait(self):
-        assert self not in self.children.going, "it is waited for and was not told to stop"
-
-
-@pytest.fixture
-def children(monkeypatch, finish):
-    made = Children(finish)
-    monkeypatch.setattr(subprocess, "Popen", made)
-    monkeypatch.setattr(processes, "_POLL", 0.0)
-    monkeypatch.setattr(processes, "stops", Mock(noted=lambda: ""))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4}, raising=False)
-    monkeypatch.setattr(processes, "_gpus", lambda: [])
-    return made
 
 
 def test_several_at_a_time_each_with_its_cores(children, made, tmp_path, tiny_config):
@@ -162,7 +103,5 @@ def test_a_process_that_can_not_run_says_why(tmp_path, tiny_config):
     """A real one: it takes its settings and its cores, and what it says is told."""
     core = min(os.sched_getaffinity(0))
     run = Run(tiny_config(equivariance__num_groups=5), tmp_path / "run")
-    with pytest.raises(
-        RunError, match=r"is not finished: config\.equivariance\.num_groups is 5, which does not divide"
-    ):
-        list(processes.make([run], [Share((core,))]))
+    (ended,) = processes.make([run], [Share((core,))])
+    assert ended.run == run and ended.problem.startswith("config.equivariance.num_groups is 5, which does not divide")

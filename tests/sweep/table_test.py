@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.table import Row, Table, comparisons, markdown
+from care_jax.sweep.table import Row, Table, comparisons, markdown
 
 ROWS = {"plain": Row(("SimCLR",), {}), "care": Row(("CARE",), {}, against="plain")}
 

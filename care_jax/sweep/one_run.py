@@ -1,4 +1,7 @@
-"""A run of a table as a process of its own: `python -m experiments.one_run FOLDER CORES < settings.json`."""
+"""A run of a table as a process of its own: `python -m care_jax.sweep.one_run FOLDER CORES < settings.json`.
+
+CORES are numbers with commas, or nothing for all that this process may use.
+"""
 
 from care_jax import extras, stops
 
@@ -11,21 +14,23 @@ import os
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[2]:
     # Before libraries start their threads, one a core that they may use.
     os.sched_setaffinity(0, [int(core) for core in sys.argv[2].split(",")])
 
 from absl import logging
 
-from care_jax.command_line import user_errors
+from care_jax.command_line import say, user_errors
+from care_jax.devices import compilation_cache
 from care_jax.experiment.config import from_plain
-from experiments.runs import finished_run
+from care_jax.sweep.runs import finished_run
 
 
 def main() -> None:
     """Makes the run, unless it is there."""
     logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
     with user_errors():
+        compilation_cache.switch_on(warn=say)
         finished_run(from_plain(json.load(sys.stdin)), Path(sys.argv[1]))
 
 

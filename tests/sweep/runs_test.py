@@ -7,8 +7,8 @@ import pytest
 from care_jax.command_line import UsageError
 from care_jax.data import DataError
 from care_jax.experiment import build
+from care_jax.sweep import runs
 from care_jax.workdir import check_data, plain
-from experiments import runs
 
 
 def _edit(path, **changed):

@@ -7,30 +7,42 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from care_jax import stops
 from care_jax.command_line import UsageError, say
-from care_jax.errors import UserError
+from care_jax.sweep.runs import Run
 from care_jax.workdir import plain, writing
-from experiments.runs import Run
 
 _POLL = 0.2  # seconds
 _SAVED = "every run is saved where it was, those that are finished stay; the same command goes on"
 
 
-class RunError(UserError):
-    """A run of a table ended before it was finished."""
-
-
 class Share(NamedTuple):
-    """What one of several runs has: processors by their numbers, and GPUs by their names; none for none."""
+    """What one of several runs has: processors by their numbers, and GPUs by their names; none: whatever there is."""
 
     cores: tuple[int, ...]
     gpus: tuple[str, ...] = ()
+
+
+ALL = Share(())
+
+
+class Ended(NamedTuple):
+    """A run whose process has ended.
+
+    Attributes:
+      run: which.
+      problem: why it is not finished, in its own words; empty where it is.
+      seconds: that its process took.
+    """
+
+    run: Run
+    problem: str
+    seconds: float
 
 
 def shares(jobs: int) -> list[Share]:
@@ -58,14 +70,20 @@ def _gpus() -> list[str]:
     return sorted((match.group(1) for match in found if match), key=int)
 
 
-def make(runs: Sequence[Run], shares: Sequence[Share]) -> Iterator[Run]:
+def make(
+    runs: Sequence[Run], shares: Sequence[Share], watch: Callable[[Sequence[Run]], None] = lambda runs: None
+) -> Generator[Ended, None, None]:
     """Makes runs, as many at a time as there are shares; what they say goes to `log.txt` in their folders.
 
-    Yields:
-      Each run when it is finished.
+    Where a signal asks to stop, or the generator is closed, those that are going on are stopped, and saved.
 
-    Raises:
-      RunError: a run failed, or was stopped by itself: with its own line. The others are stopped, and saved, before.
+    Args:
+      runs: in this order.
+      shares: one a run at a time.
+      watch: called several times a second with the runs that are going on.
+
+    Yields:
+      Each run when it has ended.
     """
     waiting, free = deque(runs), deque(shares)
     going: dict[Share, _Going] = {}
@@ -83,8 +101,8 @@ def make(runs: Sequence[Run], shares: Sequence[Share]) -> Iterator[Run]:
                     continue
                 free.append(share)
                 del going[share]
-                one.check()
-                yield one.run
+                yield one.ended()
+            watch([one.run for one in going.values()])
     finally:
         for one in going.values():
             one.process.terminate()  # which saves
@@ -98,12 +116,13 @@ class _Going:
 
     def __init__(self, run: Run, share: Share):
         self.run = run
+        self._began = time.monotonic()
         with writing(run.workdir):
             run.workdir.mkdir(parents=True, exist_ok=True)
             with (run.workdir / "log.txt").open("a") as log:
                 self._from = log.tell()
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "experiments.one_run", str(run.workdir), ",".join(map(str, share.cores))],
+                    [sys.executable, "-m", "care_jax.sweep.one_run", str(run.workdir), ",".join(map(str, share.cores))],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
@@ -115,16 +134,14 @@ class _Going:
             pipe.write(json.dumps(plain(run.config)))
         say(f"{run.workdir}: begun, its lines are in log.txt there")
 
-    def check(self) -> None:
-        """Raises RunError unless it ended as it should."""
-        status = self.process.returncode
+    def ended(self) -> Ended:
+        """How it went, now that its process has ended."""
+        seconds, status = time.monotonic() - self._began, self.process.returncode
         if not status and (self.run.workdir / "summary.json").exists():
-            return
+            return Ended(self.run, "", seconds)
         with (self.run.workdir / "log.txt").open(errors="replace") as log:
             log.seek(self._from)
             said = log.read().splitlines()
         own = [line.removeprefix("care_jax: ") for line in said if line.startswith("care_jax: ")]
-        reason = own[-1] if own and status in (0, 2) else f"status {status}, see log.txt there"
-        raise RunError(
-            f"{self.run.workdir} is not finished: {reason}; the other runs are saved, and the same command goes on"
-        )
+        problem = own[-1] if own and status in (0, 2) else f"status {status}, see log.txt there"
+        return Ended(self.run, problem, seconds)

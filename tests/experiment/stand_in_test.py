@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from care_jax import data
-from care_jax.cost import stand_in
-from care_jax.cost.stand_in import SizeError, StandIn
+from care_jax.experiment import stand_in
+from care_jax.experiment.stand_in import SizeError, StandIn
 
 
 def test_the_digits_are_as_many_as_are_loaded():

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from care_jax.command_line import UsageError, say
+from care_jax.data import DataSet
 from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.experiment.config import from_plain, read_config
 from care_jax.experiment.continuation import changes
 from care_jax.run import run
+from care_jax.sweep.table import Summary
 from care_jax.workdir import check_data
-from experiments.table import Summary
 
 
 class Run(NamedTuple):
@@ -45,13 +46,19 @@ def finished_run(config: ml_collections.ConfigDict, workdir: Path) -> Summary:
     return _read(workdir / "summary.json")
 
 
-def finished(config: ml_collections.ConfigDict, workdir: Path) -> Summary | None:
-    """The summary that `workdir` has, if it has one; raises what `finished_run` does."""
+def finished(config: ml_collections.ConfigDict, workdir: Path, dataset: DataSet | None = None) -> Summary | None:
+    """The summary that `workdir` has, if it has one; raises what `finished_run` does.
+
+    Args:
+      config: that it has to be of.
+      workdir: folder of the run.
+      dataset: of the configuration, where it is at hand; None: it is loaded if there is a summary.
+    """
     path = workdir / "summary.json"
     if not path.exists():
         return None
     summary = _read(path)
-    _check_same(config, workdir, summary)
+    _check_same(config, workdir, summary, dataset)
     return summary
 
 
@@ -65,7 +72,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} can't be read ({error}): delete it, and the same command evaluates anew") from error
 
 
-def _check_same(config: ml_collections.ConfigDict, workdir: Path, summary: Mapping[str, Any]) -> None:
+def _check_same(
+    config: ml_collections.ConfigDict, workdir: Path, summary: Mapping[str, Any], dataset: DataSet | None
+) -> None:
     """A row of a table is of the configuration that it is said to be of, and of its last step."""
     # Summaries of before say nothing of the settings that they were made with; the folder does.
     made_with = from_plain(summary["config"]) if "config" in summary else read_config(workdir)
@@ -75,7 +84,7 @@ def _check_same(config: ml_collections.ConfigDict, workdir: Path, summary: Mappi
             f"{workdir} holds a run with other settings ({'; '.join(different)}): delete it to make it anew, or give "
             "another --workdir"
         )
-    experiment = build.build(config)
+    experiment = build.build(config, dataset=dataset)
     check_data(workdir, experiment.dataset)
     if summary["steps"] != experiment.num_steps:
         raise UsageError(

@@ -46,11 +46,15 @@ class Table(NamedTuple):
     compared: tuple[str, ...]
 
 
-def configured(config: ml_collections.ConfigDict, row: Row, seed: int) -> ml_collections.ConfigDict:
+def configured(config: ml_collections.ConfigDict, settings: Mapping[str, Any], seed: int) -> ml_collections.ConfigDict:
     """The configuration of one run; the one given stays as it is."""
     config = copy.deepcopy(config)  # ConfigDict(config) would share its sections
     config.seed = seed
-    config.update_from_flattened_dict(dict(row.settings))
+    for name, value in settings.items():
+        section, _, key = name.rpartition(".")
+        values = config[section] if section else config
+        with values.ignore_type():  # what does not fit is for the check of all settings to say
+            values[key] = value
     return config
 
 

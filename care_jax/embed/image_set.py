@@ -1,0 +1,107 @@
+"""Which images a command for a trained model works on, and how the run's evaluation would see them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_collections
+import numpy as np
+
+from care_jax import data
+from care_jax.command_line import UsageError, say
+from care_jax.data import CLASS, Examples, SkippedFiles
+from care_jax.devices import sharding
+from care_jax.evaluate.embed import Embedder
+from care_jax.experiment import build, extensions
+from care_jax.trained import Trained
+
+PARTS = ("train", "test", "pretrain")
+
+
+class ImageSet(NamedTuple):
+    """Images with what is known of each.
+
+    Attributes:
+      name: what they are, for messages.
+      examples: n images.
+      files: their paths, below the folder that was given; empty where they are no files.
+      labels: name of a labelling -> n names of classes, or numbers where the classes have no names.
+      skipped: counts files that turn out to be unusable.
+    """
+
+    name: str
+    examples: Examples
+    files: Sequence[str]
+    labels: Mapping[str, Sequence[str | int]]
+    skipped: SkippedFiles
+
+    def columns(self, rows: np.ndarray) -> dict[str, list[str | int]]:
+        """What is known of some of them, int [m]: "row", "file", and a column for each labelling."""
+        found: dict[str, list[str | int]] = {"row": [int(row) for row in rows]}
+        if self.files:
+            found["file"] = [self.files[row] for row in rows]
+        return found | {name: [values[row] for row in rows] for name, values in self.labels.items()}
+
+
+def below(root: Path) -> ImageSet:
+    """All images of a folder and of those below it; the first folder on the way to an image is its class.
+
+    Raises:
+      DataError: there are none.
+    """
+    examples, names, note = data.images_below(root)
+    if note:
+        say(f"{root}: {note}")
+    folders = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in names]
+    labels = {CLASS: folders} if any(folders) else {}
+    return ImageSet(f"{len(names):,} images of {root}", examples, names, labels, SkippedFiles())
+
+
+def part_of(config: ml_collections.ConfigDict, part: str) -> ImageSet:
+    """A part of the data set that a configuration names. A folder's files stay where they are.
+
+    Raises:
+      ConfigError, DataError: as its loader says.
+    """
+    extensions.load(config)
+    if config.data.name == "image_folder":
+        config = config.copy_and_resolve_references()
+        with config.unlocked():
+            # Encoded, however large the set is; they are brought to the same squares later.
+            config.augment.placement, config.data.stored_size = "decode", None
+    dataset = build.load_data(config)
+    examples: Examples = getattr(dataset, part)
+    listing = dataset.files.get("train" if part == "pretrain" else part)
+    files = [*listing.names] if listing is not None and len(listing) == len(examples) else []
+    labels: dict[str, Sequence[str | int]] = {}
+    for name, values in examples.labels.items():
+        names = dataset.class_names.get(name)
+        labels[name] = [names[value] for value in values] if names else values.tolist()
+    what = f"the {len(examples):,} images of the {part} part of {dataset.name}"
+    return ImageSet(what, examples, files, labels, dataset.skipped)
+
+
+def chosen(config: ml_collections.ConfigDict, images: str | None, part: str) -> ImageSet:
+    """What --images and --part name: a folder, or a part of the run's own data set."""
+    if part not in PARTS:
+        raise UsageError(f"--part={part}: give one of {', '.join(PARTS)}")
+    return part_of(config, part) if images is None else below(Path(images).expanduser())
+
+
+def make_embedder(trained: Trained, config: ml_collections.ConfigDict, skipped: SkippedFiles) -> Embedder:
+    """Embeds images as an evaluation of the run would see them, on all devices.
+
+    Args:
+      trained: the encoder.
+      config: the run's, with settings of the evaluation that may have been changed.
+      skipped: counts unusable files.
+    """
+    kept = config.data.image_size if config.data.stored_size is None else config.data.stored_size
+    return Embedder(
+        trained.encoder,
+        sharding.make_mesh(),
+        build.evaluation_spec(config),
+        batch_size=config.evaluate.batch_size,
+        skipped=skipped,
+        side=kept if config.augment.placement == "device" else None,
+    )

@@ -1,0 +1,248 @@
+"""`model.init_from`: the first weights of a run's backbone, from a file or another run, and what is said about them."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.serialization
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import linen
+
+from care_jax import models, trained
+from care_jax.devices import agreement
+from care_jax.errors import UserError
+from care_jax.experiment.architecture import make_encoder
+from care_jax.experiment.choice import filled
+from care_jax.experiment.config import ConfigError
+from care_jax.models.resnet import STEMS
+from care_jax.models.state_dicts import listed
+from care_jax.storage import local_path
+from care_jax.train.state import params_sha256
+
+_ANY_WIDTH = 64  # where the file's is taken
+_POSITIONS = ("params", "position_embedding")
+
+
+class InitialWeights(NamedTuple):
+    """What a backbone begins with.
+
+    Attributes:
+      variables: of the backbone, {"params": ..., "batch_stats": ...}, NumPy, with the shapes that the run's has.
+      told: lines for the user: what matched, and what did not.
+      normalisation: "mean" and "std" of the images that it was trained on, where they are recorded.
+      chosen: settings of the run that have no value and follow from it, by dotted names.
+    """
+
+    variables: dict[str, Any]
+    told: tuple[str, ...]
+    normalisation: Mapping[str, Any]
+    chosen: dict[str, Any]
+
+    def lines(self, data: ml_collections.ConfigDict) -> list[str]:
+        """What is told, to a run with these settings of the data, all of which have a value."""
+        other = {name: value for name, value in self.normalisation.items() if list(value) != list(data[name])}
+        shown = ", ".join(f"data.{name}={tuple(value)}" for name, value in other.items())
+        return [*self.told, *([f"model.init_from: its images were normalised otherwise: {shown}"] if other else [])]
+
+
+class _Source(NamedTuple):
+    """A backbone as it was found; `mean` and `std` are [3] where they are recorded, `notes` for the user."""
+
+    module: linen.Module
+    variables: dict[str, Any]
+    where: str
+    unused: tuple[str, ...]
+    normalisation: Mapping[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
+def for_run(config: ml_collections.ConfigDict, workdir: Path) -> InitialWeights | None:
+    """What `read` gives, the same in every process; None where the run has a checkpoint, and goes on from that.
+
+    Raises:
+      ConfigError: as `read`.
+      DistributedError: the processes read different weights.
+    """
+    if config.model.init_from is None:
+        return None
+    begun = any(folder.name.isdigit() for folder in (workdir / "checkpoints").glob("*"))
+    found = None if begun else read(config)
+    if not agreement.is_alone():
+        weights = "not read: there is a checkpoint" if found is None else f"weights {params_sha256(found.variables)}"
+        agreement.agree("initial weights", {"config.model.init_from": weights})
+    return found
+
+
+def read(config: ml_collections.ConfigDict) -> InitialWeights | None:
+    """The weights that `model.init_from` names; None where it has no value. No code of a file is run.
+
+    A folder is that of a run, or of one of its checkpoints. A file is told by what it holds: `care-jax export` writes
+    all kinds that are read.
+
+    Raises:
+      ConfigError: it can't be read, or is of another architecture: one line with what to set.
+    """
+    text = config.model.init_from
+    if text is None:
+        return None
+    name = f"model.init_from={text}"
+    path = local_path(text, "config.model.init_from")
+    with_width = config if config.model.width is not None else filled(config, {"model.width": _ANY_WIDTH})
+    backbone = make_encoder(with_width).backbone
+    chosen: dict[str, Any] = {}
+    try:
+        source = _of_run(path) if path.is_dir() else _of_file(path, backbone)
+        found = flax.traverse_util.flatten_dict(source.variables)
+        leaves = {path: np.asarray(value, np.float32) for path, value in found.items()}
+    except ImportError as error:
+        raise ConfigError(f"config.{name}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"config.{name} can't be read: {error.strerror or error}") from error
+    except (UserError, ValueError) as error:
+        raise ConfigError(f"config.{name}: {error}") from error
+    if config.model.width is None and hasattr(source.module, "width"):
+        chosen = {"model.width": source.module.width}
+        backbone = make_encoder(filled(config, chosen)).backbone
+    side = config.data.image_size
+    shapes = jax.eval_shape(backbone.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
+    wanted = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(shapes).items()}
+    notes = [*source.notes, *_resize_positions(leaves, wanted)]
+    if {path: leaf.shape for path, leaf in leaves.items()} != wanted:
+        raise ConfigError(f"config.{name} {_misfit(source.module, backbone)}")
+    line = (
+        f"{name}: backbone {len(wanted)} of {len(wanted)} arrays{source.where}; not used: {listed(source.unused)}; "
+        "the projection head starts at random"
+    )
+    told = line, *(f"model.init_from: {note}" for note in notes)
+    return InitialWeights(flax.traverse_util.unflatten_dict(leaves), told, source.normalisation, chosen)
+
+
+def _of_run(place: Path) -> _Source:
+    model = trained.load(place)
+    variables = {name: parts["backbone"] for name, parts in model.variables.items() if "backbone" in parts}
+    others = tuple(sorted({part for parts in model.variables.values() for part in parts} - {"backbone"}))
+    normalisation = {"mean": model.config.data.mean, "std": model.config.data.std}
+    return _Source(model.encoder.backbone, variables, f" of step {model.step}", others, normalisation)
+
+
+def _of_file(path: Path, backbone: linen.Module) -> _Source:
+    tree, recorded = _opened(path)
+    run, preprocessing = recorded["run"], recorded["preprocessing"]
+    normalisation = {name: preprocessing[name] for name in ("mean", "std") if name in preprocessing}
+    own = None
+    if {"backbone", "stem", "width"} <= run.keys() and run["backbone"] in models.BACKBONES:
+        own = models.BACKBONES[run["backbone"]](stem=run["stem"], width=run["width"])
+    if isinstance(tree, Mapping) and "variables" in tree:  # of a Flax file
+        if own is None:
+            raise ValueError(
+                f"it holds a {run.get('backbone')}, which is no model.backbone here: {', '.join(models.BACKBONES)}"
+            )
+        whole = tree["variables"]
+        parts = {name: values["backbone"] for name, values in whole.items() if "backbone" in values}
+        return _Source(own, parts or whole, "", ("head",) if parts else (), normalisation)
+    found = models.pretrained_backbone(tree, num_heads=getattr(own or backbone, "num_heads", None))
+    notes: tuple[str, ...] = ()
+    if own is None and isinstance(found.module, models.VisionTransformer):
+        notes = (f"a state dict does not tell the number of attention heads: taken to be {found.module.num_heads}",)
+    return _Source(found.module, found.variables, found.where, found.unused, normalisation, notes)
+
+
+def _opened(path: Path) -> tuple[Any, dict[str, Mapping[str, Any]]]:
+    """What a file holds, whatever its name, and what one of our exports records beside it."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{":
+        tree, recorded = _read_safetensors(path)
+    elif start[:1] and 0x81 <= start[0] <= 0x8F:  # a small mapping, as msgpack has it
+        recorded = tree = _read_msgpack(path)
+    else:
+        recorded = tree = models.read_torch_file(path)
+    if not isinstance(recorded, Mapping):
+        recorded = {}
+    found = {name: recorded.get(name) for name in ("preprocessing", "run")}
+    return tree, {name: value if isinstance(value, Mapping) else {} for name, value in found.items()}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise ImportError("reading it needs safetensors: pip install 'care_jax[train]'") from error
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tree = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"it can't be read as safetensors: {error}") from error
+    recorded = {}
+    for name, text in metadata.items():
+        with suppress(ValueError):  # other people's strings
+            recorded[name] = json.loads(text)
+    return tree, recorded
+
+
+def _read_msgpack(path: Path) -> Any:
+    try:
+        tree = flax.serialization.msgpack_restore(path.read_bytes())
+    except OSError:
+        raise
+    except Exception as error:  # msgpack raises many kinds
+        raise ValueError(f"it can't be read as Flax's msgpack: {error}") from error
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(name), dict) for name in ("variables", "run")):
+        raise ValueError("a Flax file must be one that `care-jax export --to=flax` wrote")
+    return tree
+
+
+def _resize_positions(leaves: dict[tuple[str, ...], np.ndarray], wanted: Mapping[tuple[str, ...], Any]) -> list[str]:
+    """Brings position embeddings to the grid of this run's images, as the network itself would; says so."""
+    if _POSITIONS not in leaves or _POSITIONS not in wanted:
+        return []
+    shape, before = wanted[_POSITIONS], leaves[_POSITIONS].shape
+    if before == shape or before[2:] != shape[2:]:
+        return []
+    leaves[_POSITIONS] = np.asarray(jax.image.resize(leaves[_POSITIONS], shape, "bilinear"))
+    return [f"position embeddings of {before[0]} x {before[1]} patches are interpolated to {shape[0]} x {shape[1]}"]
+
+
+def _misfit(found: linen.Module, wanted: linen.Module) -> str:
+    """What was found, what is configured, and what to set."""
+    settings = _settings(found)
+    if not settings:
+        return f"holds {_described(found)}, which is no model.backbone; the configuration has {_described(wanted)}"
+    before = _settings(wanted)
+    flags = [f"--config.model.{name}={value}" for name, value in settings.items() if before.get(name) != value]
+    here = f"the configuration has {_described(wanted)}"
+    return f"holds {_described(found)}, {here}: give {' '.join(flags)}, or take another file"
+
+
+def _described(module: linen.Module) -> str:
+    settings = _settings(module)
+    if settings:
+        return "a {backbone} of width {width} with the {stem} stem".format(**settings)
+    if isinstance(module, models.ResNet):
+        blocks = "bottleneck" if module.bottleneck else "basic"
+        return f"a ResNet of {module.stage_sizes} {blocks} blocks of width {module.width} with the {module.stem} stem"
+    if isinstance(module, models.VisionTransformer):
+        return (
+            f"a Vision Transformer of {module.depth} blocks, {module.num_features} channels and patches of "
+            f"{module.patch_size} pixels"
+        )
+    return f"a {type(module).__name__}"
+
+
+def _settings(module: linen.Module) -> dict[str, Any]:
+    """`model.backbone`, `stem` and `width` that make this network; empty where none do."""
+    for name, make in models.BACKBONES.items():
+        for stem in STEMS:
+            with suppress(ValueError, TypeError):  # a backbone of one's own may have neither stem nor width
+                width = getattr(module, "width", 0)
+                if make(stem=stem, width=width, dtype=getattr(module, "dtype", jnp.float32)) == module:
+                    return {"backbone": name, "stem": stem, "width": width}
+    return {}

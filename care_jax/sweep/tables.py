@@ -1,0 +1,92 @@
+"""A table whose runs are made where they are missing: what an experiment is, once its rows are declared."""
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+
+from care_jax.command_line import say
+from care_jax.devices import sharding
+from care_jax.errors import UserError
+from care_jax.experiment import build
+from care_jax.storage import replace_file
+from care_jax.sweep import processes
+from care_jax.sweep.runs import Run, finished, finished_run
+from care_jax.sweep.table import Summary, Table, configured, markdown
+from care_jax.workdir import writing
+
+
+class RunError(UserError):
+    """A run of a table ended before it was finished."""
+
+
+def run_table(table: Table, config: ml_collections.ConfigDict, workdir: Path, *, seeds: int, jobs: int = 1) -> str:
+    """Makes the runs that are missing, and the table of all, which goes to `table.md` too.
+
+    Args:
+      table: its rows, columns and comparisons.
+      config: of all rows.
+      workdir: has a folder a run.
+      seeds: training seeds a row, from 0.
+      jobs: runs at a time.
+
+    Returns:
+      The table, in Markdown.
+
+    Raises:
+      UserError: one line. Before any run is made: settings that do not go together, a folder that holds other settings
+        or data, more jobs than cores or GPUs. Later: what ends a run; what was made before stays.
+    """
+    shares = processes.shares(jobs) if jobs > 1 else []
+    if shares:
+        jax.config.update("jax_platforms", "cpu")  # the devices are for the runs
+    rows = {
+        name: [Run(configured(config, row.settings, seed), workdir / f"{name}_seed_{seed}") for seed in range(seeds)]
+        for name, row in table.rows.items()
+    }
+    runs = [run for of_row in rows.values() for run in of_row]
+    mesh = sharding.make_mesh()
+    for run in runs:
+        build.check(run.config, mesh)
+    found = {run.workdir: summary for run in runs if (summary := finished(*run)) is not None}
+    missing = [run for run in runs if run.workdir not in found]
+    if missing:
+        say(progress(list(found.values()), len(runs), jobs))
+    with closing(_made(missing, shares)) as made:
+        for run in made:
+            found[run.workdir] = finished_run(*run)
+            say(progress(list(found.values()), len(runs), jobs))
+    text = markdown(table, {name: [found[run.workdir] for run in of_row] for name, of_row in rows.items()})
+    with writing(workdir):
+        replace_file(workdir / "table.md", text + "\n")
+    return text
+
+
+def _made(runs: Sequence[Run], shares: Sequence[processes.Share]) -> Generator[Run, None, None]:
+    """The runs, in the order in which they are finished; without shares, in that in which they are to be made here."""
+    if not shares:
+        yield from runs
+        return
+    with closing(processes.make(runs, shares)) as ended:
+        for run, problem, _ in ended:
+            if problem:
+                raise RunError(
+                    f"{run.workdir} is not finished: {problem}; the other runs are saved, and the same command goes on"
+                )
+            yield run
+
+
+def progress(finished: Sequence[Summary], total: int, jobs: int) -> str:
+    """How far a table is, and the time left by the mean of the seconds that its finished runs took.
+
+    >>> progress([{"seconds": 60.0}, {"seconds": 120.0}], total=10, jobs=2)
+    '2 of 10 runs are finished, about 6 min left'
+    """
+    line = f"{len(finished)} of {total} runs are finished"
+    if not finished or len(finished) == total:
+        return line
+    left = float(np.mean([summary["seconds"] for summary in finished])) * (total - len(finished)) / jobs
+    return f"{line}, about {left / 60:.0f} min left" if left > 90 else f"{line}, about {left:.0f} s left"

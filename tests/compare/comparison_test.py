@@ -1,0 +1,114 @@
+"""Which runs are one group, what may be compared, and what the table and the page show of it."""
+
+import doctest
+import gzip
+import math
+import re
+
+import pytest
+
+from care_jax.command_line import UsageError
+from care_jax.compare import curves, groups
+from care_jax.compare.comparison import compare
+from care_jax.experiment import continuation
+
+
+def _rows(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_seeds_are_one_row_with_the_best_marked(make_run, tmp_path):
+    for weight, numbers in ((0.0, (50.0, 52.0)), (0.5, (51.0, 54.0)), (1.0, (70.0, 71.0))):
+        for seed, number in enumerate(numbers):
+            wahba = {"wahba_mean": 0.5 - weight / 10 if weight < 1 else math.nan, "hue_probe_top1": None}
+            make_run(f"w{weight:g}_seed_{seed}", {"knn_top1": number, **wahba}, equivariance__weight=weight, seed=seed)
+    comparison = compare([str(tmp_path)])
+    assert comparison.fairness.notes == () and comparison.notes == ()
+    head, _, *rows = _rows(comparison.markdown())
+    assert head == ["run", "equivariance.weight", "runs", "kNN (%) ↑", "Wahba, mean ↓"]
+    assert rows[0] == ["w0", "0.0", "2", "51.0 ± 1.4 (2)", "0.5000 ± 0.0000 (2)"]
+    assert rows[1] == ["w0.5", "0.5", "2", "52.5 ± 2.1 (2)", "**0.4500 ± 0.0000 (2)**"]
+    assert rows[2] == ["w1", "1.0", "2", "**70.5 ± 0.7 (2)**", "–"]
+    (column,) = [line[-1] for line in _rows(comparison.markdown(["seconds"]))[2:3]]
+    assert column == "9 ± 0 (2)"  # neither more nor less is better
+    with pytest.raises(UsageError, match=r"--measures=knn is in no summary.json here; there are knn_top1, "):
+        comparison.markdown(["knn"])
+
+
+def test_what_the_seeds_do_not_tell_apart_is_said(make_run, tmp_path):
+    for weight, numbers in ((0.0, (50.0, 52.0)), (0.5, (51.0, 54.0))):
+        for seed, number in enumerate(numbers):
+            make_run(f"w{weight:g}/{seed}", {"knn_top1": number}, equivariance__weight=weight, seed=seed)
+    rows = _rows(compare([str(tmp_path)]).markdown(["knn_top1"]))
+    assert [row[-1] for row in rows[2:]] == ["51.0 ± 1.4 (2) ≈", "**52.5 ± 2.1 (2)**"]
+
+
+def test_names_are_the_shortest_that_tell_runs_apart(make_run, tmp_path):
+    """Also where settings and seed are the same, which makes them no two seeds."""
+    paths = [make_run("a/run"), make_run("b/run"), make_run("c/d", train__num_steps=7, train__log_every=9)]
+    comparison = compare(map(str, paths))
+    assert [one.name for one in comparison.groups] == ["a/run", "b/run", "d"]
+    assert comparison.notes == (
+        f"{paths[1]} and {paths[0]} have the same settings and the same seed, 0: no seeds of one group",
+    )
+    assert list(comparison.differing) == ["train.num_steps"]
+
+
+def test_runs_that_are_not_finished_are_shown_and_said(make_run, tmp_path):
+    a = make_run("a", None)
+    make_run("b", {"steps": 4}, seed=1)
+    comparison = compare([str(tmp_path)])
+    assert f"not finished, their curves are shown: {a} (step 6)" in comparison.notes
+    assert any("its numbers are of step 4, its curves go on to 6" in note for note in comparison.notes)
+    assert comparison.notes[-1].startswith("one run alone")
+    assert _rows(comparison.markdown(["knn_top1"]))[2][1:] == ["1 of 2 finished", "50.0 (1)"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told", "unmarked", "marked"),
+    [
+        ({"data__name": "cifar10"}, "on different data sets: digits (a), cifar10 (b)", "knn_top1", "images_per_second"),
+        ({"evaluate__knn_k": 9}, "evaluate.knn_k: 5 (a), 9 (b)): the measures of knn do", "knn_top1", "wahba_mean"),
+        ({"evaluate__center_fraction": 0.5}, "all measures do not compare", "wahba_mean", "images_per_second"),
+        ({"augment__equivariance__hue": 0.5}, "equivariance and term_space", "wahba_mean", "knn_top1"),
+        ({"evaluate__monitor_examples": 9}, "the monitors' curves see different", None, "knn_top1"),
+    ],
+)
+def test_what_does_not_compare_is_said_and_not_marked(make_run, settings, told, unmarked, marked):
+    paths = [make_run("a", {"images_per_second": 1.0})]
+    paths.append(
+        make_run("b", {"knn_top1": 60.0, "wahba_mean": 0.1, "images_per_second": 2.0}, **settings, train__epochs=3.0)
+    )
+    comparison = compare(map(str, paths))
+    (note,) = comparison.fairness.notes
+    assert told in note and comparison.markdown(["knn_top1"]).startswith(f"* {note}\n\n| run")
+    assert "**" not in comparison.markdown([unmarked] if unmarked else ["seconds"])
+    assert "**" in comparison.markdown([marked])
+
+
+def test_other_data_of_the_same_name_and_other_devices_are_told(make_run):
+    paths = [make_run("a"), make_run("b", {"device": "1 x gpu", "images_per_second": 5.0}, train__num_steps=7)]
+    for path, content in zip(paths, (b"1", b"2"), strict=True):
+        (path / "data.json.gz").write_bytes(gzip.compress(content))
+    data, devices = compare(map(str, paths)).fairness.notes
+    assert data.startswith("on different data: record 1 (a), record 2 (b)") and "1 x cpu (a), 1 x gpu (b)" in devices
+
+
+def test_the_page_needs_no_other_file_and_escapes_names(make_run, tmp_path):
+    few = make_run("a<b>", rows=[{"step": 2, "loss": 1.0, "mine": math.inf}], equivariance__weight=0.0)
+    long = [{"step": step, "loss": 1.0, "knn_top1": 3.0} for step in range(1, 200, 9)]
+    paths = [few, make_run("c", rows=long), make_run("d", seed=1), make_run("e", None, [], train__batch_size=64)]
+    (few / "report.html").write_text("")
+    text = compare(map(str, paths)).page(tmp_path)
+    sources = re.findall(r"(?:src|href)=['\"]([^'\"]{0,24})", text)
+    assert [source for source in sources if not source.startswith("data:image/png;base64,")] == ["a%3Cb%3E/report.html"]
+    assert text.count("<img") == 3 and "a<b>" not in text and "a&lt;b&gt;" in text
+    assert "<td class=best>" in text and "viewport" in text
+
+
+def test_examples_of_docstrings():
+    assert doctest.testmod(groups).failed == doctest.testmod(continuation).failed == 0
+
+
+def test_twenty_settings_have_a_look_each():
+    assert len({curves.style(index) for index in range(28)}) == 28

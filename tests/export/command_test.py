@@ -1,0 +1,49 @@
+"""`care-jax export` on a run's folder; another run begins with its folder, or with what was exported of it."""
+
+import re
+
+import flax.serialization
+import jax
+import numpy as np
+import pytest
+
+from care_jax import pretrained
+from care_jax.command_line import UsageError
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def export(import_command):
+    return import_command("care_jax.export.__main__").export
+
+
+def test_a_run_is_exported_and_begun_from(export, saved_run, tiny_config, tmp_path, capsys):
+    out = tmp_path / "weights.msgpack"
+    for replaced in ("", ", replaced"):
+        export(saved_run.workdir, saved_run.config, out, to="flax", head=False)
+        said = capsys.readouterr()
+        assert re.fullmatch(rf"care_jax: {out}{replaced}: resnet10 of step 3, 60 arrays, \d+\.\d kB\n", said.err)
+    made: dict = {}
+    exec(said.out, made)  # standard output is Python
+    places = out, saved_run.workdir, saved_run.workdir / "checkpoints" / "3"
+    read = [pretrained.read(tiny_config(model__init_from=str(place))) for place in places]
+    for initial in read:
+        jax.tree.map(np.testing.assert_array_equal, initial.variables, made["variables"])
+    assert "60 of 60 arrays of step 3; not used: head; the projection head" in read[1].told[0]
+    data = tiny_config().data
+    assert [len(initial.lines(data)) for initial in read] == [1, 1, 1]  # the same normalisation
+
+
+def test_how_evaluation_cuts_images_is_written_and_may_be_changed(export, saved_run, tmp_path):
+    config = saved_run.config.copy_and_resolve_references()
+    for fraction, resize in ((1.0, 16), (0.8, 20)):
+        config.evaluate.center_fraction = fraction
+        export(saved_run.workdir, config, tmp_path / "x", to="flax", head=True, step="0")
+        saved = flax.serialization.msgpack_restore((tmp_path / "x").read_bytes())
+        assert (saved["preprocessing"]["resize"], saved["preprocessing"]["image_size"]) == (resize, 16)
+        assert saved["run"]["step"] == 0 and set(saved["variables"]["params"]) == {"backbone", "head"}
+    config.model.width = 5
+    with pytest.raises(UsageError, match=r"not config\.model\.width: 4 -> 5"):
+        export(saved_run.workdir, config, tmp_path / "y", to="flax", head=True)
+    assert not (tmp_path / "y").exists()
