@@ -108,7 +108,7 @@ def told(config: ml_collections.ConfigDict, during: str) -> Iterator[None]:
             f"({config.train.micro_batches})" + ("" if config.model.remat else ", or model.remat=True"),
             "evaluation": f"a smaller evaluate.batch_size (it is {config.evaluate.batch_size})",
         }
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
         raise DoesNotFitError(
             f"the memory did not suffice for the {during} ({reason}). What was saved before is kept: the same command "
             f"goes on from there where there is more memory. Less is needed with {settings[during]}"

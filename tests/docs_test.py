@@ -13,8 +13,8 @@ SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 # Made by the program, or by the reader of a page.
 MADE = {"table.md", "sweep.md", "care_jax/methods/centered.py", "my_lab.py", "my_config.py", "load.py"}
 # Of the program rather than of the library: the command line and what keeps a run whole.
-WITHOUT_PAGE = {"errors", "extras", "stops", "storage", "devices", "workdir", "command_line", "run", "main", "commands"}
-WITHOUT_PAGE |= {"pretrained", "export"}
+WITHOUT_PAGE = {"errors", "extras", "stops", "storage", "machine", "devices", "workdir", "command_line", "fits", "run"}
+WITHOUT_PAGE |= {"main", "commands", "pretrained", "export"}
 
 
 def _pages(nav: object) -> list[str]:
