@@ -15,6 +15,7 @@ MADE = {"table.md", "sweep.md", "care_jax/methods/centered.py", "my_lab.py", "my
 # Of the program rather than of the library: the command line and what keeps a run whole.
 WITHOUT_PAGE = {"errors", "extras", "stops", "storage", "devices", "workdir", "command_line", "run", "main", "commands"}
 WITHOUT_PAGE |= {"pretrained", "export"}
+WITHOUT_PAGE |= {"failed_start", "help"}
 
 
 def _pages(nav: object) -> list[str]:
