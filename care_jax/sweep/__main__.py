@@ -19,10 +19,12 @@ from collections.abc import Iterable
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from care_jax.command_line import UsageError, fail, parse_flags, user_errors
+from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
+from care_jax.devices import compilation_cache
 from care_jax.storage import local_path
 
 FLAGS = flags.FLAGS
+flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for later runs.")
 try:
     config_flags.DEFINE_config_file("config", None, "The configuration of all runs.", lock_config=True)
 except flags.Error as error:  # a --flagfile that can't be read, which ml_collections opens here
@@ -41,6 +43,7 @@ def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.ERROR)
     with user_errors():
+        compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)  # for the processes of the runs too
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of the sweep, --workdir=runs/sweep for instance")
         workdir = local_path(FLAGS.workdir, "--workdir")
