@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
 def _check_once(chosen: Iterable[str]) -> None:
     """A setting is swept, or is the same in all runs."""
     for name in chosen:
-        if any(word.lstrip("-").startswith(f"config.{name}=") for word in sys.argv[1:]):
+        if any(word.lstrip("-").partition("=")[0] == f"config.{name}" for word in sys.argv[1:]):
             raise UsageError(f"{name} is given by --set and by --config.{name}: leave one of them out")
 
 

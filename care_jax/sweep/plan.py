@@ -122,6 +122,8 @@ def record(plan: Plan) -> dict[str, Any]:
 def _check_same(config: ml_collections.ConfigDict, chosen: Grid, workdir: Path) -> None:
     """One folder, one sweep; more values, or fewer, or other seeds are no other sweep."""
     path = workdir / FILE
+    if (workdir / "config.json").exists():
+        raise UsageError(f"{workdir} is the folder of a run; give the sweep a --workdir of its own")
     try:
         before = json.loads(path.read_text())
         named, settings = set(before["set"]), before["settings"]

@@ -66,6 +66,9 @@ def test_everything_is_checked_before_anything_is_made(children, finish, tmp_pat
     with pytest.raises(ConfigError, match=r"config\.train\.log_every is None; give a whole"):
         _run(tiny_config(), tmp_path, chosen={"train.log_every": [None]})
     assert not list(tmp_path.iterdir()) and not children.started
+    finish(tiny_config(), tmp_path / "a")
+    with pytest.raises(UsageError, match=r"a is the folder of a run; give the sweep a --workdir of its own"):
+        _run(tiny_config(), tmp_path / "a")
     run = tmp_path / "equivariance.weight=0" / "seed=1"
     finish(tiny_config(seed=1, train__num_steps=7, equivariance__weight=0.0), run)
     with pytest.raises(UsageError, match=r"holds a run with other settings \(config\.train\.num_steps: 7 -> 6\)"):
