@@ -212,7 +212,7 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     was written for "the default" in those of `STOOD_FOR_NONE`. Now one of them at least has none, as no method takes
     all settings of `loss`.
     """
-    config = ml_collections.ConfigDict(settings)
+    config = ml_collections.ConfigDict(_with_tuples(settings))
     for name in sorted(ADDED.keys() - leaves(config).keys()):
         *path, key = name.split(".")
         section = config
@@ -226,14 +226,17 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     begun_before = all(found.get(name) is not None for name in STOOD_FOR_NONE)
     for name, (kind, _) in rules().items():
         stood_for_none = begun_before and name in STOOD_FOR_NONE and found[name] == STOOD_FOR_NONE[name]
-        given: Any = found.get(name)
-        without_value = name in found and (given is None or stood_for_none)
-        # JSON has no tuples; a list could not be changed by a flag.
-        if without_value or isinstance(given, list):
+        if name in found and (found[name] is None or stood_for_none):
             section, _, key = name.rpartition(".")
             values = config[section] if section else config
             with values.ignore_type():
-                of_kind = tuple if isinstance(kind, tuple) else kind
-                values[key] = placeholder(of_kind) if without_value else tuple(given)
+                values[key] = placeholder(tuple if isinstance(kind, tuple) else kind)
     add_declared(config)
     return config
+
+
+def _with_tuples(value: Any) -> Any:
+    """Lists, which JSON has for tuples, made tuples again: no flag could change a list."""
+    if isinstance(value, Mapping):
+        return {name: _with_tuples(inside) for name, inside in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
