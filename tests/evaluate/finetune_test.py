@@ -96,6 +96,7 @@ def test_shares_of_the_labels(embedded):
     assert set(of_numbers(numbers, ("class",))) == set(numbers)
 
 
+@pytest.mark.slow
 def test_what_can_not_be_tuned_is_said(embedded):
     few = _run(finetune, embedded(8, finetune__batch_size=4))
     assert few["finetune_top1"] == Missing("a batch of 4 images is too small on 8 devices")
