@@ -32,7 +32,7 @@ from care_jax.experiment.continuation import changes_beyond_evaluation
 from care_jax.storage import local_path
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.checkpoint_files import CheckpointError
-from care_jax.workdir import check_data, claim, recover_config
+from care_jax.workdir import check_data, hold, recover_config
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
@@ -75,7 +75,7 @@ def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str =
     if refused:
         raise UsageError(f"an evaluation may change config.evaluate.* and config.data.root, not {'; '.join(refused)}")
     # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
-    with claim(workdir, run_config, warn=say) as claimed:
+    with hold(workdir, warn=say) as claimed:
         checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
         if not checkpoints.steps():
             raise CheckpointError(f"no checkpoint in {checkpoints.directory}: nothing was saved yet, train first")
