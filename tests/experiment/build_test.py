@@ -28,7 +28,8 @@ class _Encoded:
 def _dataset(config) -> data.DataSet:
     side = config.data.image_size
     resident = config.augment.placement == "device"
-    examples = data.Examples(images=np.zeros((1024, side, side, 3), np.uint8) if resident else _Encoded())
+    pixels = np.random.default_rng(0).integers(0, 256, (1024, side, side, 3), np.uint8) if resident else _Encoded()
+    examples = data.Examples(images=pixels)
     return data.DataSet(name=config.data.name, pretrain=examples, train=examples, test=examples, num_classes={})
 
 
@@ -56,6 +57,7 @@ def test_config_builds_its_model_and_traces_its_step(name, monkeypatch):
     if name == "image_folder":
         config.data.root = "given"
     experiment = build.build(config, sharding.make_mesh(jax.devices()[:8]), _dataset(config))
+    config = experiment.config
     state = build.abstract_state(experiment)
     images = [leaf.shape for leaf in jax.tree.leaves(state.params)]
     assert images
