@@ -81,7 +81,9 @@ def test_the_flags_reach_the_evaluation(command, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "logging", Mock())
     monkeypatch.setattr(command, "evaluate_again", lambda *arguments: given.append(arguments))
     monkeypatch.setattr(
-        command, "FLAGS", SimpleNamespace(workdir="~/run", config="settings", step="best", on=None, out=None)
+        command,
+        "FLAGS",
+        SimpleNamespace(compilation_cache=False, workdir="~/run", config="settings", step="best", on=None, out=None),
     )
     command.main([])
     assert given == [(tmp_path / "run", "settings", "best")]
