@@ -68,6 +68,7 @@ def compile_fast_and_forget(request: pytest.FixtureRequest) -> Iterator[None]:
     it compiles) says `OPTIMIZED = True`; the programs that tests start are optimised as everyone's.
     """
     jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
+    jax.config.update("jax_enable_compilation_cache", True)  # which commands switch off for themselves
     yield
     if _resident_bytes() < LARGE:
         return

@@ -13,8 +13,9 @@ from care_jax import trained
 from care_jax.command_line import UsageError
 from care_jax.train.checkpoint_files import CheckpointError
 
+pytestmark = pytest.mark.slow  # a run is made for all of them
 
-@pytest.mark.slow
+
 def test_what_was_saved_is_read_and_no_data(saved_run, monkeypatch):
     monkeypatch.setattr("care_jax.data.load", None)
     found = trained.load(saved_run.workdir)
@@ -25,7 +26,6 @@ def test_what_was_saved_is_read_and_no_data(saved_run, monkeypatch):
     assert older.step == 0 and older.info["params_sha256"] != found.info["params_sha256"]
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_lies_elsewhere_has_its_settings(saved_run, tmp_path):
     shutil.copytree(saved_run.workdir / "checkpoints" / "3", tmp_path / "3")
     found = trained.load(tmp_path / "3")
@@ -36,7 +36,6 @@ def test_the_best_is_the_one_with_the_best_monitor(saved_run):
     assert trained.load(saved_run.workdir, "best").step == 0
 
 
-@pytest.mark.slow
 def test_a_damaged_one_is_passed_over_and_said(saved_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(saved_run.workdir, run)

@@ -78,6 +78,7 @@ def test_the_operations_in_their_order(drawn: Augmentation, views: np.ndarray, r
         assert 0 < flag.mean() < 1  # both branches were compared
 
 
+@pytest.mark.slow
 def test_apply_is_crop_then_the_rest(drawn: Augmentation, views: np.ndarray):
     cropped = crop(drawn, IMAGES, EVERYTHING)
     assert cropped.shape == (16, 12, 12, 3)

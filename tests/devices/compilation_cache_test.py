@@ -22,6 +22,7 @@ def cache(tmp_path, monkeypatch):
     """As in a new process: no folder is configured, and the user's cache folder is a temporary one."""
     before = {name: getattr(jax.config, name) for name in SETTINGS}
     jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_enable_compilation_cache", True)
     jax_cache.reset_cache()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -79,6 +79,7 @@ def test_the_flags_reach_the_evaluation(command, monkeypatch, tmp_path, capsys):
     given = []
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(command, "logging", Mock())
+    monkeypatch.setattr(command, "compilation_cache", Mock())
     monkeypatch.setattr(command, "evaluate_again", lambda *arguments: given.append(arguments))
     monkeypatch.setattr(
         command,

@@ -29,7 +29,7 @@ def test_normalize_keeps_its_promises_in_half_precision(dtype):
     np.testing.assert_allclose(np.float32(half[:5]), [[1, 0], [0.6, -0.8], [0, 0], [0.5**0.5] * 2, [1, 0]], rtol=8e-3)
     gradient = np.float32(jax.grad(lambda x: jnp.sum(normalize(x) * jnp.array([1, 2], dtype)))(x))
     assert np.isfinite(gradient[:5]).all() and not gradient[2].any()
-    np.testing.assert_allclose(gradient[0], [0, 2e4], rtol=1e-2)
+    np.testing.assert_allclose(gradient[0], [0, 2e4], rtol=1e-2, atol=0.1)  # processors differ in its last bits
     assert np.isnan(np.float32(half[5])).all() and np.isnan(gradient[5]).all()
 
 
