@@ -35,14 +35,17 @@ def check(path: Path) -> None:
     """Whether `writing` can begin.
 
     Raises:
-      UsageError: another ending than .npy and .parquet; pyarrow is missing.
+      UsageError: another ending than .npy and .parquet; pyarrow is missing; a table beside an array is in the way.
       PathError: nothing can be written there.
     """
     if path.suffix not in FORMATS:
         raise UsageError(f"--out={path}: give a file that ends in {' or '.join(FORMATS)}")
     if path.suffix == ".parquet":
         _pyarrow()
-    check_writable(path, "--out")
+    for file in files(path):
+        check_writable(file, "--out")
+        if file != path and file.exists() and not path.exists():  # no table of an earlier array
+            raise UsageError(f"--out={path}: {file} is there already, and would be written over: give another name")
 
 
 def files(path: Path) -> tuple[Path, ...]:

@@ -57,3 +57,8 @@ def test_mistakes_are_told_before_the_work(tmp_path):
     with pytest.raises(PathError, match="it is a folder"):
         writers.check(tmp_path / "x.npy")
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+    (tmp_path / "y.csv").write_text("someone's own")
+    with pytest.raises(UsageError, match=r"y\.csv is there already"):
+        writers.check(tmp_path / "y.npy")
+    (tmp_path / "y.npy").write_text("of an earlier call")
+    writers.check(tmp_path / "y.npy")
