@@ -39,7 +39,7 @@ def fail(message: str, *, at_once: bool = False) -> NoReturn:
     line = printable(message)
     if len(line) > _LONGEST:
         line = f"{line[:_LONGEST]}..."
-    print(f"care_jax: {line}", file=sys.stderr, flush=True)
+    print(f"care_jax: {line}\n", end="", file=sys.stderr, flush=True)
     if at_once:
         os._exit(2)
     sys.exit(2)
@@ -47,7 +47,8 @@ def fail(message: str, *, at_once: bool = False) -> NoReturn:
 
 def say(text: str) -> None:
     """Prints a line for the user on standard error: standard output belongs to whoever pipes it."""
-    print(f"care_jax: {printable(text)}", file=sys.stderr, flush=True)
+    # With its end in one piece: unbuffered, another thread's line (of stops) could come between them.
+    print(f"care_jax: {printable(text)}\n", end="", file=sys.stderr, flush=True)
 
 
 @contextmanager

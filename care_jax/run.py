@@ -74,6 +74,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         _tell_skipped(experiment)
         if outcome.stopped_by:
             step = int(outcome.state.step)
+            stops.answered()
             _tell(f"stopped by {outcome.stopped_by}: step {step} is saved; the same command goes on from there")
             return False
         stops.at_once("training is finished and saved; the same command goes on with the evaluation")

@@ -35,6 +35,7 @@ _taken: list[signal.Signals] = []
 _consequence: str | None = NOTHING_TO_SAVE  # of ending at once; None where a signal is only noted
 _noted = ""
 _noted_at = 0.0
+_answered = False
 _tell: Callable[[], None] | None = None
 _drafts: set[str] = set()
 
@@ -115,6 +116,13 @@ def noted() -> str:
     return _noted
 
 
+def answered() -> None:
+    """From now on nothing is said of a stop that takes long: the line that it is done comes next, and is the last."""
+    global _answered
+    with _lock:
+        _answered = True
+
+
 def check() -> None:
     """For what takes long and may be left off.
 
@@ -139,7 +147,9 @@ def _watch(received: int) -> None:
             first = _receive(os.read(received, 1)[0])
             patience = _PATIENCE if first else patience
         else:
-            _say(f"{_noted}: stopping after the step at hand and a save; Ctrl-C ends at once")
+            with _lock:
+                if not _answered:
+                    _say(f"{_noted}: stopping after the step at hand and a save; Ctrl-C ends at once")
             patience = None
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import types
 
 import jax
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ml_collections import config_flags
 
-from care_jax.command_line import fail, parse_flags
+from care_jax.command_line import fail, parse_flags, say
 from care_jax.configs import base
 from care_jax.devices import sharding
 from care_jax.experiment import build
@@ -276,3 +277,14 @@ def test_what_is_to_be_chosen_can_be_given(tmp_path):
     mine.write_text("\n".join([*lines, "    config.model.width = None", "    return config"]))
     _, line = parse("--config.model.width=3", config=f"--config={mine}")
     assert f"config.model.width is None in {mine}, which gives it no type" in line
+
+
+def test_a_line_is_written_in_one_piece(monkeypatch):
+    """Unbuffered, what another thread says would come between it and its end."""
+    written: list[str] = []
+    stream = types.SimpleNamespace(write=written.append, flush=lambda: None)
+    monkeypatch.setattr(sys, "stderr", stream)
+    say("saved")
+    with pytest.raises(SystemExit):
+        fail("wrong")
+    assert [text for text in written if text] == ["care_jax: saved\n", "care_jax: wrong\n"]

@@ -129,7 +129,7 @@ def test_ctrl_c_saves_and_exits_with_status_0(finished, tmp_path):
     assert process.returncode == 0, err
     (step,) = _saved_steps(workdir)
     said = f"care_jax: stopped by SIGINT: step {step} is saved; the same command goes on from there"
-    assert err.splitlines()[-1] == said and err.count("stopped by") == 1
+    assert err.splitlines()[-1] == said and err.count("stopped by") == 1, err
     assert not (workdir / "summary.json").exists()
 
 

@@ -98,6 +98,13 @@ def test_a_second_sigint_ends_at_once_and_what_takes_long_is_said():
     ]
 
 
+def test_nothing_is_said_after_the_line_that_the_stop_is_done():
+    """Its end, of the interpreter and of what is still being written, may take long too."""
+    process = _start(NOTED + "\nstops.answered(); time.sleep(1.5)")
+    process.send_signal(signal.SIGTERM)
+    assert _end(process) == (0, ["care_jax: saved after SIGTERM"])
+
+
 def test_a_pipe_that_is_full_and_that_nobody_reads_keeps_nothing_going():
     fill = "os.set_blocking(2, False)\ntry:\n while True: os.write(2, bytes(4096))\nexcept BlockingIOError: pass\n"
     process = _start(f"{fill}os.set_blocking(2, True); ready(); {IN_C}")

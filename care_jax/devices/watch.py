@@ -29,7 +29,7 @@ GO_ON = "what was saved before is kept: start the same command on every host to 
 
 def say(text: str) -> None:
     """Prints a line for the user on standard error."""
-    print(f"care_jax: {printable(text)}", file=sys.stderr, flush=True)
+    print(f"care_jax: {printable(text)}\n", end="", file=sys.stderr, flush=True)
 
 
 class Watch:

@@ -112,13 +112,14 @@ class _Progress:
             return
         done = max(step - self._start_step, 1)
         left = (time.perf_counter() - self._began) / done * (self._num_steps - step)
-        print(f"step {step}/{self._num_steps}: {described}, {speed}, {left:.0f} s left", file=sys.stderr, flush=True)
+        row = f"step {step}/{self._num_steps}: {described}, {speed}, {left:.0f} s left\n"
+        print(row, end="", file=sys.stderr, flush=True)  # in one piece, as command_line.say
 
     def note(self, text: str) -> None:
         if self._silent:
             return
         if self._bar.disable:
-            print(text, file=sys.stderr, flush=True)
+            print(f"{text}\n", end="", file=sys.stderr, flush=True)
         else:
             self._bar.write(text, file=sys.stderr)
 
