@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,11 +12,19 @@ from types import TracebackType
 from typing import Any
 
 from absl import logging
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 
 from care_jax import storage
+
+_torch = sys.modules.get("torch")
+sys.modules["torch"] = None  # type: ignore[assignment]
+try:  # tensorboardX imports torch where it is installed, for a type in an annotation: seconds of each start
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.summary import scalar
+finally:
+    del sys.modules["torch"]
+    if _torch:
+        sys.modules["torch"] = _torch
 
 
 class MetricWriter:
