@@ -1,6 +1,6 @@
 """A whole training run, small, as a program: tests start it, kill it, and start it again.
 
-    python tests/small_run.py WORKDIR [--kills=20] [--coordinator_address=... --num_processes=... --process_id=...]
+    python tests/small_run.py WORKDIR [--kills=12] [--coordinator_address=... --num_processes=... --process_id=...]
 
 The loop, the checkpoints, the data and the devices are the real ones; only the encoder is one that compiles fast.
 """

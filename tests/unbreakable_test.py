@@ -42,12 +42,12 @@ def _sha256(workdir: Path, step: int) -> str:
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
+def test_kills_at_random_moments_change_no_bit(tmp_path):
     assert _run(tmp_path / "whole", "--num_steps=24")[0] == 0
-    status, err = _run(tmp_path / "killed", "--num_steps=24", "--kills=20")
+    status, err = _run(tmp_path / "killed", "--num_steps=24", "--kills=12")
     assert status == 0, err
-    assert err.count("status 9, saved steps") >= 5  # the others had ended before the signal came
-    assert err.count("care_jax: kill ") == 20
+    assert err.count("status 9, saved steps") >= 4  # the others had ended before the signal came
+    assert err.count("care_jax: kill ") == 12
     assert len(set(re.findall(r"going on from step (\d+) of 24", err))) >= 3
     assert _sha256(tmp_path / "killed", 24) == _sha256(tmp_path / "whole", 24)
     rows = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
