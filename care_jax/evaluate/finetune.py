@@ -7,6 +7,7 @@ from typing import Any
 from care_jax.command_line import say
 from care_jax.data import CLASS
 from care_jax.devices.distributed import is_first
+from care_jax.evaluate import subsets
 from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.fit import Fit
 from care_jax.evaluate.label_fractions import summarized
@@ -20,23 +21,17 @@ _FEW_STEPS = 100  # with fewer, the running averages of batch norm have hardly l
 
 def measures(labellings: Iterable[str]) -> dict[str, Measure]:
     """Three a share of the labels, of the usual shares: of others the number in their names is another."""
-    table = {}
+    table: dict[str, Measure] = {}
     for fraction in _USUAL if CLASS in labellings else ():
-        name = _name(fraction)
-        of = (
-            "" if fraction == 1 else " on that share of the training labels, as many images of each class, one at least"
+        share = " on that share of the training labels, as many images of each class, one at least"
+        table |= subsets.measures(
+            _name(fraction),
+            "test images whose class is told after training the whole backbone and a linear classifier"
+            f"{'' if fraction == 1 else share}, where evaluate.finetune.enabled is set; mean over "
+            "evaluate.finetune.num_seeds starts of the classifier, orders, crops and subsets (those of "
+            "linear_probe_..._percent_top1)",
+            over="seed",
         )
-        table[f"{name}_top1"] = Measure(
-            f"test images whose class is told after training the whole backbone and a linear classifier{of}, where "
-            "evaluate.finetune.enabled is set; mean over evaluate.finetune.num_seeds starts of the classifier, orders, "
-            "crops and subsets (those of linear_probe_..._percent_top1)",
-            unit="%",
-            better="higher",
-            chance="100 / number of classes, where they are of one size",
-            decimals=1,
-        )
-        table[f"{name}_top1_spread"] = Measure("standard deviation over these seeds", unit="points", decimals=1)
-        table[f"{name}_examples"] = Measure("training images of a seed", unit="images")
     return table
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from care_jax.data import CLASS
-from care_jax.evaluate import linear_probe
+from care_jax.evaluate import linear_probe, subsets
 from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.measure import Measure, Missing, Numbers
 from care_jax.evaluate.rows import Rows
@@ -17,20 +17,15 @@ USUAL = (0.01, 0.1)
 
 def measures(labellings: Iterable[str]) -> dict[str, Measure]:
     """Three a share, of the usual shares: those of any other are the same but for the number in their names."""
-    table = {}
+    table: dict[str, Measure] = {}
     for fraction in USUAL if CLASS in labellings else ():
-        name = f"linear_probe_{percent(fraction)}_percent"
-        table[f"{name}_top1"] = Measure(
+        table |= subsets.measures(
+            f"linear_probe_{percent(fraction)}_percent",
             "as linear_probe_top1, with the labels of that share of the training images (evaluate.label_fractions), as "
             "many of each class, one at least; mean over evaluate.probe.num_seeds drawn subsets, the same for every "
             "run, each with a start and an order of its own; as many updates as with all labels",
-            unit="%",
-            better="higher",
-            chance="100 / number of classes, where they are of one size",
-            decimals=1,
+            over="subset",
         )
-        table[f"{name}_top1_spread"] = Measure("standard deviation over these subsets", unit="points", decimals=1)
-        table[f"{name}_examples"] = Measure("training images of a subset", unit="images")
     return table
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from care_jax.evaluate.measure import Measure
+
 
 def percent(fraction: float) -> str:
     """A share of the labels as names of measures have it.
@@ -10,6 +12,27 @@ def percent(fraction: float) -> str:
     ['1', '7', '0.5']
     """
     return f"{100 * fraction:g}"
+
+
+def measures(name: str, meaning: str, over: str) -> dict[str, Measure]:
+    """What is measured on a share of the labels: the accuracy, its spread, and the number of images.
+
+    Args:
+      name: of the accuracy, without its `_top1`.
+      meaning: of the accuracy.
+      over: what the spread is over, one of them: "subset" or "seed".
+    """
+    return {
+        f"{name}_top1": Measure(
+            meaning,
+            unit="%",
+            better="higher",
+            chance="100 / number of classes, where they are of one size",
+            decimals=1,
+        ),
+        f"{name}_top1_spread": Measure(f"standard deviation over these {over}s", unit="points", decimals=1),
+        f"{name}_examples": Measure(f"training images of a {over}", unit="images"),
+    }
 
 
 def balanced(labels: np.ndarray, fraction: float, *, seed: int, draw: int) -> tuple[np.ndarray, str]:

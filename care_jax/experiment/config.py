@@ -16,6 +16,7 @@ from care_jax.errors import printable
 from care_jax.experiment import extensions
 from care_jax.experiment.settings import (
     ADDED,
+    COLORS,
     MAX_COUNT,
     SEED,
     STOOD_FOR_NONE,
@@ -135,7 +136,8 @@ def _check(name: str, value: Any, kind: Any, rule: Rule, is_optional: bool) -> N
         element, length = kind
         if not isinstance(value, (tuple, list)) or (length is not None and len(value) != length):
             wanted = "strings" if element is str else f"{length} numbers" if length else "numbers"
-            raise ConfigError(f"config.{name} is {_shown(value)}; give a tuple of {wanted}")
+            computed = ", or 'dataset' for those of the training images" if name in COLORS else ""
+            raise ConfigError(f"config.{name} is {_shown(value)}; give a tuple of {wanted}{computed}")
         for part in value:
             _check(name, part, element, rule, False)
         return

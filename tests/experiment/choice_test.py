@@ -88,7 +88,7 @@ def test_the_colours_of_the_data_set_by_their_word(word):
     assert choice.without_value(config) == ["data.mean"]
     with config.ignore_type():
         config.data.std = ("datset",)
-    with pytest.raises(ConfigError, match=r"config\.data\.std is .*give a tuple of 3 numbers"):
+    with pytest.raises(ConfigError, match=r"config\.data\.std is .*give a tuple of 3 numbers, or 'dataset' for"):
         build.check(config, MESH)
 
 
