@@ -1,0 +1,93 @@
+"""Halves of the inputs, what is summed over them, and bootstrap intervals: of the measures that are held out."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+_LEVEL = 0.95
+
+
+class Estimate(NamedTuple):
+    """A number and how far it is known.
+
+    Attributes:
+      mean: the number, over all inputs.
+      low, high: 95 % bootstrap interval.
+      n: inputs it is over.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def halves(n: int, seed: int) -> list[np.ndarray]:
+    """Two random halves of the rows 0, ..., n - 1; of an odd n the first has one more."""
+    return np.array_split(np.random.default_rng(seed).permutation(n), 2)
+
+
+def interval(
+    sums: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray], *, seed: int, bootstraps: int
+) -> Estimate:
+    """A statistic of two sums over the inputs, and its interval over inputs drawn with replacement.
+
+    Args:
+      sums: what each input adds to numerator and denominator, [n, 2]; no denominator is negative.
+      statistic: (numerators [b], denominators [b]) -> [b].
+      seed: of the resamples.
+      bootstraps: how many.
+
+    Raises:
+      ValueError: bootstraps < 1.
+    """
+    if bootstraps < 1:
+        raise ValueError(f"bootstraps must be 1 or more; got {bootstraps}")
+    n, generator = len(sums), np.random.default_rng((seed, 1))  # apart from the halves
+    drawn = np.empty((bootstraps, 2))
+    for row in range(bootstraps):
+        drawn[row] = np.bincount(generator.integers(n, size=n), minlength=n) @ sums
+    drawn = drawn[drawn[:, 1] > 0]  # a resample in which nothing moves says nothing
+    low, high = np.quantile(statistic(*drawn.T), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]) if len(drawn) else [np.nan] * 2
+    return Estimate(float(statistic(*sums.sum(axis=0))), float(low), float(high), n)
+
+
+def checked(name: str, what: str, array: np.ndarray, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """An array [n, d] as float64.
+
+    Args:
+      name: of the function, for the error.
+      what: of its argument.
+      array: any numbers.
+      shape: that it must have; None for any.
+
+    Raises:
+      ValueError: not [n, d] or not that shape; n < 4; not finite.
+    """
+    found = np.asarray(array)
+    if found.ndim != 2 or found.dtype.kind not in "fiu" or len(found) < 4 or not found.shape[1]:
+        raise ValueError(f"{name}: {what} must be numbers [n, d], n >= 4; got {found.dtype}{list(found.shape)}")
+    if shape is not None and found.shape != shape:
+        raise ValueError(f"{name}: {what} must be {list(shape)}, as before is; got {list(found.shape)}")
+    found = found.astype(np.float64, copy=False)
+    if not np.isfinite(found).all():
+        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
+        raise ValueError(f"{name}: {what} is not finite, first in row {row}")
+    return found
+
+
+def of_draws(
+    name: str, what: str, draws: np.ndarray | Iterable[np.ndarray], shape: tuple[int, ...]
+) -> Iterator[np.ndarray]:
+    """Each draw [n, d] as float64, one in memory at a time; an array [n, d] is one draw.
+
+    Raises:
+      ValueError: as of `checked`; there is none.
+    """
+    found = False
+    for draw in [draws] if isinstance(draws, np.ndarray) and draws.ndim == 2 else draws:
+        found = True
+        yield checked(name, what, draw, shape)
+    if not found:
+        raise ValueError(f"{name}: {what} has no draw")
