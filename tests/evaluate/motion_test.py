@@ -163,7 +163,7 @@ def test_wide_embeddings_have_fewer_draws_and_say_so(monkeypatch):
     monkeypatch.setattr(motion, "_WIDE", 2)
     embedded = _embedded(MeanColor(), n=12)
     few = motion.run(embedded, SETTINGS)
-    assert embedded.notes == ["rotation_share_explained and those beside it: the first 1 of 4 draws"]
+    assert embedded.notes == ["rotations of 3 dimensions: their shares explained are of the first 1 of 4 draws"]
     assert isinstance(few["composition_error"], float)
     monkeypatch.setattr(motion, "_WIDEST", 2)
     reasons = motion.run(_embedded(MeanColor(), n=12), SETTINGS).values()
