@@ -55,6 +55,12 @@ def test_angles_of_half_turns_odd_sizes_and_no_turn(d):
     np.testing.assert_allclose(motion.rotation_angles(-np.eye(4)), [180, 180])
 
 
+def test_the_lone_half_turn_of_a_reflection_is_one_of_its_angles():
+    reflection = np.eye(4)
+    reflection[:2, :2], reflection[2, 2] = [[0, -1], [1, 0]], -1
+    np.testing.assert_allclose(motion.rotation_angles(reflection), [180, 90])
+
+
 def test_a_reflection_is_orthogonal_and_no_rotation():
     f = unit_rows(2, 80, 4)
     fa = f @ orthogonal(3, 4, determinant=-1).T
@@ -129,9 +135,10 @@ def test_what_was_not_seen_stays(kind):
     f[:, :2] = unit_rows(16, 6, 2)
     turned = f.copy()
     turned[:, :2] = f[:, :2] @ np.array([[0.0, 1.0], [-1.0, 0.0]])
-    expected = np.eye(5)
+    expected, basis = np.eye(5), orthogonal(17, 5, 1)  # in which what is not seen is 0 but for rounding
     expected[:2, :2] = [[0, -1], [1, 0]]
-    np.testing.assert_allclose(motion.best_map(f, turned, kind=kind), expected, atol=1e-8)
+    found = motion.best_map(f @ basis.T, turned @ basis.T, kind=kind)
+    np.testing.assert_allclose(found, basis @ expected @ basis.T, atol=1e-6)
 
 
 def test_nothing_moves():
@@ -298,3 +305,11 @@ NOT_FINITE = np.where(np.arange(8)[:, None] == 5, np.nan, F)
 def test_bad_input(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_the_ends_of_an_interval_leave_out_as_much():
+    values = np.random.default_rng(39).standard_normal(400)
+    found = heldout.interval(np.stack([values, np.ones(400)], axis=1), np.divide, seed=0, bootstraps=4000)
+    error = values.std() / 20
+    assert found.mean == pytest.approx(values.mean())
+    assert [(end - found.mean) / error for end in found[1:3]] == pytest.approx([-1.96, 1.96], abs=0.12)
