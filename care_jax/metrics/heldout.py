@@ -11,10 +11,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LEVEL = 0.95
-# Up to this many dimensions and rows one thread does the algebra. More wait for each other, and that for long where
-# the machine is busy: 120 singular value decompositions of [64, 64] and their products took 14 s with two threads
-# beside other programs on two cores, 0.3 s with one.
-_SMALL = 256, 2**14
+# Up to this many dimensions one thread does the algebra. More wait for each other, and that for long where the machine
+# is busy: 120 singular value decompositions of [64, 64] and their products took 14 s with two threads beside other
+# programs on two cores, 0.3 s with one.
+_NARROW = 512
 
 
 class Estimate(NamedTuple):
@@ -103,13 +103,11 @@ def of_draws(
 
 
 def on_few_threads(function: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
-    """`function(before, ...)` with one thread of linear algebra where `before` [n, d] is small."""
+    """`function(before, ...)` with one thread of linear algebra where `before` [n, d] has few dimensions."""
 
     @functools.wraps(function)
     def limited(before: Any, *args: P.args, **settings: P.kwargs) -> T:
-        shape = np.shape(before)
-        small = len(shape) == 2 and shape[1] <= _SMALL[0] and shape[0] <= _SMALL[1]
-        controller = _thread_controller() if small else None
+        controller = _thread_controller() if np.shape(before)[-1:] <= (_NARROW,) else None
         with contextlib.nullcontext() if controller is None else controller.limit(limits=1, user_api="blas"):
             return function(before, *args, **settings)
 
