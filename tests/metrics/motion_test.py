@@ -148,18 +148,6 @@ def test_nothing_moves():
     assert motion.share_explained(f, [f, -f]) is not None
 
 
-def test_the_interval_covers_the_share_of_the_fitted_maps():
-    covered, trials, rotation, noise = 0, 200, turning(60, 20), 0.4
-    for trial in range(trials):
-        rng = np.random.default_rng(trial)
-        f = rng.standard_normal((80, 4))
-        fa = f @ rotation.T + noise * rng.standard_normal(f.shape)
-        maps = [motion.best_map(f[rows], fa[rows]) for rows in heldout.halves(80, 0)]
-        left = np.mean([np.square(fitted - rotation).sum() for fitted in maps]) + 4 * noise**2
-        covered += within(1 - left / (np.square(np.eye(4) - rotation).sum() + 4 * noise**2), share(f, fa))
-    assert 0.90 <= covered / trials <= 0.985
-
-
 def test_following_by_loops():
     f, draws = unit_rows(18, 17, 4), [unit_rows(19, 17, 4), unit_rows(18, 17, 4) + 0.4 * unit_rows(20, 17, 4)]
     draws[0][3] = draws[0][9] = draws[0][11]  # ties
@@ -214,60 +202,6 @@ def test_composition_is_that_of_metrics_on_the_other_half():
     assert motion.composition(f, fa, fb, fba).mean == pytest.approx(np.sqrt(np.mean(squares)), abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_parameters_are_read_from_pairs_that_tell_them(kind):
-    rng = np.random.default_rng(30)
-    f, angle = rng.standard_normal((400, 2)), rng.uniform(0.1, 0.9, 400)
-    turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=-1).reshape(-1, 2, 2)
-    fa = np.einsum("nij,nj->ni", turn, f)
-    drawn = {"angle": angle, "shift": fa[:, 0] - f[:, 1], "nothing": rng.standard_normal(400), "same": np.ones(400)}
-    found = motion.parameters_explained(f, fa, drawn, kind=kind, bootstraps=100)
-    assert list(found) == list(drawn) and found["same"] is None
-    assert found["shift"].mean > 0.95
-    assert found["nothing"].mean < 0.05
-    if kind == "linear":
-        assert abs(found["angle"].mean) < 0.1  # the angle is no linear function of the pair
-    else:
-        assert found["angle"].low > 0.2
-
-
-def test_parameters_by_the_closed_form():
-    rng = np.random.default_rng(31)
-    f, fa, y = rng.standard_normal((30, 2)), rng.standard_normal((30, 2)), rng.standard_normal(30)
-    x, left, spread = np.concatenate([f, fa], axis=1), 0.0, 0.0
-    halves = heldout.halves(30, 0)
-    for fitted, judged in (halves, halves[::-1]):
-        mean, deviation = x[fitted].mean(axis=0), x[fitted].std(axis=0)
-        a, b = ((x[rows] - mean) / deviation for rows in (fitted, judged))
-        slope = np.linalg.solve(a.T @ a + np.eye(4), a.T @ (y[fitted] - y[fitted].mean()))
-        left += np.square(y[judged] - y[fitted].mean() - b @ slope).sum()
-        spread += np.square(y[judged] - y[judged].mean()).sum()
-    found = motion.parameters_explained(f, fa, {"y": y}, bootstraps=10)["y"]
-    assert found.mean == pytest.approx(1 - left / spread)
-
-
-def test_gammas_quantiles_and_its_null():
-    f = unit_rows(32, 60, 5)
-    fa = np.stack([unit_rows(33, 60, 5), f + 0.1 * unit_rows(34, 60, 5)])
-    found = motion.relative_equivariance_quantiles(f, fa, (0.25, 0.5))
-    off = ~np.eye(60, dtype=bool)
-    ratios = np.concatenate([np.asarray(metrics.relative_equivariance_ratios(f, draw))[off] for draw in fa])
-    np.testing.assert_allclose([*found.quantiles.values()], np.quantile(ratios, [0.25, 0.5]), rtol=1e-3)
-    assert found.displacement == pytest.approx(np.sqrt(np.mean([np.square(draw - f).sum(axis=1) for draw in fa])))
-    assert found.n == 60
-    rotated = motion.relative_equivariance_quantiles(f, f @ orthogonal(35, 5, 1).T)
-    assert rotated.quantiles[0.75] < 1e-8 < 0.01 < rotated.permuted[0.5]
-
-
-def test_gamma_is_of_the_first_rows(monkeypatch):
-    monkeypatch.setattr("care_jax.metrics.gamma.MAX_PAIRWISE", 20)
-    f, fa = unit_rows(36, 50, 3), unit_rows(37, 50, 3)
-    found = motion.relative_equivariance_quantiles(f, fa)
-    few = motion.relative_equivariance_quantiles(f[:20], fa[:20])
-    assert found.n == 20 and found.quantiles == few.quantiles and found.permuted == few.permuted
-    assert found.displacement != few.displacement  # of all
-
-
 F = unit_rows(38, 8, 3)
 NOT_FINITE = np.where(np.arange(8)[:, None] == 5, np.nan, F)
 
@@ -305,11 +239,3 @@ NOT_FINITE = np.where(np.arange(8)[:, None] == 5, np.nan, F)
 def test_bad_input(call, says):
     with pytest.raises(ValueError, match=says):
         call()
-
-
-def test_the_ends_of_an_interval_leave_out_as_much():
-    values = np.random.default_rng(39).standard_normal(400)
-    found = heldout.interval(np.stack([values, np.ones(400)], axis=1), np.divide, seed=0, bootstraps=4000)
-    error = values.std() / 20
-    assert found.mean == pytest.approx(values.mean())
-    assert [(end - found.mean) / error for end in found[1:3]] == pytest.approx([-1.96, 1.96], abs=0.12)
