@@ -57,9 +57,10 @@ def shares_explained(draws: Draws) -> Figure | None:
         return None
     figure, axis = plots.panel(5.0, 3.9)
     axis.axhline(0.0, color=plots.GRAY, linestyle="--", linewidth=1.2)
-    axis.text(0.01, 0.0, " a rotation explains nothing", color=plots.GRAY, va="bottom", fontsize=8.5)
     axis.axhline(100.0, color=plots.GRAY, linestyle=":", linewidth=1.2)
-    axis.text(0.01, 100.0, " one rotation explains everything", color=plots.GRAY, va="bottom", fontsize=8.5)
+    where: Any = {"xytext": (-2, -3), "textcoords": "offset points", "ha": "right", "va": "top"}
+    for height, text in ((0.0, "a rotation explains nothing"), (100.0, "one rotation explains everything")):
+        axis.annotate(text, (1.0, height), xycoords=axis.get_yaxis_transform(), color=plots.GRAY, fontsize=8.5, **where)
     moved = draws.displacement
     axis.plot(moved, 100 * draws.same_images, "+", color=plots.GRAY, label="fitted and judged on the same images")
     for gray, colour, marker, label in (
@@ -71,12 +72,12 @@ def shares_explained(draws: Draws) -> Figure | None:
             axis.plot(moved[chosen], 100 * draws.held_out[chosen], marker, color=colour, label=label)
     lowest = float(np.nanmin(draws.held_out))
     # What no rotation fits can be far below 0; the line at 0 is to stay in sight.
-    axis.set_ylim(100 * max(min(-0.1, 1.1 * lowest), -1.0), 112)
+    axis.set_ylim(100 * max(min(-0.15, 1.1 * lowest), -1.0), 110)
     axis.set_xlim(0.0, 1.08 * float(np.nanmax(moved)) or 1.0)
     axis.set_xlabel("displacement  |F - Fa| / sqrt(n)")
     axis.set_ylabel("motion explained, %")
     axis.set_title(f"{len(moved)} drawn augmentations, all test images each")
-    figure.legend(loc="outside lower center", ncols=1)
+    figure.legend(loc="outside lower center", ncols=1, frameon=False)
     return figure
 
 
@@ -95,7 +96,7 @@ def spectrum(draws: Draws) -> list[Figure]:
     axis.plot(places, np.median(angles, axis=0), color=plots.ORANGE, linewidth=2.2, label="median of the draws")
     axis.set(xlabel="plane of the rotation, largest angle first", ylabel="angle, degrees", ylim=(0, 185))
     axis.set_title("angles of the fitted rotations")
-    axis.legend()
+    axis.legend(frameon=False)
     weighted, axis = plots.panel()
     edges = np.linspace(0, 180, 19)
     heights = np.mean([np.histogram(a, edges, weights=e)[0] for a, e in zip(angles, energies, strict=True)], axis=0)
@@ -151,7 +152,7 @@ def plane(
     axis.set_xlabel(f"first component, {100 * shares[0]:.0f} % of the variance")
     axis.set_ylabel(f"second component, {100 * shares[1]:.0f} %")
     axis.set_title(f"by {labelling}")
-    figure.legend(loc="outside lower center", ncols=5, handletextpad=0.1, columnspacing=0.9)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, handletextpad=0.1, columnspacing=0.9)
     return figure
 
 
@@ -174,10 +175,10 @@ def orbit(found: Orbit, what: str, names: Sequence[str]) -> Figure:
     axis.set(xlim=(-largest, largest), ylim=(-largest, largest), aspect="equal")
     axis.set_title(what)
     axis.set_xlabel(
-        f"plane that {100 * found.turn:.3g} % of a turn rotates by {np.degrees(found.angle):.0f} degrees;\n"
-        f"it holds {100 * found.energy:.0f} % of the squared length"
+        f"plane that a turn by {360 * found.turn:.0f} degrees rotates by {np.degrees(found.angle):.0f};\n"
+        f"it holds {100 * found.energy:.0f} % of the embeddings' squared length"
     )
-    figure.legend(loc="outside lower center", ncols=4, handletextpad=0.3, columnspacing=0.9)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, handletextpad=0.3, columnspacing=0.9)
     return figure
 
 
@@ -194,7 +195,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -
         return None
     matrix = np.zeros((count, count), int)
     np.add.at(matrix, (labels, predicted), 1)
-    side = min(max(2.6 + 0.3 * count, 3.8), 8.5)
+    side = min(max(2.2 + 0.25 * count, 3.8), 8.5)
     figure, axis = plots.panel(side, side)
     axis.grid(False)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)

@@ -24,9 +24,14 @@ _TITLES = {
     "learning_rate": "learning rate",
     "online_probe_top1": "online probe (training views), %",
 }
+_AXES = {
+    **dict.fromkeys(("loss", "info_nce", "equivariance"), "loss"),
+    "gradient_norm": "length",
+    "learning_rate": "rate",
+}
 _NO_CURVES = ("step", "images_per_second", "data_wait_share", "learning_rate")
 _FEW = 30  # points of a curve, which are marked
-_GAP = 0.12  # of an image's side, between two
+_SHOWN = 0.88  # of the place of an image in a grid; the rest is a gap
 
 
 def curve_names(rows: Iterable[Mapping[str, float]]) -> list[str]:
@@ -61,7 +66,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], measures: Mapping[str, 
         title = curve_title(name, measures.get(name))
         axis.set_title(title)
         axis.set_xlabel("step")
-        axis.set_ylabel("%" if title.endswith(", %") else "learning rate" if name == "learning_rate" else "value")
+        axis.set_ylabel("%" if title.endswith(", %") else _AXES.get(name, "value"))
         if name == "learning_rate":
             axis.set_ylim(bottom=0)
         figures.append(figure)
@@ -99,8 +104,12 @@ def augmentation_grid(plan: ViewPlan, images: np.ndarray, columns: int = 8) -> F
     for colour, (top, left, height, width) in boxes:
         for i in range(columns):
             if height[i] < 1 or width[i] < 1:
-                box = (i + left[i], top[i]), width[i], height[i]
-                axis.add_patch(Rectangle(*box, fill=False, edgecolor=colour, linewidth=1.3))
+                corner = i + left[i] * _SHOWN, top[i] * _SHOWN
+                axis.add_patch(
+                    Rectangle(
+                        corner, width[i] * _SHOWN, height[i] * _SHOWN, fill=False, edgecolor=colour, linewidth=1.3
+                    )
+                )
     return figure
 
 
@@ -154,7 +163,7 @@ def _mosaic(
     for y, line in enumerate(lines):
         for x, image in enumerate(line):
             if image is not None:
-                axis.imshow(image, extent=(x, x + 1 - _GAP, y + 1 - _GAP, y))
+                axis.imshow(image, extent=(x, x + _SHOWN, y + _SHOWN, y))
     axis.set(xlim=(-left, columns), ylim=(rows, -top), aspect="equal")
     axis.set_axis_off()
     return figure, axis

@@ -20,7 +20,8 @@ STYLE = f"""
 @media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}
 @media print {{ :root {{ {_LIGHT} }} }}
 body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--ground); max-width: 62rem;
-  margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }}
+  margin: 2rem auto; padding: 0 1rem; }}
+h1, h2, p, li, summary {{ overflow-wrap: anywhere; }}
 h1 {{ font-size: 1.6rem; line-height: 1.25; margin-bottom: 0; }} h2 {{ margin-top: 2.2rem; font-size: 1.2rem; }}
 p.note {{ color: var(--note); max-width: 46rem; }} img {{ max-width: 100%; }} a {{ color: var(--accent); }}
 table {{ border-collapse: collapse; }}
@@ -39,14 +40,21 @@ ul.notes { color: var(--note); padding-left: 1.1rem; max-width: 46rem; }
 .card b { font-size: 1.6rem; font-variant-numeric: tabular-nums; } .card span { color: var(--note); }
 .card p { margin: 0; font-size: .86rem; color: var(--note); } .card p.baseline { color: var(--text); }
 details { margin: 1.2rem 0; } summary { cursor: pointer; }
-details table { font-family: inherit; } td.words { min-width: 17rem; overflow-wrap: normal; }
+details table { font-family: inherit; } td.words { min-width: 17rem; }
+td.words span { display: block; color: var(--note); }
 td code { white-space: nowrap; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(23rem, 100%), 1fr)); gap: .8rem; }
 .figures.whole { display: block; }
 figure { margin: 0; min-width: 0; background: var(--figure); border: 1px solid var(--line); border-radius: .5rem;
   padding: .6rem; overflow-x: auto; box-sizing: border-box; }
 figure img { display: block; margin: auto; height: auto; } .whole img { min-width: min(36rem, 100vw * 3); }
+@media (max-width: 40rem) {
+  .numbers tr:first-child { display: none; } .numbers tr, .numbers td.words { display: block; }
+  .numbers td { display: inline-block; padding-bottom: 0; } .numbers td.words { padding-bottom: .5rem; min-width: 0; }
+  .numbers td.number::before { content: attr(data-of) " "; color: var(--note); }
+}
 @media print {
+  .figures { grid-template-columns: 1fr 1fr; } p.note { break-after: avoid; max-width: none; }
   body { max-width: none; margin: 0; font-size: 11px; } h2 { break-after: avoid; }
   figure, .card { break-inside: avoid; }
   .wide, figure { overflow: visible; } .whole img { min-width: 0; } td.words { min-width: 0; }
@@ -99,7 +107,7 @@ def write_html(
     parts = [
         f"{head(title)}<style>{STYLE}{_STYLE}</style></head><body>",
         f"<h1>{html.escape(title)}</h1><p class='note'>{html.escape(subtitle)}</p>",
-        f"<p class='verdict'>{html.escape(said)}</p>",
+        f"<p class='verdict'>{html.escape(said).replace(' %', '&nbsp;%')}</p>",
         f"<div class='cards'>{''.join(map(_card, cards))}</div>",
     ]
     if notes:
@@ -141,20 +149,26 @@ def _card(card: Card) -> str:
 
 
 def _numbers(numbers: Mapping[str, tuple[Any, Measure]], baseline: tuple[str, Mapping[str, Any]] | None) -> str:
-    heads = ["", "this run", *([baseline[0]] if baseline else []), "what it is", "better", "chance"]
+    heads = ["", "this run", *([baseline[0]] if baseline else []), "what it is"]
     parts = [f"<tr>{''.join(f'<th>{html.escape(one)}</th>' for one in heads)}</tr>"]
     for name, (value, measure) in numbers.items():
-        values = [_cell(name, value, measure)]
+        values = {"this run": _cell(name, value, measure)}
         if baseline:
-            values.append(_cell(name, baseline[1][name], measure) if name in baseline[1] else "")
+            values[baseline[0]] = _cell(name, baseline[1][name], measure) if name in baseline[1] else ""
+        cells = (
+            f"<td class='number' data-of='{html.escape(of, quote=True)}'>{html.escape(text)}</td>"
+            for of, text in values.items()
+        )
+        better = f"{measure.better} is better" if measure.better else ""
+        levels = "; ".join(filter(None, (better, measure.chance and f"chance: {measure.chance}")))
         parts.append(
             f"<tr><td><code>{html.escape(name)}</code></td>"
-            f"{''.join(f'<td class=number>{html.escape(one)}</td>' for one in values)}"
-            f"<td class='words'>{html.escape(measure.meaning)}</td>"
-            f"<td>{html.escape(measure.better)}</td><td>{html.escape(measure.chance)}</td></tr>"
+            f"{''.join(cells)}"
+            f"<td class='words'>{html.escape(measure.meaning)}"
+            f"{f'<span>{html.escape(levels)}</span>' if levels else ''}</td></tr>"
         )
     return (
-        f"<details><summary>all {len(numbers)} numbers, and what they are</summary><div class='wide'><table>"
+        f"<details><summary>all {len(numbers)} numbers, and what they are</summary><div class='wide'><table class='numbers'>"
         f"{''.join(parts)}</table></div></details>"
     )
 

@@ -49,7 +49,7 @@ def _sections(
         Picture(
             "A point is one drawn augmentation, applied to all test images. At 0 % no rotation of the embeddings "
             "explains anything of what it did, at 100 % one rotation explains everything. Below 0 a rotation fitted on "
-            "one half of the images does harm on the other. On the images that it was fitted to any rotation looks better "
+            "one half of the images does harm on the other. On those that it was fitted to any rotation looks better "
             "than it is (+).",
             _of(share),
         ),
@@ -191,7 +191,7 @@ def _orbits(embedded: EmbeddedDataSet, images: np.ndarray, embeddings: np.ndarra
     chosen = np.linspace(0, len(images) - 1, min(_FOLLOWED, len(images))).astype(int)
     names = [f"image {row}" for row in chosen]
     if labels is not None:
-        chosen = np.sort(np.unique(labels, return_index=True)[1])
+        chosen = np.unique(labels, return_index=True)[1]
         chosen = chosen[np.linspace(0, len(chosen) - 1, min(_FOLLOWED, len(chosen))).astype(int)]
         names = [class_names(embedded, CLASS)[labels[row]] for row in chosen]
     figures: list[Figure] = []

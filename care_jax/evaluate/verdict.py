@@ -16,10 +16,12 @@ _OTHERS = 3  # labellings beside the class that the sentence tells of
 _MOVES_NOTHING = 0.05
 _KEPT, _PARTLY, _LOST = 0.75, 0.4, 0.1  # of the way from chance to 100 %
 _NONE: Mapping[str, float] = MappingProxyType({})
+_EXPLAINED = "motion that one rotation explains"
+_INFORMATION = ("_probe_top1", "_knn_top1", "hue_follow")  # what is known of the labels: more of it is better to have
 _SAME_IMAGES_MEASURE = Measure(
     "1 - W^2 / D^2 of the means, the rotation fitted and judged on the same images, which flatters it",
     better="higher",
-    heading="motion that one rotation explains (same images)",
+    heading=f"{_EXPLAINED}, on the images it was fitted to",
 )
 
 
@@ -89,7 +91,8 @@ def cards(
         told = ""
         other = _number(others, name)
         if baseline and other is not None:
-            told = f"{shown(name, other, measure)} in {baseline.name}: {_judged(name, numbers, others, measure)}"
+            judged = _judged(name, numbers, others, measure)
+            told = f"{shown(name, other, measure)} in {baseline.name}{judged and f', this is {judged}'}"
         found.append(
             Card(
                 _heading(name, measure),
@@ -201,14 +204,17 @@ def _against(numbers: Mapping[str, Any], measures: Mapping[str, Measure], baseli
         if ours is not None and theirs is not None:
             pair = f"{shown(name, ours, measure)} against {shown(name, theirs, measure)}"
             judged = _judged(name, numbers, others, measure)
-            found[judged].append(f"{_heading(name, measure)} ({pair})")
+            heading = _EXPLAINED if name in (SHARE, SAME_IMAGES) else _heading(name, measure)
+            found[judged].append(f"{heading} ({pair})")
     parts = [f"{word} in {_listed(of)}" for word, of in found.items() if of]
     return f"Against the baseline {baseline.name} it is {'; '.join(parts)}." if parts else ""
 
 
 def _judged(name: str, numbers: Mapping[str, Any], others: Mapping[str, Any], measure: Measure) -> str:
-    """Better, worse, or within what the two would differ by if drawn again."""
+    """Better, worse, or within what the two would differ by if drawn again; empty where neither is."""
     ours, theirs = numbers[name], others[name]
+    if not measure.better and not name.endswith(_INFORMATION):
+        return ""  # neither more nor less is better
     if abs(ours - theirs) <= math.hypot(_uncertainty(name, numbers, measure), _uncertainty(name, others, measure)):
         return "not told apart"
     return "better" if (ours > theirs) == (measure.better != "lower") else "worse"
@@ -237,7 +243,7 @@ def _most_telling(measures: Mapping[str, Measure]) -> list[str]:
 
 def _heading(name: str, measure: Measure) -> str:
     if name == SHARE:
-        return "motion that one rotation explains"
+        return _EXPLAINED
     return measure.heading or name.removesuffix("_top1").replace("_", " ")
 
 
@@ -253,7 +259,7 @@ def _chance(numbers: Mapping[str, Any], name: str, measure: Measure, chances: Ma
     null = _number(numbers, "rotation_share_permuted")
     if name == SHARE and null is not None:
         return f"permuted pairs {_percent(null)} %"
-    return "chance 0 %" if name in (SHARE, SAME_IMAGES) else ""
+    return "chance 0 %" if name == SHARE else ""
 
 
 def _spread(numbers: Mapping[str, Any], name: str, measure: Measure) -> str:
