@@ -122,7 +122,8 @@ def plane(
     step = -(-len(coordinates) // _MAX_POINTS)
     coordinates, labels = coordinates[::step], labels[::step]
     counts = np.bincount(labels, minlength=len(names))
-    own = np.sort(np.argsort(-counts, kind="stable")[: _MAX_CLASSES if len(names) > _MAX_CLASSES else len(names)])
+    present = np.flatnonzero(counts)
+    own = np.sort(present[np.argsort(-counts[present], kind="stable")[:_MAX_CLASSES]])
     others = ~np.isin(labels, own)
     if others.any():
         axis.scatter(
@@ -131,7 +132,7 @@ def plane(
             s=8,
             color="#c3c7cd",
             linewidths=0,
-            label=f"{len(names) - len(own)} others",
+            label=f"{len(present) - len(own)} others",
         )
     for place, label in enumerate(own):
         colour: Any = plots.PALETTE[place % 7]

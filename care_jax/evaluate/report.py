@@ -168,8 +168,8 @@ def _numbers(numbers: Mapping[str, tuple[Any, Measure]], baseline: tuple[str, Ma
             f"{f'<span>{html.escape(levels)}</span>' if levels else ''}</td></tr>"
         )
     return (
-        f"<details><summary>all {len(numbers)} numbers, and what they are</summary><div class='wide'><table class='numbers'>"
-        f"{''.join(parts)}</table></div></details>"
+        f"<details><summary>all {len(numbers)} numbers, and what they are</summary>"
+        f"<div class='wide'><table class='numbers'>{''.join(parts)}</table></div></details>"
     )
 
 
