@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from care_jax.compare.groups import ABSENT, Group
-from care_jax.evaluate.baseline import OF_THE_DATA, READ_BY
+from care_jax.evaluate.baseline import OF_THE_DATA, read_by
 from care_jax.evaluate.evaluators import EVALUATORS, find
 from care_jax.evaluate.measure import Measure
 
@@ -63,14 +63,11 @@ def judge(groups: Sequence[Group], differing: dict[str, list[Any]]) -> Fairness:
             break
     seen: dict[tuple[str, ...], list[str]] = {}
     for name, values in differing.items():
-        read_by = next((of for start, of in READ_BY.items() if name.startswith(start)), None)
-        if read_by is None and name.startswith("evaluate."):
-            read_by = tuple(EVALUATORS)
-        if read_by:
-            seen.setdefault(read_by, []).append(f"{name}: {told(groups, values)}")
-    for read_by, lines in seen.items():
-        apart |= set(read_by)
-        means = "all measures" if len(read_by) == len(EVALUATORS) else f"the measures of {' and '.join(read_by)}"
+        if of := read_by(name):
+            seen.setdefault(of, []).append(f"{name}: {told(groups, values)}")
+    for of, lines in seen.items():
+        apart |= set(of)
+        means = "all measures" if len(of) == len(EVALUATORS) else f"the measures of {' and '.join(of)}"
         notes.append(
             f"evaluated with different settings ({'; '.join(lines)}): {means} do not compare, no best of them is marked"
         )

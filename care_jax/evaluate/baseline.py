@@ -16,16 +16,17 @@ from care_jax.experiment.config import ConfigError, from_plain, leaves
 # Settings that say which images are judged.
 OF_THE_DATA = ("data.name", "data.class_file", "data.test_fraction")
 # Settings, by how they begin -> the evaluators whose numbers they change; other settings of evaluate: of all.
-READ_BY = {
+_READ_BY = {
     "evaluate.knn_": ("knn",),
     "evaluate.probe.": ("linear_probe", "label_fractions"),
     "evaluate.finetune.": ("finetune",),
     "evaluate.label_fractions": ("label_fractions",),
-    "evaluate.num_augmentations": ("equivariance", "term_space"),
-    "augment.equivariance.": ("equivariance", "term_space"),
+    "evaluate.num_augmentations": ("equivariance", "motion", "term_space"),
+    "augment.equivariance.": ("equivariance", "motion", "term_space"),
     "augment.invariance.": ("alignment",),
 }
-_OF_NO_NUMBER = ("evaluate.monitor", "evaluate.batch_size", "evaluate.online_probe")
+# Of no number at the end.
+_OF_NONE = ("evaluate.monitor", "evaluate.batch_size", "evaluate.online_probe")
 _TABLES = ("sweep.json", "table.md")  # what a folder of runs that belong together holds
 
 
@@ -95,6 +96,20 @@ def find(workdir: Path, config: ml_collections.ConfigDict) -> Baseline | None:
     return None
 
 
+def read_by(setting: str) -> tuple[str, ...]:
+    """The evaluators whose numbers a setting changes.
+
+    >>> read_by("evaluate.knn_k"), read_by("evaluate.monitor"), read_by("train.batch_size")
+    (('knn',), (), ())
+    """
+    if setting.startswith(_OF_NONE):
+        return ()
+    found = next((of for start, of in _READ_BY.items() if setting.startswith(start)), None)
+    if found is None:
+        found = tuple(EVALUATORS) if setting.startswith("evaluate.") else ()
+    return tuple(name for name in found if name in EVALUATORS)
+
+
 def _beside(workdir: Path) -> Iterator[Path]:
     for root in (workdir.parent, workdir.parent.parent):
         if any((root / name).is_file() for name in _TABLES):
@@ -138,10 +153,7 @@ def _compared(folder: Path, workdir: Path, summary: Mapping[str, Any], config: m
         return Baseline(name, {}, (f"the numbers of {name} are not compared: its record of the data is another",))
     apart: dict[str, list[str]] = {}
     for setting in differ:
-        read_by = next((of for start, of in READ_BY.items() if setting.startswith(start)), ())
-        if not read_by and setting.startswith("evaluate.") and not setting.startswith(_OF_NO_NUMBER):
-            read_by = tuple(EVALUATORS)
-        for evaluator in read_by:
+        for evaluator in read_by(setting):
             apart.setdefault(evaluator, []).append(told[setting])
     notes = []
     if apart:

@@ -76,7 +76,7 @@ def shares_explained(draws: Draws) -> Figure | None:
     axis.set_xlim(0.0, 1.08 * float(np.nanmax(moved)) or 1.0)
     axis.set_xlabel("displacement  |F - Fa| / sqrt(n)")
     axis.set_ylabel("motion explained, %")
-    axis.set_title(f"{len(moved)} drawn augmentations, all test images each")
+    axis.set_title(f"{np.sum(shown)} drawn augmentations, all test images each")
     figure.legend(loc="outside lower center", ncols=1, frameon=False)
     return figure
 

@@ -15,6 +15,7 @@ from care_jax.evaluate.embedding_pictures import Orbit
 
 Turn = Callable[[np.ndarray, np.ndarray], np.ndarray]  # images [n, h, w, 3] uint8, shares [n] of a full turn -> turned
 _STEPS = 24
+WIDEST = 1024  # dimensions of which a rotation is fitted: it takes d^3
 
 
 def turned_hue(images: np.ndarray, turns: np.ndarray) -> np.ndarray:
@@ -49,14 +50,16 @@ def orbit(
       turn: share of the full circle that the rotation is fitted to.
 
     Returns:
-      Their ways; None where there is no plane, or an embedding is not finite.
+      Their ways; None where there is no plane, there are more than `WIDEST` dimensions, or an embedding is not finite.
     """
+    if not 2 <= embeddings.shape[1] <= WIDEST:
+        return None
     followed = np.repeat(chosen, _STEPS)
     turns = np.concatenate([np.full(len(images), turn), np.tile(np.arange(_STEPS) / _STEPS, len(chosen))])
     changed = change(images[np.concatenate([np.arange(len(images)), followed])], turns.astype(np.float32))
     made = embedder(variables, Examples(images=changed)).embeddings
     moved, ways = made[: len(images)], made[len(images) :]
-    if embeddings.shape[1] < 2 or not all(np.isfinite(x).all() for x in (embeddings, moved, ways)):
+    if not all(np.isfinite(x).all() for x in (embeddings, moved, ways)):
         return None
     found = planes.planes(planes.fitted(embeddings, moved))
     best = planes.most_moving(found, embeddings)

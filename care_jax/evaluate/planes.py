@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+_MANY = 1000  # dimensions or points, whose matrix of products takes a second to be taken apart
+
 
 class Planes(NamedTuple):
     """The planes that a rotation of d dimensions turns, p = d // 2, the largest angle first.
@@ -22,6 +24,8 @@ def principal_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
         points - mean = U S V'   ->   U S, its first two columns
 
+    Of more than 1,000 dimensions the directions are those of a part of the points, 1,000 at most.
+
     Args:
       points: [n, d].
 
@@ -29,12 +33,15 @@ def principal_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       Coordinates [n, 2], and the share of the variance [2] that each direction has; zeros where there are not as many.
     """
     centred = np.asarray(points, np.float64) - np.mean(points, axis=0, dtype=np.float64)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    values, vectors = np.maximum(values[::-1][:2], 0.0), vectors[:, ::-1][:, :2]
+    if centred.shape[1] <= _MANY:
+        vectors = np.linalg.eigh(centred.T @ centred)[1][:, :-3:-1]
+    else:
+        few = centred[:: -(-len(centred) // _MANY)]
+        vectors = np.linalg.qr(few.T @ np.linalg.eigh(few @ few.T)[1][:, :-3:-1])[0]
     coordinates = centred @ vectors
-    missing = 2 - len(values)
-    total = max(float(np.square(centred).sum()), np.finfo(float).tiny)
-    return np.pad(coordinates, ((0, 0), (0, missing))), np.pad(values / total, (0, missing))
+    shares = np.square(coordinates).sum(0) / max(float(np.square(centred).sum()), np.finfo(float).tiny)
+    missing = 2 - len(shares)
+    return np.pad(coordinates, ((0, 0), (0, missing))), np.pad(shares, (0, missing))
 
 
 def planes(rotation: np.ndarray) -> Planes:

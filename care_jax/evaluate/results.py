@@ -113,7 +113,11 @@ def _report(
     chances = {
         f"{begins}{of}": 100.0 / count
         for labelling, count in dataset.num_classes.items()
-        for begins, of in ((prefix(labelling), "knn_top1"), (prefix(labelling, "linear_"), "probe_top1"))
+        for begins, of in (
+            (prefix(labelling), "knn_top1"),
+            (prefix(labelling, "linear_"), "probe_top1"),
+            (prefix(labelling), "follow"),
+        )
     }
     notes = beside.notes if beside else ("no baseline: care-jax evaluate RUN --baseline=OTHER puts another run beside",)
     told = {name: measure for name, measure in measures.items() if name != "config"}  # which has a place of its own

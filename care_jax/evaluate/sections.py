@@ -21,6 +21,7 @@ from care_jax.evaluate.retrieval import hue_retrieval
 _COLUMNS = 8  # images of the grid of draws
 _FOLLOWED = 4  # images along an orbit
 _FITTED = 512  # images that the rotation of a turn is fitted to
+_WIDE = 256  # dimensions up to which all draws have a rotation fitted
 _ENERGY = 1e-9  # a turn of which less is in any plane moves nothing
 
 
@@ -108,9 +109,10 @@ def draws(embedded: EmbeddedDataSet, settings: Any) -> Draws:
     fit, test = planes.halves(len(before))
     held_out, angles, energies = [], [], []
     empty = np.full(before.shape[1] // 2, np.nan)
-    for draw in uniforms:
+    fitted = _fitted(len(uniforms), before.shape[1])
+    for i, draw in enumerate(uniforms):
         after = embedded.drawn(draw, "equivariance")
-        usable = len(before) > 1 and np.isfinite(before).all() and np.isfinite(after).all()
+        usable = i < fitted and len(before) > 1 and np.isfinite(before).all() and np.isfinite(after).all()
         rotation = planes.fitted(before[fit], after[fit]) if usable else None
         found = planes.planes(rotation) if rotation is not None else None
         held_out.append(np.nan if rotation is None else planes.share_explained(before[test], after[test], rotation))
@@ -126,6 +128,13 @@ def draws(embedded: EmbeddedDataSet, settings: Any) -> Draws:
         angles=np.asarray(angles),
         energies=np.asarray(energies),
     )
+
+
+def _fitted(count: int, dimensions: int) -> int:
+    """Of so many draws those that a rotation is fitted to: it takes d^3, so fewer of wide embeddings."""
+    if dimensions > orbits.WIDEST:
+        return 0
+    return count if dimensions <= _WIDE else max(1, round(count * (_WIDE / dimensions) ** 3))
 
 
 @jax.jit(static_argnums=1)

@@ -158,7 +158,9 @@ def _motion(numbers: Mapping[str, Any]) -> str:
             than = "nothing" if null is None else f"permuted pairs give ({_percent(null)} %)"
             return f"no rotation explains anything {what}: {_percent(share)} %, no more than {than}"
         interval = "" if low is None or high is None else f" ({_percent(low)} to {_percent(high)})"
-        return f"one rotation explains {'' if share >= 0.5 else 'only '}{_percent(share)} %{interval} {what}"
+        others = ((of, _number(numbers, f"{of}_{SHARE}")) for of in ("features", "head"))
+        acts = "".join(f", and {_percent(x)} % on the {of}, where the term acts" for of, x in others if x is not None)
+        return f"one rotation explains {'' if share >= 0.5 else 'only '}{_percent(share)} %{interval} {what}{acts}"
     if fitted is not None:
         only = "" if fitted >= 0.5 else "only "
         return f"one rotation, fitted and judged on the same images, explains {only}{_percent(fitted)} % {what}"
@@ -259,6 +261,9 @@ def _chance(numbers: Mapping[str, Any], name: str, measure: Measure, chances: Ma
     null = _number(numbers, "rotation_share_permuted")
     if name == SHARE and null is not None:
         return f"permuted pairs {_percent(null)} %"
+    if name == "relative_equivariance_median":
+        of_permuted = _number(numbers, "relative_equivariance_permuted")
+        return "" if of_permuted is None else f"permuted pairs {shown(name, of_permuted, measure)}"
     return "chance 0 %" if name == SHARE else ""
 
 

@@ -1,5 +1,6 @@
 """Whose numbers stand beside a run's, and which of them do not compare."""
 
+import doctest
 import gzip
 import json
 
@@ -7,6 +8,7 @@ import pytest
 
 from care_jax.command_line import UsageError
 from care_jax.evaluate import baseline
+from care_jax.evaluate.evaluators import EVALUATORS
 from care_jax.workdir import plain
 
 NUMBERS = {"knn_top1": 50.0, "linear_probe_top1": 60.0, "wahba_mean": 0.5, "alignment": -0.9, "steps": 24}
@@ -109,3 +111,10 @@ def test_and_so_does_one_of_a_table(make, config, tmp_path):
     make("table/simclr_seed_0", equivariance__weight=0.0)
     (tmp_path / "table" / "table.md").write_text("|")
     assert baseline.find(ours, config).name == "simclr_seed_0"
+
+
+def test_which_evaluators_read_a_setting():
+    assert not doctest.testmod(baseline).failed
+    for setting in ("evaluate.knn_k", "evaluate.probe.epochs", "augment.equivariance.hue", "evaluate.seed"):
+        assert set(baseline.read_by(setting)) <= set(EVALUATORS) and baseline.read_by(setting)
+    assert baseline.read_by("evaluate.seed") == tuple(EVALUATORS)

@@ -56,6 +56,11 @@ def test_principal_plane():
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     np.testing.assert_allclose(np.abs(coordinates), np.abs(u * s)[:, :2], atol=1e-8)
     np.testing.assert_allclose(shares, s[:2] ** 2 / np.sum(s**2))
+    wide = np.zeros((60, 1200))
+    wide[:, :5] = points[:60]
+    narrow = planes.principal_plane(points[:60])
+    for ours, theirs in zip(planes.principal_plane(wide), narrow, strict=True):
+        np.testing.assert_allclose(np.abs(ours), np.abs(theirs), atol=1e-6)
     for few in (np.ones((3, 4)), np.ones((1, 4)), np.arange(3.0)[:, None]):
         coordinates, shares = planes.principal_plane(few)
         assert coordinates.shape == (len(few), 2) and np.isfinite(coordinates).all() and shares.shape == (2,)

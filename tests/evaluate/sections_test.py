@@ -82,6 +82,10 @@ def test_without_labels_there_is_no_matrix_and_one_colour(embedded):
     assert "image 0" in names and "image 39" in names
 
 
+def test_fewer_rotations_of_wide_embeddings():
+    assert [sections._fitted(20, d) for d in (2, 256, 512, 1024, 1025)] == [20, 20, 2, 1, 0]
+
+
 def test_the_grid_of_draws_has_an_image_of_each_class():
     labels = np.asarray([3, 3, 0, 1, 1, 2], np.int32)
     examples = Examples(np.zeros((6, 4, 4, 3), np.uint8), {"class": labels})

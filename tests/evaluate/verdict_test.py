@@ -57,6 +57,10 @@ def test_all_is_well():
             "-20 %, no more than permuted",
         ),
         ({"rotation_share_explained_low": None}, "one rotation explains 62 % of what"),
+        (
+            {"features_rotation_share_explained": 0.7},
+            "and 70 % on the features, where the term acts;",
+        ),
         ({"displacement_mean": 0.01}, "the augmentations hardly move the embeddings (by 0.01, unrelated ones are 1.41"),
         ({"displacement_mean": 0.0, "rotation_share_explained": None}, "hardly move"),
         ({"rotation_share_explained": None}, "rotation, fitted and judged on the same images, explains 75 % of what"),
@@ -110,6 +114,7 @@ def test_better_and_worse_than_a_baseline():
 def test_at_most_six_cards_with_direction_chance_and_baseline():
     other = Baseline("simclr", {"knn_top1": 90.0, "displacement_mean": 0.5, "relative_equivariance_median": 0.2})
     numbers = {**NUMBERS, "hue_follow": 0.7, "follow_mean_reciprocal_rank": 0.5}
+    numbers["relative_equivariance_permuted"] = 0.015
     found = verdict.cards(numbers, MEASURES, other, CHANCES)
     assert [(card.heading, card.value) for card in found] == [
         ("motion that one rotation explains", "62 %"),
@@ -125,6 +130,7 @@ def test_at_most_six_cards_with_direction_chance_and_baseline():
     assert (linear.spread, linear.baseline) == ("± 0.3", "")
     assert hue.direction == "higher keeps more of the hue"
     assert (gamma.direction, gamma.baseline) == ("lower is better", "0.2000 in simclr, this is better")
+    assert gamma.chance == "permuted pairs 0.0150"
     few = {name: value for name, value in NUMBERS.items() if not name.startswith("rotation_share")}
     fallback, *_, moved = verdict.cards(few, MEASURES, other, CHANCES)
     assert fallback.value == "75 %" and "the images it was fitted to" in fallback.heading and fallback.chance == ""
