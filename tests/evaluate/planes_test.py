@@ -41,6 +41,7 @@ def test_the_planes_of_a_known_rotation(angles, size):
 def test_the_plane_that_carries_the_motion_is_not_that_of_an_empty_direction():
     points = np.zeros((50, 6))
     points[:, :4] = np.random.default_rng(1).normal(size=(50, 4))
+    points[:, :2] *= 3
     found = planes.planes(_turn([0.1, 1.0, 3.0], 6))
     assert found.angles[0] == pytest.approx(3.0)
     energies = planes.energies(points, found.bases)

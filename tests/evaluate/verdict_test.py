@@ -70,6 +70,7 @@ def test_all_is_well():
             "how an augmentation moves the embeddings is not known",
         ),
         ({"knn_top1": 11.0}, "classes are lost, 11.0 % by kNN (chance 10)"),
+        ({"knn_top1": 78.0}, "classes are kept, 78.0 %"),  # 76 % of the way from chance
         ({"knn_top1": 60.0}, "classes are partly kept, 60.0 %"),
         ({"knn_top1": 40.0}, "classes are mostly lost, 40.0 %"),
         ({"knn_top1": None}, "classes are kept, 98.0 % by a linear probe (chance 10)"),
@@ -109,6 +110,33 @@ def test_better_and_worse_than_a_baseline():
     )
     assert _said(baseline=Baseline("simclr", {})) == _said()
     assert _said(baseline=Baseline("simclr", {"knn_top1": None})) == _said()
+
+
+@pytest.mark.parametrize(
+    ("share", "knn", "linear", "words"),
+    [
+        # The intervals are 4 points to either side, the others' too: together 5.7.
+        (0.57, 97.0, 98.0, "not told apart in motion"),
+        (0.55, 97.0, 98.0, "better in motion"),
+        (0.69, 97.0, 98.0, "worse in motion"),
+        # An accuracy of 97 % of 359 images is known to 0.9, one of 95.5 % to 1.1: together 1.4.
+        (None, 95.5, 98.0, "better in kNN"),
+        (None, 95.8, 98.0, "not told apart in kNN"),
+        # The spread over seeds, where it is larger: 3 points.
+        (None, 97.0, 95.0, "and linear probe (98.0 % against 95.0 %)."),
+    ],
+)
+def test_what_two_runs_would_differ_by_if_drawn_again(share, knn, linear, words):
+    interval = (
+        {}
+        if share is None
+        else {f"rotation_share_explained_{x}": share + y for x, y in (("low", -0.04), ("high", 0.04))}
+    )
+    other = {"rotation_share_explained": share, **interval, "knn_top1": knn, "linear_probe_top1": linear}
+    said = _said(
+        "hue_probe_top1", baseline=Baseline("simclr", {**other, "test_examples": 359}), linear_probe_top1_spread=3.1
+    )
+    assert words in said
 
 
 def test_at_most_six_cards_with_direction_chance_and_baseline():
