@@ -11,6 +11,7 @@ from care_jax.evaluate.measure import Measure
 SHARE = "rotation_share_explained"
 SAME_IMAGES = "rotation_share_same_images"  # stands in for it in summaries that lack it
 _MAX_CARDS = 6
+_ALIKE = "not told apart"
 _OTHERS = 3  # labellings beside the class that the sentence tells of
 # Unit vectors that have nothing to do with each other lie sqrt(2) apart.
 _MOVES_NOTHING = 0.05
@@ -92,7 +93,8 @@ def cards(
         other = _number(others, name)
         if baseline and other is not None:
             judged = _judged(name, numbers, others, measure)
-            told = f"{shown(name, other, measure)} in {baseline.name}{judged and f', this is {judged}'}"
+            this_is = "" if judged in ("", _ALIKE) else "this is "
+            told = ", ".join(filter(None, (f"{shown(name, other, measure)} in {baseline.name}", this_is + judged)))
         found.append(
             Card(
                 _heading(name, measure),
@@ -199,7 +201,7 @@ def _kept(what: str, value: float, by: str, chance: float | None) -> str:
 
 def _against(numbers: Mapping[str, Any], measures: Mapping[str, Measure], baseline: Baseline) -> str:
     others, _ = _with_share(baseline.numbers, {})
-    found: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+    found: dict[str, list[str]] = {"better": [], "worse": [], _ALIKE: []}
     names = [SHARE, SAME_IMAGES, "knn_top1", "linear_probe_top1"]
     for name in [*names, *(f"{one}_probe_top1" for one in _labellings(measures)[:_OTHERS])]:
         ours, theirs, measure = _number(numbers, name), _number(others, name), _of(measures, name)
@@ -218,7 +220,7 @@ def _judged(name: str, numbers: Mapping[str, Any], others: Mapping[str, Any], me
     if not measure.better and not name.endswith(_INFORMATION):
         return ""  # neither more nor less is better
     if abs(ours - theirs) <= math.hypot(_uncertainty(name, numbers, measure), _uncertainty(name, others, measure)):
-        return "not told apart"
+        return _ALIKE
     return "better" if (ours > theirs) == (measure.better != "lower") else "worse"
 
 

@@ -140,7 +140,10 @@ def test_what_two_runs_would_differ_by_if_drawn_again(share, knn, linear, words)
 
 
 def test_at_most_six_cards_with_direction_chance_and_baseline():
-    other = Baseline("simclr", {"knn_top1": 90.0, "displacement_mean": 0.5, "relative_equivariance_median": 0.2})
+    other = Baseline(
+        "simclr",
+        {"knn_top1": 90.0, "linear_probe_top1": 98.1, "displacement_mean": 0.5, "relative_equivariance_median": 0.2},
+    )
     numbers = {**NUMBERS, "hue_follow": 0.7, "follow_mean_reciprocal_rank": 0.5}
     numbers["relative_equivariance_permuted"] = 0.015
     found = verdict.cards(numbers, MEASURES, other, CHANCES)
@@ -155,7 +158,7 @@ def test_at_most_six_cards_with_direction_chance_and_baseline():
     share, knn, linear, hue, _, gamma = found
     assert (share.spread, share.chance, share.direction) == ("58 to 66 %", "permuted pairs 1 %", "higher is better")
     assert (knn.chance, knn.baseline) == ("chance 10 %", "90.0 % in simclr, this is better")
-    assert (linear.spread, linear.baseline) == ("± 0.3", "")
+    assert (linear.spread, linear.baseline) == ("± 0.3", "98.1 % in simclr, not told apart")
     assert hue.direction == "higher keeps more of the hue"
     assert (gamma.direction, gamma.baseline) == ("lower is better", "0.2000 in simclr, this is better")
     assert gamma.chance == "permuted pairs 0.0150"
