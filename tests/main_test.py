@@ -107,7 +107,9 @@ def test_a_run_leaves_its_numbers_and_a_report(finished):
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "loss", "info_nce", "equivariance", "images_per_second", "data_wait_share"} <= rows[0].keys()
     report = (finished / "report.html").read_text()
-    assert report.count("data:image/png;base64,") == 4
+    kinds = [report.count(f"data:image/{kind};base64,") for kind in ("png", "svg+xml")]
+    assert kinds[0] >= 3 and sum(kinds) >= 12 and len(report) < 2e6
+    assert "<p class='verdict'>" in report and "no baseline" in report
     assert "src='http" not in report and 'src="http' not in report
     assert list((finished / "tensorboard").iterdir())
 

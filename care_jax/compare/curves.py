@@ -8,12 +8,10 @@ from matplotlib.figure import Figure
 from care_jax.compare.fairness import measure_of
 from care_jax.compare.groups import Group
 from care_jax.compare.runs import FoundRun
-from care_jax.evaluate import pictures
+from care_jax.evaluate import pictures, plots
 from care_jax.evaluate.evaluators import OF_THE_RUN
 from care_jax.evaluate.measure import Measure
 
-# Okabe and Ito's, told apart by the colour-blind too; without yellow, which white swallows.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9")
 _DASHES = ("solid", "dashed", "dotted", "dashdot")
 _FAR = 20  # times as long: on one axis the shorter run would be a dot
 _FEW = 30  # points, which are marked
@@ -21,7 +19,7 @@ _FEW = 30  # points, which are marked
 
 def style(index: int) -> tuple[str, str]:
     """Colour and dashes of a group; 28 differ."""
-    return _COLOURS[index % len(_COLOURS)], _DASHES[index // len(_COLOURS) % len(_DASHES)]
+    return plots.PALETTE[index % len(plots.PALETTE)], _DASHES[index // len(plots.PALETTE) % len(_DASHES)]
 
 
 def draw(groups: Sequence[Group]) -> dict[str, Figure]:
@@ -41,8 +39,7 @@ def draw(groups: Sequence[Group]) -> dict[str, Figure]:
 
 
 def _figure(groups: Sequence[Group], name: str, title: str, measure: Measure | None, in_images: bool) -> Figure:
-    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = plots.panel(4.6, 3.2)
     lasts = []
     for index, one in enumerate(groups):
         batch = one.settings["train.batch_size"] if in_images else 1
@@ -60,8 +57,6 @@ def _figure(groups: Sequence[Group], name: str, title: str, measure: Measure | N
         axis.set_xscale("log")
     axis.set_title(title + {"higher": " ↑", "lower": " ↓"}.get(measure.better if measure else "", ""))
     axis.set_xlabel("images seen" if in_images else "step")
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 

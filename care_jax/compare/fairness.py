@@ -4,19 +4,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from care_jax.compare.groups import ABSENT, Group
+from care_jax.evaluate.baseline import OF_THE_DATA, read_by
 from care_jax.evaluate.evaluators import EVALUATORS, find
 from care_jax.evaluate.measure import Measure
 
-_DATA = ("data.name", "data.class_file", "data.test_fraction")
 # What the record of the data says depends on these too; where they differ, records tell nothing.
-_OF_THE_RECORD = (*_DATA, "data.image_size", "data.stored_size", "augment.placement")
-# Settings, by how they begin -> the evaluators whose numbers they change; other settings of evaluate: of all.
-_READ_BY = {
-    "evaluate.knn_": ("knn",),
-    "evaluate.probe.": ("linear_probe",),
-    "augment.equivariance.": ("equivariance", "term_space"),
-    "augment.invariance.": ("alignment",),
-}
+_OF_THE_RECORD = (*OF_THE_DATA, "data.image_size", "data.stored_size", "augment.placement")
 _MONITOR = "evaluate.monitor_examples"
 _LONGEST = 60  # characters of the names of groups in a line
 
@@ -61,7 +54,7 @@ def judge(groups: Sequence[Group], differing: dict[str, list[Any]]) -> Fairness:
       differing: the settings in which they differ -> the value of each.
     """
     notes, apart = [], set[str]()
-    for what, values in (("data sets", _chosen(groups, _DATA)), ("data", _records(groups))):
+    for what, values in (("data sets", _chosen(groups, OF_THE_DATA)), ("data", _records(groups))):
         if len(set(values)) > 1:
             apart |= set(EVALUATORS)
             notes.append(
@@ -70,14 +63,11 @@ def judge(groups: Sequence[Group], differing: dict[str, list[Any]]) -> Fairness:
             break
     seen: dict[tuple[str, ...], list[str]] = {}
     for name, values in differing.items():
-        read_by = next((of for start, of in _READ_BY.items() if name.startswith(start)), None)
-        if read_by is None and name.startswith("evaluate."):
-            read_by = tuple(EVALUATORS)
-        if read_by:
-            seen.setdefault(read_by, []).append(f"{name}: {told(groups, values)}")
-    for read_by, lines in seen.items():
-        apart |= set(read_by)
-        means = "all measures" if len(read_by) == len(EVALUATORS) else f"the measures of {' and '.join(read_by)}"
+        if of := read_by(name):
+            seen.setdefault(of, []).append(f"{name}: {told(groups, values)}")
+    for of, lines in seen.items():
+        apart |= set(of)
+        means = "all measures" if len(of) == len(EVALUATORS) else f"the measures of {' and '.join(of)}"
         notes.append(
             f"evaluated with different settings ({'; '.join(lines)}): {means} do not compare, no best of them is marked"
         )

@@ -14,10 +14,13 @@ from care_jax.compare.table import Cell
 from care_jax.evaluate import report
 
 _STYLE = """
-.wide { overflow-x: auto; } .wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: #fff; }
-td, th { white-space: nowrap; } td.best { font-weight: 700; background: #e8f2fa; } ul.notes { color: #8a3b00; }
+.wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: var(--ground); max-width: 60vw; }
+td, th { white-space: nowrap; } td.best { font-weight: 700; background: var(--best); }
+ul.notes { color: var(--warning); }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .6rem; }
-.curves img { width: 100%; } .key { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; }
+.curves img { width: 100%; height: auto; background: var(--figure); border-radius: .4rem; }
+.key svg { background: var(--figure); padding: .2rem; border-radius: .2rem; }
+.key { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; }
 .key svg { vertical-align: middle; margin-right: .4rem; } .key li { overflow-wrap: anywhere; }
 """
 _DASHES = {"solid": "", "dashed": "7 3", "dotted": "2 3", "dashdot": "7 3 2 3"}
@@ -44,9 +47,7 @@ def write(
     runs = sum(len(one.runs) for one in groups)
     title = f"care_jax: {runs} run{'s' * (runs > 1)}" + (f", {len(groups)} settings" if len(groups) < runs else "")
     parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>{html.escape(title)}</title><style>{report.STYLE}{_STYLE}</style></head><body>",
+        f"{report.head(title)}<style>{report.STYLE}{_STYLE}</style></head><body>",
         f"<h1>{html.escape(title)}</h1>",
     ]
     if said := [*fairness.notes, *notes]:
@@ -105,10 +106,7 @@ def _curves(groups: Sequence[Group]) -> list[str]:
         "steps boldly. The total loss holds each term times its weight: between other weights or methods it does not "
         "compare."
     )
-    images = (
-        f"<img alt='{html.escape(title, quote=True)}' src='data:image/png;base64,{report.png(figure)}'>"
-        for title, figure in figures.items()
-    )
+    images = (report.img(figure, title) for title, figure in figures.items())
     return [
         f"<h2>Curves</h2><p class='note'>{note}</p><ul class='key'>{''.join(keys)}</ul>",
         f"<div class='curves'>{''.join(images)}</div>",

@@ -3,6 +3,9 @@
 The settings are the run's. Those of the evaluation may be changed, and where the data lies:
 `--config.evaluate.knn_k=20 --config.data.root=elsewhere`.
 
+With `--baseline=RUN` the report has another run's numbers beside these, as far as the two compare; a run of a sweep
+finds the one with equivariance.weight=0 by itself.
+
 With `--on` the frozen encoder is judged on another data set, `--on=cifar10` or `--on=FOLDER` of images, and the numbers
 go to `transfer/NAME.json` in the folder of the run, whose own summary.json and report.html stay: docs/transfer.md.
 """
@@ -24,7 +27,7 @@ from absl import app, flags, logging
 from care_jax import fits, trained
 from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
-from care_jax.evaluate import results, transfer
+from care_jax.evaluate import baseline, results, transfer
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build
 from care_jax.experiment.config import read_config
@@ -39,6 +42,7 @@ flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and re
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
 flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for the next start.")
 flags.DEFINE_string("on", None, "Another data set: digits, cifar10, ..., a configuration file, or a folder of images.")
+flags.DEFINE_string("baseline", None, "Folder of another finished run, whose numbers the report has beside these.")
 flags.DEFINE_string("out", None, "With --on: the JSON file; without a value WORKDIR/transfer/NAME.json.")
 
 
@@ -51,21 +55,29 @@ def main(argv: list[str]) -> None:
             raise UsageError("--workdir is missing: the folder of a run, care-jax evaluate runs/digits for instance")
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         workdir = local_path(FLAGS.workdir, "--workdir")
+        if FLAGS.on is not None and FLAGS.baseline is not None:
+            raise UsageError(
+                f"--baseline={FLAGS.baseline} is for the report of the run's own data, which --on leaves alone"
+            )
         if FLAGS.on is not None:
             transfer.evaluate_on(workdir, FLAGS.config, FLAGS.on, step=FLAGS.step, out=FLAGS.out or "")
         elif FLAGS.out is not None:
             raise UsageError(f"--out={FLAGS.out} is for --on; the run's own numbers go to its summary.json")
         else:
-            evaluate_again(workdir, FLAGS.config, FLAGS.step)
+            beside = local_path(FLAGS.baseline, "--baseline") if FLAGS.baseline is not None else None
+            evaluate_again(workdir, FLAGS.config, FLAGS.step, beside)
 
 
-def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str = "") -> None:
+def evaluate_again(
+    workdir: Path, config: ml_collections.ConfigDict, step: str = "", beside: Path | None = None
+) -> None:
     """Writes summary.json and report.html anew.
 
     Args:
       workdir: folder of the run.
       config: the run's, but for settings of the evaluation and the place of the data.
       step: as the flag.
+      beside: folder of the baseline; None: that of a sweep, if there is one.
 
     Raises:
       UserError: one line, for other settings, other data, or a checkpoint that can't be used.
@@ -74,6 +86,8 @@ def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str =
     refused = changes_beyond_evaluation(run_config, config)
     if refused:
         raise UsageError(f"an evaluation may change config.evaluate.* and config.data.root, not {'; '.join(refused)}")
+    if beside is not None:
+        baseline.read(beside, workdir, config)  # before what takes time
     # Opening checkpoints clears away unfinished ones: those of a run that is going on must not be.
     with hold(workdir, warn=say) as claimed:
         checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
@@ -85,7 +99,13 @@ def evaluate_again(workdir: Path, config: ml_collections.ConfigDict, step: str =
             state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
         evaluation = Evaluation(experiment)
         results.write(
-            evaluation, workdir, state.variables, step=int(state.step), seconds=info["seconds"], check=claimed.check
+            evaluation,
+            workdir,
+            state.variables,
+            step=int(state.step),
+            seconds=info["seconds"],
+            check=claimed.check,
+            beside=beside,
         )
         say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
         checkpoints.close()

@@ -86,11 +86,35 @@ def top1_of_votes(found: tuple[jax.Array, jax.Array], sets: Labelled, *, num_cla
     Returns:
       Accuracy in [0, 1], exact over all test examples; NaN if any feature is.
     """
+    predicted = _predicted(found, sets, num_classes=num_classes, temperature=temperature)
+    return float(np.mean(predicted == sets.test_labels)) if (predicted >= 0).all() else math.nan
+
+
+def votes(embedded: EmbeddedDataSet, settings: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Classes of the test images and those that their neighbours vote for, [m] each.
+
+    None where there are no classes, or a feature is not finite.
+    """
+    sets = embedded.labelled(CLASS)
+    if sets is None:
+        return None
+    predicted = _predicted(
+        embedded.once(_nearest_of_all, settings),
+        sets,
+        num_classes=embedded.experiment.dataset.num_classes[CLASS],
+        temperature=settings.knn_temperature,
+    )
+    return (sets.test_labels, predicted) if (predicted >= 0).all() else None
+
+
+def _predicted(
+    found: tuple[jax.Array, jax.Array], sets: Labelled, *, num_classes: int, temperature: float
+) -> np.ndarray:
+    """Classes [m] by the vote; -1 where there is NaN."""
     cosines, examples = found
     test = sets.test_features
     classes = _vote(cosines, examples, sets.train_labels, temperature, num_classes=num_classes, mesh=test.mesh)
-    predicted = np.asarray(classes)[test.places]
-    return float(np.mean(predicted == sets.test_labels)) if (predicted >= 0).all() else math.nan
+    return np.asarray(classes)[test.places]
 
 
 def _nearest_of_all(embedded: EmbeddedDataSet, settings: Any) -> tuple[jax.Array, jax.Array]:

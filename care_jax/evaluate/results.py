@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from care_jax import fits, storage
 from care_jax.command_line import say
-from care_jax.data import Examples
 from care_jax.devices.distributed import is_first
-from care_jax.evaluate import equivariance_error, evaluators, pictures, report
-from care_jax.evaluate.embed import Embedder
+from care_jax.evaluate import baseline, evaluators, report, sections, verdict
+from care_jax.evaluate.baseline import Baseline
 from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.evaluation import Evaluation
-from care_jax.evaluate.measure import Measure
-from care_jax.evaluate.retrieval import hue_retrieval
+from care_jax.evaluate.measure import Measure, prefix
 from care_jax.experiment.config import leaves
 from care_jax.train.metric_writer import read_metrics
 from care_jax.train.state import params_sha256
@@ -33,6 +30,7 @@ def write(
     step: int,
     seconds: float,
     check: Callable[[], None] = lambda: None,
+    beside: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluates, then writes `summary.json` and `report.html` into `workdir`.
 
@@ -43,14 +41,19 @@ def write(
       step: updates behind them.
       seconds: of training behind them.
       check: called before and after the files are written; raises where the folder is no longer the run's.
+      beside: the folder of the run whose numbers the report has beside these; None: that of a sweep, if there is one.
 
     Returns:
       The content of summary.json.
 
     Raises:
       DoesNotFitError: it takes more memory than there is.
+      UsageError: `beside` is not the folder of another run that is finished.
     """
     experiment = evaluation.experiment
+    other = baseline.read(beside, workdir, experiment.config) if beside else baseline.find(workdir, experiment.config)
+    for note in other.notes if other and is_first() else ():
+        say(note)
     with fits.told(experiment.config, "evaluation"):
         measured = evaluation.measure(step, variables)
     for note in measured.notes if is_first() else ():
@@ -69,7 +72,7 @@ def write(
         "config": plain(experiment.config),
     }
     with fits.told(experiment.config, "evaluation"):
-        text = _report(evaluation.embedded(step, variables), summary, rows)
+        text = _report(evaluation.embedded(step, variables), summary, rows, other)
     check()
     if is_first():
         storage.replace_file(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -93,37 +96,12 @@ def step_speed(rows: Iterable[Mapping[str, float]]) -> float | None:
     return steps / seconds if seconds else None
 
 
-def _report(embedded: EmbeddedDataSet, summary: dict[str, Any], rows: list[dict[str, float]]) -> str:
-    experiment, embedder = embedded.experiment, embedded.embedder
+def _report(
+    embedded: EmbeddedDataSet, summary: dict[str, Any], rows: list[dict[str, float]], beside: Baseline | None = None
+) -> str:
+    experiment = embedded.experiment
     config, dataset = experiment.config, experiment.dataset
     measures = evaluators.of_numbers(summary, embedded.labellings)
-    shown: dict[str, Any] = {
-        "Loss": (
-            pictures.loss_curves(rows, measures),
-            "Terms of the loss before weighting, and the monitors, over the steps.",
-        ),
-    }
-    # Encoded sets are too large to keep their pixels; a few are decoded for the pictures.
-    few = few_images(embedder, dataset.pretrain, 8)
-    shown["Drawn augmentations"] = (
-        pictures.augmentation_grid(experiment.plan, few),
-        "Invariance views are drawn image by image, for the contrastive loss. An equivariance view's draw is the same "
-        "for all images of a group: compare the colours and boxes along a row.",
-    )
-    shown["Is an augmentation a rotation?"] = (
-        pictures.wahba_scatter(embedded.once(equivariance_error.measure, config.evaluate)),
-        "A point is one drawn augmentation applied to all test images. On the dashed line no rotation of the "
-        "embeddings explains anything of what it did; on the horizontal axis one rotation explains everything.",
-    )
-    bank = embedded.part("test").embeddings[: equivariance_error.MAX_PAIRWISE]
-    bank_images = few_images(embedder, dataset.test, len(bank))
-    chosen = np.linspace(0, len(bank_images) - 1, min(6, len(bank_images))).astype(int)
-    found = hue_retrieval(embedder, embedded.variables, bank_images, bank, chosen)
-    shown["Nearest neighbours before and after a hue change"] = (
-        pictures.neighbour_grid(found, bank_images),
-        "Test images, their nearest test images, and the same for the image with its hue turned by a third of the "
-        "circle. An equivariant encoder's neighbours follow the hue; an invariant one's stay.",
-    )
     settings = config.equivariance
     added = f" + {settings.term}, lambda {settings.weight:g}" if settings.weight else ""
     title = f"care_jax: {dataset.name}, {config.loss.method}{added}"
@@ -132,21 +110,28 @@ def _report(embedded: EmbeddedDataSet, summary: dict[str, Any], rows: list[dict[
         f"images, seed {config.seed}, {summary['device']}, {summary['seconds']:.0f} s of training."
         + ("" if dataset.num_classes else " No labels: the probes are off.")
     )
-    numbers = {name: (summary[name], measure) for name, measure in measures.items()}
-    del numbers["config"]  # which has a place of its own
-    return report.write_html(title, subtitle, numbers, shown, leaves(config.to_dict()))
-
-
-def few_images(embedder: Embedder, examples: Examples, count: int) -> np.ndarray:
-    """The first readable images, [at most count, h, w, 3] uint8."""
-    if examples.resident:
-        return examples.pixels[:count]
-    images: list[np.ndarray] = []
-    for batch, _, mask in embedder.batches(examples, all_rows=True):
-        images.extend(batch[mask])
-        if len(images) >= count:
-            break
-    return np.asarray(images[:count])
+    chances = {
+        f"{begins}{of}": 100.0 / count
+        for labelling, count in dataset.num_classes.items()
+        for begins, of in (
+            (prefix(labelling), "knn_top1"),
+            (prefix(labelling, "linear_"), "probe_top1"),
+            (prefix(labelling), "follow"),
+        )
+    }
+    notes = beside.notes if beside else ("no baseline: care-jax evaluate RUN --baseline=OTHER puts another run beside",)
+    told = {name: measure for name, measure in measures.items() if name != "config"}  # which has a place of its own
+    return report.write_html(
+        title,
+        subtitle,
+        verdict.verdict(summary, told, beside, chances),
+        verdict.cards(summary, told, beside, chances),
+        notes,
+        {name: (summary[name], measure) for name, measure in told.items()},
+        sections.of_run(embedded, rows, measures),
+        leaves(config.to_dict()),
+        (beside.name, beside.numbers) if beside and beside.numbers else None,
+    )
 
 
 def table(numbers: Mapping[str, Any], labellings: Iterable[str]) -> str:

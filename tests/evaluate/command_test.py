@@ -84,22 +84,36 @@ def test_the_flags_reach_the_evaluation(command, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(
         command,
         "FLAGS",
-        SimpleNamespace(compilation_cache=False, workdir="~/run", config="settings", step="best", on=None, out=None),
+        SimpleNamespace(
+            compilation_cache=False, workdir="~/run", config="settings", step="best", on=None, out=None, baseline=None
+        ),
     )
     command.main([])
-    assert given == [(tmp_path / "run", "settings", "best")]
+    command.FLAGS.baseline = "~/other"
+    command.main([])
+    assert given == [
+        (tmp_path / "run", "settings", "best", None),
+        (tmp_path / "run", "settings", "best", tmp_path / "other"),
+    ]
     command.FLAGS.out = "x.json"
     with pytest.raises(SystemExit):
         command.main([])
     monkeypatch.setattr(command.transfer, "evaluate_on", lambda *arguments, **named: given.append((arguments, named)))
     command.FLAGS.on = "cifar10"
+    with pytest.raises(SystemExit):
+        command.main([])
+    command.FLAGS.baseline = None
     command.main([])
-    assert given[1:] == [((tmp_path / "run", "settings", "cifar10"), {"step": "best", "out": "x.json"})]
+    assert given[2:] == [((tmp_path / "run", "settings", "cifar10"), {"step": "best", "out": "x.json"})]
     command.FLAGS.workdir = ""
     with pytest.raises(SystemExit):
         command.main([])
-    for_on, missing = capsys.readouterr().err.splitlines()
-    assert "--out=x.json is for --on" in for_on and "--workdir is missing" in missing
+    for_on, of_its_own, missing = capsys.readouterr().err.splitlines()
+    assert (
+        "--out=x.json is for --on" in for_on
+        and "--baseline=~/other is for the report" in of_its_own
+        and "--workdir is missing" in missing
+    )
 
 
 def test_the_folder_of_the_run_may_be_a_word_and_another_set_brings_its_settings(
@@ -129,7 +143,7 @@ def test_what_is_written_is_of_the_checkpoint_and_its_folder(command, monkeypatc
         restored.append(step)
         return SimpleNamespace(step=4, variables={}), {"seconds": 7.0}
 
-    def write(experiment, workdir, variables, *, step, seconds, check):
+    def write(experiment, workdir, variables, *, step, seconds, check, beside):
         assert (step, seconds) == (4, 7.0)
         with pytest.raises(WorkdirError, match="in use"), claim(workdir, config):
             pass

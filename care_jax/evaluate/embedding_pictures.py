@@ -1,0 +1,226 @@
+"""Pictures of embeddings: in the plane, along an orbit, and what rotations make of an augmentation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+
+from care_jax.evaluate import plots
+
+_MAX_POINTS = 2000  # more hide each other
+_MAX_CLASSES = 20  # that have a mark of their own
+_MAX_CONFUSED = 30  # classes whose matrix can be read
+
+
+class Draws(NamedTuple):
+    """Of m drawn augmentations applied to all test images.
+
+    Attributes:
+      displacement: [m] |F - Fa| / sqrt(n).
+      held_out: [m] share of the motion that a rotation explains, fitted and judged on separate images.
+      same_images: [m] the same, fitted and judged on all of them.
+      grayscale: [m] whether the draw took the colours away.
+      angles: [m, p] of each draw's fitted rotation in radians, the largest first.
+      energies: [m, p] share of the embeddings' squared length in the plane of each angle.
+    """
+
+    displacement: np.ndarray
+    held_out: np.ndarray
+    same_images: np.ndarray
+    grayscale: np.ndarray
+    angles: np.ndarray
+    energies: np.ndarray
+
+
+class Orbit(NamedTuple):
+    """Embeddings of q images along a full turn of t steps, in the plane that the turn's rotation moves most.
+
+    Attributes:
+      coordinates: [q, t, 2].
+      angle: by which the plane turns, radians.
+      energy: share of the embeddings' squared length in it.
+      turn: of the change that the rotation was fitted to, as a share of the full circle.
+    """
+
+    coordinates: np.ndarray
+    angle: float
+    energy: float
+    turn: float
+
+
+def shares_explained(draws: Draws) -> Figure | None:
+    """How much of each draw's motion a rotation explains, over how far it moved the embeddings; None of no number."""
+    shown = np.isfinite(draws.displacement) & np.isfinite(draws.held_out)
+    if not shown.any():
+        return None
+    figure, axis = plots.panel(5.0, 3.9)
+    axis.axhline(0.0, color=plots.GRAY, linestyle="--", linewidth=1.2)
+    axis.axhline(100.0, color=plots.GRAY, linestyle=":", linewidth=1.2)
+    where: Any = {"xytext": (-2, -3), "textcoords": "offset points", "ha": "right", "va": "top"}
+    for height, text in ((0.0, "a rotation explains nothing"), (100.0, "one rotation explains everything")):
+        axis.annotate(text, (1.0, height), xycoords=axis.get_yaxis_transform(), color=plots.GRAY, fontsize=8.5, **where)
+    moved = draws.displacement
+    axis.plot(moved, 100 * draws.same_images, "+", color=plots.GRAY, label="fitted and judged on the same images")
+    for gray, colour, marker, label in (
+        (False, plots.BLUE, "o", "judged on other images than fitted to"),
+        (True, plots.ORANGE, "s", "the same, draw with grayscale"),
+    ):
+        chosen = draws.grayscale == gray
+        if chosen.any():
+            axis.plot(moved[chosen], 100 * draws.held_out[chosen], marker, color=colour, label=label)
+    lowest = float(np.nanmin(draws.held_out))
+    # What no rotation fits can be far below 0; the line at 0 is to stay in sight.
+    axis.set_ylim(100 * max(min(-0.15, 1.1 * lowest), -1.0), 110)
+    axis.set_xlim(0.0, 1.08 * float(np.nanmax(moved)) or 1.0)
+    axis.set_xlabel("displacement  |F - Fa| / sqrt(n)")
+    axis.set_ylabel("motion explained, %")
+    axis.set_title(f"{np.sum(shown)} drawn augmentations, all test images each")
+    figure.legend(loc="outside lower center", ncols=1, frameon=False)
+    return figure
+
+
+def spectrum(draws: Draws) -> list[Figure]:
+    """The angles of the fitted rotations, in order, and how much of the embeddings each turns; empty of no number."""
+    finite = np.isfinite(draws.angles).all(axis=1)
+    if not finite.any() or not draws.angles.shape[1]:
+        return []
+    angles, energies = np.degrees(draws.angles[finite]), draws.energies[finite]
+    ordered, axis = plots.panel()
+    places = np.arange(1, angles.shape[1] + 1)
+    for i, row in enumerate(angles):
+        axis.plot(
+            places, row, color=plots.BLUE, linewidth=0.7, alpha=0.45, label="a drawn augmentation" if not i else None
+        )
+    axis.plot(places, np.median(angles, axis=0), color=plots.ORANGE, linewidth=2.2, label="median of the draws")
+    axis.set(xlabel="plane of the rotation, largest angle first", ylabel="angle, degrees", ylim=(0, 185))
+    axis.set_title("angles of the fitted rotations")
+    axis.legend(frameon=False)
+    weighted, axis = plots.panel()
+    edges = np.linspace(0, 180, 19)
+    heights = np.mean([np.histogram(a, edges, weights=e)[0] for a, e in zip(angles, energies, strict=True)], axis=0)
+    axis.bar(edges[:-1], 100 * heights, width=9.2, align="edge", color=plots.BLUE)
+    axis.set(xlabel="angle, degrees", ylabel="squared length in such planes, %", xlim=(0, 180))
+    axis.set_title("how much of the embeddings is turned so far")
+    return [ordered, weighted]
+
+
+def plane(
+    coordinates: np.ndarray, shares: Sequence[float], labels: np.ndarray, labelling: str, names: Sequence[str]
+) -> Figure:
+    """Points in their principal plane, by their label.
+
+    Args:
+      coordinates: [n, 2].
+      shares: of the variance, along the two axes.
+      labels: [n] in [0, c).
+      labelling: "hue" is coloured as what it is; others by c marks.
+      names: of the c labels; of more than 20 the most frequent are marked, the others gray.
+    """
+    figure, axis = plots.panel(4.6, 4.4)
+    step = -(-len(coordinates) // _MAX_POINTS)
+    coordinates, labels = coordinates[::step], labels[::step]
+    counts = np.bincount(labels, minlength=len(names))
+    present = np.flatnonzero(counts)
+    own = np.sort(present[np.argsort(-counts[present], kind="stable")[:_MAX_CLASSES]])
+    others = ~np.isin(labels, own)
+    if others.any():
+        axis.scatter(
+            coordinates[others, 0],
+            coordinates[others, 1],
+            s=8,
+            color="#c3c7cd",
+            linewidths=0,
+            label=f"{len(present) - len(own)} others",
+        )
+    for place, label in enumerate(own):
+        colour: Any = plots.PALETTE[place % 7]
+        marker = plots.MARKERS[(place // 7 + place) % 7]
+        if labelling == "hue":
+            colour = hsv_to_rgb(((label + 0.5) / len(names), 0.85, 0.8))
+        points = coordinates[labels == label]
+        axis.scatter(
+            points[:, 0],
+            points[:, 1],
+            s=16,
+            color=[colour],
+            marker=marker,
+            linewidths=0,
+            alpha=0.85,
+            label=names[label][:16],
+        )
+    axis.set_xlabel(f"first component, {100 * shares[0]:.0f} % of the variance")
+    axis.set_ylabel(f"second component, {100 * shares[1]:.0f} %")
+    axis.set_title(f"by {labelling}")
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, handletextpad=0.1, columnspacing=0.9)
+    return figure
+
+
+def orbit(found: Orbit, what: str, names: Sequence[str]) -> Figure:
+    """Each image's way through the plane over a full turn, which for a rotation is a circle.
+
+    Args:
+      found: the ways.
+      what: is turned, above the picture.
+      names: of the q images.
+    """
+    figure, axis = plots.panel(4.6, 4.5)
+    for i, way in enumerate(found.coordinates):
+        closed = np.concatenate([way, way[:1]])
+        colour = plots.PALETTE[i % 7]
+        axis.plot(*closed.T, color=colour, marker=".", markersize=4, linewidth=1.2, label=names[i])
+        axis.plot(*way[0], marker=plots.MARKERS[0], markersize=9, color=colour, markeredgecolor="black")
+    axis.plot(0, 0, "+", color=plots.GRAY, markersize=10)
+    largest = 1.08 * float(np.abs(found.coordinates).max()) or 1.0
+    axis.set(xlim=(-largest, largest), ylim=(-largest, largest), aspect="equal")
+    axis.set_title(what)
+    axis.set_xlabel(
+        f"plane that a turn by {360 * found.turn:.0f} degrees rotates by {np.degrees(found.angle):.0f};\n"
+        f"it holds {100 * found.energy:.0f} % of the embeddings' squared length"
+    )
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, handletextpad=0.3, columnspacing=0.9)
+    return figure
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Figure | None:
+    """The matrix of kNN's votes, a line a class; None of more classes than can be read.
+
+    Args:
+      labels: [n] in [0, c).
+      predicted: [n], the same.
+      names: of the c classes.
+    """
+    count = len(names)
+    if count > _MAX_CONFUSED:
+        return None
+    matrix = np.zeros((count, count), int)
+    np.add.at(matrix, (labels, predicted), 1)
+    side = min(max(2.2 + 0.25 * count, 3.8), 8.5)
+    figure, axis = plots.panel(side, side)
+    axis.grid(False)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(matrix):
+        colour = "white" if shares[row, column] > 0.55 else "black"
+        axis.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=7.5)
+    short = [name[:14] for name in names]
+    axis.set_xticks(range(count), short, rotation=90 if max(map(len, short)) > 3 else 0)
+    axis.set_yticks(range(count), short)
+    axis.set(xlabel="class by the vote of the neighbours", ylabel="class")
+    axis.set_title("test images")
+    return figure
+
+
+def confused(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str], most: int = 5) -> str:
+    """The commonest mistakes, in words.
+
+    >>> confused(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 0]), ["cat", "dog"])
+    'dog taken for cat (2), cat taken for dog (1)'
+    """
+    found: Mapping[tuple[int, int], int]
+    wrong = labels != predicted
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
+    found = {(int(a), int(b)): int(n) for (a, b), n in zip(pairs.T, counts, strict=True)}
+    ranked = sorted(found.items(), key=lambda item: -item[1])[:most]
+    return ", ".join(f"{names[a]} taken for {names[b]} ({n})" for (a, b), n in ranked)

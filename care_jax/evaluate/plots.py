@@ -1,0 +1,63 @@
+"""One style for all plots of the pages: sizes, fonts, and colours that the colour-blind tell apart."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
+
+# Okabe and Ito's (2008); without yellow, which white swallows.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+BLUE, ORANGE, GREEN = PALETTE[:3]
+GRAY = "#6b7280"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",  # which matplotlib brings along
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GRAY,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#d5d9de",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "image.interpolation": "nearest",
+}
+_SAVED: Any = {"svg.fonttype": "path", "svg.hashsalt": "care_jax"}  # the same file of the same numbers
+_MANY = 400  # marks, above which a picture of points is smaller than their coordinates
+
+
+def panel(width: float = 4.6, height: float = 3.4) -> tuple[Figure, Axes]:
+    """An empty picture with one pair of axes; inches, of which a page shows 96 pixels each."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots()
+
+
+def image(figure: Figure) -> tuple[str, str]:
+    """A figure for a page that needs no other file, its ground transparent.
+
+    Returns:
+      The type "svg+xml", or "png" where it shows pixels or many points; and its bytes in base64.
+    """
+    marks = sum(np.shape(collection.get_offsets())[0] for axis in figure.axes for collection in axis.collections)
+    pixels = any(axis.images for axis in figure.axes) or marks > _MANY
+    buffer = io.BytesIO()
+    with rc_context(_STYLE | _SAVED):
+        if pixels:
+            figure.savefig(buffer, format="png", dpi=144, transparent=True)
+        else:
+            figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return "png" if pixels else "svg+xml", base64.b64encode(buffer.getvalue()).decode("ascii")
