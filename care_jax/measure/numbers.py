@@ -1,0 +1,92 @@
+"""The numbers of one augmentation, from the embeddings before and after it; as they stand in measure.json."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from care_jax.metrics import motion
+
+# The headline: 1 - W^2 / D^2 on images that the rotation was not fitted to.
+SHARE = "rotation_share_explained"
+KINDS: tuple[motion.Kind, ...] = ("rotation", "orthogonal", "linear")
+_LARGEST = 5
+_QUANTILES = tuple(i / 20 for i in range(21))
+
+Numbers = dict[str, Any]
+
+
+def estimate(found: motion.Estimate | None) -> Numbers | None:
+    """{mean, low, high, n}; None where there is none. What is not finite is None too: JSON has no word for it."""
+    if found is None:
+        return None
+    return {name: value if np.isfinite(value) else None for name, value in found._asdict().items()}
+
+
+def of_pair(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Numbers:
+    """All that is measured of one augmentation at one strength.
+
+    Args:
+      before: f(x), [n, d].
+      after: f(a(x)), [n, d].
+      seed: of halves and bootstraps.
+    """
+    found: Numbers = {
+        f"{kind}_share_explained": estimate(motion.share_explained(before, after, kind=kind, seed=seed))
+        for kind in KINDS  # type: ignore[misc]
+    }
+    found["permuted_share_explained"] = estimate(motion.share_explained(before, after, permuted=True, seed=seed))
+    gamma = motion.relative_equivariance_quantiles(before, after, seed=seed)
+    angles = motion.rotation_angles(motion.best_map(before, after))
+    return found | {
+        "displacement": gamma.displacement,
+        "relative_equivariance": {
+            "quantiles": _named(gamma.quantiles.items()),
+            "permuted": _named(gamma.permuted.items()),
+            "n": gamma.n,
+        },
+        "angles": {
+            "largest": angles[:_LARGEST].tolist(),
+            "quantiles": _named(zip(_QUANTILES, np.quantile(angles, _QUANTILES), strict=True) if len(angles) else ()),
+        },
+        "follow_prediction": {
+            name: estimate(one) for name, one in motion.follow_prediction(before, after, seed=seed).items()
+        },
+    }
+
+
+def pooled(before: np.ndarray, draws: Sequence[np.ndarray], *, seed: int = 0) -> Numbers | None:
+    """The share of all that several strengths do that a rotation for each explains."""
+    return estimate(motion.share_explained(before, draws, seed=seed))
+
+
+def over(shares: Iterable[Numbers | None]) -> Numbers | None:
+    """The mean over augmentations, each with equal weight; None where none of them moves anything.
+
+    The interval is the mean of theirs: no resample of the images could make it wider, whatever they have in common.
+    """
+    known = [share for share in shares if share is not None]
+    if not known:
+        return None
+    found: Numbers = {}
+    for name in ("mean", "low", "high"):
+        values = [share[name] for share in known]
+        found[name] = None if None in values else float(np.mean(values))
+    return found | {"n": min(share["n"] for share in known)}
+
+
+def parameter(before: np.ndarray, after: np.ndarray, strengths: np.ndarray, *, seed: int = 0) -> Numbers:
+    """R^2 of the strength, regressed from pairs with a strength of their own, [n].
+
+    Returns:
+      "linear" and "mlp".
+    """
+    found: Numbers = {}
+    for kind in ("linear", "mlp"):
+        explained = motion.parameters_explained(before, after, {"strength": strengths}, kind=kind, seed=seed)  # type: ignore[arg-type]
+        found[kind] = estimate(explained["strength"])
+    return found
+
+
+def _named(quantiles: Iterable[tuple[float, Any]]) -> dict[str, float]:
+    return {f"{quantile:g}": float(value) for quantile, value in quantiles}
