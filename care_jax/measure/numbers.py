@@ -11,6 +11,8 @@ from care_jax.metrics import motion
 SHARE = "rotation_share_explained"
 KINDS: tuple[motion.Kind, ...] = ("rotation", "orthogonal", "linear")
 _LARGEST = 5
+# Of the length of the embeddings: what moves them less is float32's rounding, not the augmentation.
+_ROUNDING = 1e-5
 _QUANTILES = tuple(i / 20 for i in range(21))
 
 Numbers = dict[str, Any]
@@ -56,8 +58,15 @@ def of_pair(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Numbers:
 
 
 def pooled(before: np.ndarray, draws: Sequence[np.ndarray], *, seed: int = 0) -> Numbers | None:
-    """The share of all that several strengths do that a rotation for each explains."""
-    return estimate(motion.share_explained(before, draws, seed=seed))
+    """The share of all that several strengths do that a rotation for each explains; None where none of them moves."""
+    moving = [after for after in draws if moves(before, after)]
+    return estimate(motion.share_explained(before, moving, seed=seed)) if moving else None
+
+
+def moves(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether there is motion to explain: more than float32's rounding."""
+    before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    return bool(np.linalg.norm(after - before) > _ROUNDING * np.linalg.norm(before))
 
 
 def over(shares: Iterable[Numbers | None]) -> Numbers | None:

@@ -49,8 +49,8 @@ def text(found: Mapping[str, Any]) -> str:
         "<h2>Augmentations</h2>",
         _table(_summary(found)),
         "<p class='note'>R²: of the strength, regressed from pairs of embeddings, at random strengths. Composition: "
-        "how far the rotations of two strengths, one after the other, miss what their sum does, relative to the length of "
-        "the embeddings; 0 is exact.</p>",
+        "how far the rotations of two strengths, one after the other, miss what their sum does, relative to the length "
+        "of the embeddings; 0 is exact.</p>",
         "<h2>Share explained against strength</h2>",
         f"<ul class='key'>{key}</ul>",
         _panels(figures.shares(found)),
