@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen
 from jax.sharding import Mesh
@@ -82,6 +83,7 @@ class Embedder:
         examples: Examples,
         uniforms: np.ndarray | None = None,
         spec: AugmentSpec | None = None,
+        then: np.ndarray | None = None,
     ) -> Embedded:
         """Embeds every example, as it is or augmented.
 
@@ -90,6 +92,7 @@ class Embedder:
           examples: n images.
           uniforms: [K], one draw shared by all the images, or [n, K], a draw each; None for none.
           spec: the ranges they are drawn from.
+          then: [K], a second draw, applied to what the first makes, as pixels of whole bytes.
 
         Raises:
           DataError: not one of the images could be read.
@@ -108,7 +111,7 @@ class Embedder:
             kept[here] = mask[: len(kept[here])]
 
         newest: tuple[Any, ...] = ()
-        for batch, (some_features, *made) in enumerate(self._batches(variables, examples, uniforms, spec)):
+        for batch, (some_features, *made) in enumerate(self._batches(variables, examples, uniforms, spec, then)):
             features.add(some_features)
             # While the devices embed this batch, the host takes the one before; never more than two are under way.
             if newest:
@@ -148,7 +151,12 @@ class Embedder:
             yield host(*newest)
 
     def _batches(
-        self, variables: Mapping[str, Any], examples: Examples, uniforms: np.ndarray | None, spec: AugmentSpec | None
+        self,
+        variables: Mapping[str, Any],
+        examples: Examples,
+        uniforms: np.ndarray | None,
+        spec: AugmentSpec | None,
+        then: np.ndarray | None = None,
     ) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
         """Features, embeddings and which rows of a batch are real, on the devices, as soon as they are dispatched."""
         for images, indices, mask in self.batches(examples):
@@ -156,7 +164,10 @@ class Embedder:
             drawn: Any = uniforms
             if drawn is not None and drawn.ndim == 2:
                 drawn = self._put(drawn[indices])
-            views = _view(self._put(images), drawn, spec=self.spec if spec is None else spec, mesh=self.mesh)
+            ranges = self.spec if spec is None else spec
+            views = _view(self._put(images), drawn, spec=ranges, mesh=self.mesh)
+            if then is not None:
+                views = _view(_pixels(views, spec=ranges, mesh=self.mesh), then, spec=ranges, mesh=self.mesh)
             yield self._forward(variables, views, self._put(mask))
 
     def _put(self, rows: np.ndarray) -> jax.Array:
@@ -192,3 +203,11 @@ def _view(images: jax.Array, uniforms: jax.Array | None, *, spec: AugmentSpec, m
         augmentation = augment.sample(uniforms, spec, height=height, width=width)
     views = augment.apply(augmentation, images, spec)
     return jax.lax.with_sharding_constraint(views, sharding.along_axis(mesh, 0))
+
+
+@partial(jax.jit, static_argnames=("spec", "mesh"))
+def _pixels(views: jax.Array, *, spec: AugmentSpec, mesh: Mesh) -> jax.Array:
+    """Images uint8 of normalised views."""
+    images = views * np.asarray(spec.std, np.float32) + np.asarray(spec.mean, np.float32)
+    rounded = jnp.clip(jnp.round(images * 255.0), 0, 255).astype(jnp.uint8)
+    return jax.lax.with_sharding_constraint(rounded, sharding.along_axis(mesh, 0))

@@ -17,6 +17,8 @@ from care_jax.experiment.build import Experiment, evaluation_spec
 Points = Callable[[jax.Array], jax.Array]
 T = TypeVar("T")
 
+_KEPT_BYTES = 2**30  # of embeddings under draws, a data set and network; those beyond are made anew when asked for
+
 
 class Labelled(NamedTuple):
     """Features of both parts, n and m, with their labels in one labelling, [n] and [m]."""
@@ -30,6 +32,8 @@ class Labelled(NamedTuple):
 class EmbeddedDataSet:
     """Each part of a data set, under each draw, is embedded when it is first asked for, and kept: no pixels are.
 
+    Embeddings under draws are kept up to a gigabyte.
+
     Attributes:
       experiment: its data set, networks and ranges of draws.
       embedder: of the network.
@@ -40,26 +44,17 @@ class EmbeddedDataSet:
       experiment: as the attribute.
       make: () -> the embedder of the encoder; (network, points) -> that of `outputs`.
       variables: of all networks.
-      keep_draws: whether embeddings under draws are kept too.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        make: Callable[..., Embedder],
-        variables: Mapping[str, Any],
-        *,
-        keep_draws: bool = True,
-    ):
+    def __init__(self, experiment: Experiment, make: Callable[..., Embedder], variables: Mapping[str, Any]):
         self.experiment = experiment
         self.embedder = make()
         self.variables = variables
         self.notes: list[str] = []
         self._make = make
-        self._keep_draws = keep_draws
         # By the identity of the examples, which are kept: those that go would leave theirs to others.
         self._parts: dict[int, tuple[Examples, Embedded]] = {}
-        self._drawn: dict[tuple[str, bytes], np.ndarray] = {}
+        self._drawn: dict[tuple[str, bytes, bytes], np.ndarray] = {}
         self._once: dict[Callable[..., Any], Any] = {}
 
     @property
@@ -77,25 +72,24 @@ class EmbeddedDataSet:
     def trained_on(self, examples: Examples) -> "EmbeddedDataSet":
         """The same with others as the part "train"; what is made of the test part serves both."""
         dataset = dataclasses.replace(self.experiment.dataset, train=examples)
-        other = EmbeddedDataSet(
-            self.experiment._replace(dataset=dataset), self._make, self.variables, keep_draws=self._keep_draws
-        )
+        other = EmbeddedDataSet(self.experiment._replace(dataset=dataset), self._make, self.variables)
         other._parts, other._drawn = self._parts, self._drawn
         return other
 
-    def drawn(self, uniforms: np.ndarray, branch: str) -> np.ndarray:
+    def drawn(self, uniforms: np.ndarray, branch: str, then: np.ndarray | None = None) -> np.ndarray:
         """Embeddings [n, d] of the test part, augmented.
 
         Args:
           uniforms: [K], shared by all images, or [n, K].
           branch: "invariance" or "equivariance", whose ranges are drawn from.
+          then: [K], a second draw, applied to the images that the first has made.
         """
-        key = branch, uniforms.tobytes()
+        key = branch, uniforms.tobytes(), b"" if then is None else then.tobytes()
         if key in self._drawn:
             return self._drawn[key]
         spec = getattr(self.experiment.plan, branch)
-        embeddings = self.embedder(self.variables, self.experiment.dataset.test, uniforms, spec).embeddings
-        if self._keep_draws:
+        embeddings = self.embedder(self.variables, self.experiment.dataset.test, uniforms, spec, then).embeddings
+        if sum(kept.nbytes for kept in self._drawn.values()) + embeddings.nbytes <= _KEPT_BYTES:
             self._drawn[key] = embeddings
         return embeddings
 
@@ -127,7 +121,7 @@ class EmbeddedDataSet:
             collection: {to: found[name] for to, name in names.items() if name in found}
             for collection, found in self.variables.items()
         }
-        return EmbeddedDataSet(self.experiment, partial(self._make, network, points), variables, keep_draws=False)
+        return EmbeddedDataSet(self.experiment, partial(self._make, network, points), variables)
 
 
 class Outputs(linen.Module):

@@ -5,7 +5,16 @@ import re
 from collections.abc import Iterable
 
 from care_jax.data import CLASS
-from care_jax.evaluate import alignment, equivariance_error, finetune, knn, label_fractions, linear_probe, term_space
+from care_jax.evaluate import (
+    alignment,
+    equivariance_error,
+    finetune,
+    knn,
+    label_fractions,
+    linear_probe,
+    motion,
+    term_space,
+)
 from care_jax.evaluate.measure import Evaluator, Measure
 
 # In the order in which their numbers are written.
@@ -13,6 +22,7 @@ EVALUATORS = {
     "knn": Evaluator(knn.measures, knn.run),
     "linear_probe": Evaluator(linear_probe.measures, linear_probe.run),
     "equivariance": Evaluator(equivariance_error.measures, equivariance_error.run),
+    "motion": Evaluator(motion.measures, motion.run),
     "term_space": Evaluator(term_space.measures, term_space.run),
     "alignment": Evaluator(alignment.measures, alignment.run),
     "label_fractions": Evaluator(label_fractions.measures, label_fractions.run),

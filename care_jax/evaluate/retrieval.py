@@ -61,6 +61,29 @@ def hue_retrieval(
     return Retrieval(images, changed, *nearest)
 
 
+def share_following(
+    queries: np.ndarray, bank: np.ndarray, own: np.ndarray, labels: np.ndarray, wanted: np.ndarray, *, k: int
+) -> float:
+    """The share of the queries' nearest neighbours that have the wanted label.
+
+    Args:
+      queries: unit rows [q, d].
+      bank: unit rows [n, d].
+      own: [q] rows of the bank that are the same inputs, and no neighbours.
+      labels: [n], of the bank.
+      wanted: [q].
+      k: neighbours in cosine; fewer where the bank has not as many others.
+
+    Returns:
+      In [0, 1], mean over queries and neighbours.
+    """
+    similarity = queries @ bank.T
+    similarity[np.arange(len(own)), own] = -np.inf
+    k = min(k, len(bank) - 1)
+    nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+    return float(np.mean(labels[nearest] == wanted[:, None]))
+
+
 _turn = jax.jit(augment.color.adjust_hue)
 
 

@@ -8,12 +8,12 @@ how far the number is known for these maps, not how far other maps would be.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from care_jax.metrics.gamma import Gamma, relative_equivariance_quantiles
-from care_jax.metrics.heldout import Estimate, checked, halves, interval, of_draws
+from care_jax.metrics.heldout import Estimate, checked, halves, interval, of_draws, on_few_threads
 from care_jax.metrics.parameters import parameters_explained
 
 __all__ = [
@@ -36,6 +36,7 @@ _BLOCK = 2**22  # Distances in memory at a time: 32 MiB.
 _STAY = 1e-10
 
 
+@on_few_threads
 def best_map(before: np.ndarray, after: np.ndarray, *, kind: Kind = "rotation") -> np.ndarray:
     """The map that best carries `before` to `after`, on all of the rows.
 
@@ -58,6 +59,7 @@ def best_map(before: np.ndarray, after: np.ndarray, *, kind: Kind = "rotation") 
     return _fitted(checked("best_map", "before", before), checked("best_map", "after", after, np.shape(before)), kind)
 
 
+@on_few_threads
 def share_explained(
     before: np.ndarray,
     after: Draws,
@@ -110,6 +112,7 @@ def share_explained(
     return interval(sums, lambda left, moved: 1.0 - left / moved, seed=seed, bootstraps=bootstraps)
 
 
+@on_few_threads
 def rotation_angles(rotation: np.ndarray) -> np.ndarray:
     """The angles by which a rotation turns its planes.
 
@@ -133,6 +136,7 @@ def rotation_angles(rotation: np.ndarray) -> np.ndarray:
     return np.degrees(angles[::2][: len(rotation) // 2])
 
 
+@on_few_threads
 def follow_prediction(
     before: np.ndarray, after: Draws, *, hits: Sequence[int] = (1, 5), seed: int = 0, bootstraps: int = 1000
 ) -> dict[str, Estimate]:
@@ -155,7 +159,7 @@ def follow_prediction(
     Raises:
       ValueError: as of `share_explained`; a k below 1.
 
-    Source: the measures of EquiMod's and SIE's successors; CARE has the rotation.
+    Source: Garrido, Najman and LeCun 2023 (SIE), which ranks so the predictions of a network.
     """
     if any(k < 1 for k in hits):
         raise ValueError(f"follow_prediction: hits must be 1 or more; got {list(hits)}")
@@ -175,6 +179,7 @@ def follow_prediction(
     }
 
 
+@on_few_threads
 def composition(
     before: np.ndarray, first: Draws, second: Draws, both: Draws, *, seed: int = 0, bootstraps: int = 1000
 ) -> Estimate:

@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from care_jax.metrics.heldout import Estimate, checked, halves, interval
+from care_jax.metrics.heldout import Estimate, checked, halves, interval, on_few_threads
 
 _HIDDEN = 256
 _EARLY = 200  # Rows from which a tenth can be spared to say when to stop.
 
 
+@on_few_threads
 def parameters_explained(
     before: np.ndarray,
     after: np.ndarray,
