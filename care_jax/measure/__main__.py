@@ -153,8 +153,10 @@ def of_run(place: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     encoder = encoders.of_run(model, config, what=FLAGS.what, batch_size=batch_size)
     drawn = images.draw(there, encoder, num_images=FLAGS.num_images, seed=FLAGS.seed, side=side)
     found = _swept(encoder, drawn, chosen, batch_size)
-    of_draws, about = draws.of_run(model, config, there)
-    found["draws"] = {"of": "draws of the equivariance branch, of all images", "numbers": of_draws} | about
+    found["draws"] = {
+        "of": "draws of the equivariance branch, on all images",
+        "numbers": draws.of_run(model, config, there),
+    }
     return found | {"config": plain(config)}
 
 

@@ -1,7 +1,8 @@
 """The numbers of one augmentation, from the embeddings before and after it; as they stand in measure.json."""
 
+import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,11 +34,12 @@ def of_pair(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Numbers:
       after: f(a(x)), [n, d].
       seed: of halves and bootstraps.
     """
-    found: Numbers = {
-        f"{kind}_share_explained": estimate(motion.share_explained(before, after, kind=kind, seed=seed))
-        for kind in KINDS  # type: ignore[misc]
-    }
-    found["permuted_share_explained"] = estimate(motion.share_explained(before, after, permuted=True, seed=seed))
+    shares: dict[str, motion.Estimate | None] = dict.fromkeys((*KINDS, "permuted"))
+    if moves(before, after):
+        for kind in KINDS:
+            shares[kind] = motion.share_explained(before, after, kind=kind, seed=seed)
+        shares["permuted"] = motion.share_explained(before, after, permuted=True, seed=seed)
+    found: Numbers = {f"{kind}_share_explained": estimate(share) for kind, share in shares.items()}
     gamma = motion.relative_equivariance_quantiles(before, after, seed=seed)
     angles = motion.rotation_angles(motion.best_map(before, after))
     return found | {
@@ -90,10 +92,13 @@ def parameter(before: np.ndarray, after: np.ndarray, strengths: np.ndarray, *, s
     Returns:
       "linear" and "mlp".
     """
+    kinds: tuple[Literal["linear", "mlp"], ...] = ("linear", "mlp")
     found: Numbers = {}
-    for kind in ("linear", "mlp"):
-        explained = motion.parameters_explained(before, after, {"strength": strengths}, kind=kind, seed=seed)  # type: ignore[arg-type]
-        found[kind] = estimate(explained["strength"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of scikit-learn: a network that still learns at its last step
+        for kind in kinds:
+            explained = motion.parameters_explained(before, after, {"strength": strengths}, kind=kind, seed=seed)
+            found[kind] = estimate(explained["strength"])
     return found
 
 

@@ -126,7 +126,7 @@ def chosen(names: Sequence[str], strengths: Sequence[str] = ()) -> dict[str, tup
             found.append(float(text))
         except ValueError:
             raise UsageError(
-                f"--strengths: {text!r} is no number; give {sweep.meaning}, 0.1,0.2 for instance"
+                f"--strengths: {text!r} is no number; of {name} give {sweep.meaning}"
             ) from None
         if not sweep.low <= found[-1] <= sweep.high or found[-1] == 0:
             raise UsageError(

@@ -1,17 +1,13 @@
-"""Two arrays from anywhere, and a run: a known rotation, noise, and what is no array."""
+"""Two arrays from anywhere: a known rotation, a map that is none, noise, and what is no array."""
 
 import numpy as np
 import pytest
 
 from care_jax.command_line import UsageError
 from care_jax.data import DataError
+from care_jax.measure import arrays, numbers
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module")
-def measure(import_command):
-    return import_command("care_jax.measure")
 
 
 def rotation(d):
@@ -20,49 +16,71 @@ def rotation(d):
     return q
 
 
-def test_a_rotation_explains_itself_and_noise_nothing(measure):
+def test_a_rotation_explains_itself_and_noise_nothing():
     before = RNG.normal(size=(400, 6)).astype(np.float32)
-    found = measure.of_arrays(before, (before @ rotation(6).T).astype(np.float32))
-    assert found["rotation_share_explained"] == pytest.approx(1.0, abs=1e-5)
-    assert found["wahba_mean"] < 1e-4 < found["displacement_mean"]
-    assert found["relative_equivariance_median"] < 1e-8
-    unrelated = measure.of_arrays(before, RNG.normal(size=(400, 6)).astype(np.float32))
-    assert unrelated["rotation_share_explained"] < 0.1 and unrelated["wahba_mean"] > 1.0
-    assert measure.of_arrays(before, before)["rotation_share_explained"] is None
+    found = numbers.of_pair(before, (before @ rotation(6).T).astype(np.float32))
+    share = found["rotation_share_explained"]
+    assert share["mean"] == pytest.approx(1.0, abs=1e-5) and share["n"] == 400
+    assert found["follow_prediction"]["hit_at_1"]["mean"] == 1.0
+    assert found["relative_equivariance"]["quantiles"]["0.5"] < 1e-8 < found["relative_equivariance"]["permuted"]["0.5"]
+    null = found["permuted_share_explained"]
+    assert null["low"] < 0.1 and null["mean"] < 0.1
+    unrelated = numbers.of_pair(before, RNG.normal(size=(400, 6)).astype(np.float32))
+    assert unrelated["rotation_share_explained"]["mean"] < 0.1
+    assert numbers.of_pair(before, before)["rotation_share_explained"] is None
 
 
-def test_the_share_is_of_rows_that_were_not_fitted(measure):
-    """In many dimensions a rotation fits any 100 rows; the others know better."""
-    before, after = RNG.normal(size=(2, 200, 128)).astype(np.float32)
-    found = measure.of_arrays(before, after)
-    fitted = 1 - found["wahba_mean"] ** 2 / found["displacement_mean"] ** 2
-    assert fitted > 0.3 and found["rotation_share_explained"] < 0.1
+def test_angles_are_those_of_the_rotation():
+    before, degrees = RNG.normal(size=(50, 4)), np.array([30.0, 100.0])
+    turn = np.zeros((4, 4))
+    for i, (c, s) in enumerate(zip(np.cos(np.radians(degrees)), np.sin(np.radians(degrees)), strict=True)):
+        turn[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[c, -s], [s, c]]
+    angles = numbers.of_pair(before, before @ turn.T)["angles"]
+    np.testing.assert_allclose(angles["largest"], [100.0, 30.0], atol=1e-4)
+    assert angles["quantiles"]["0"] == pytest.approx(30.0) and angles["quantiles"]["0.5"] == pytest.approx(65.0)
+
+
+def test_a_linear_map_that_is_no_rotation_is_told_from_one():
+    before = RNG.normal(size=(400, 4))
+    found = numbers.of_pair(before, before * [3.0, 1.0, 1.0, 1.0])
+    assert found["linear_share_explained"]["mean"] == pytest.approx(1.0, abs=1e-6)
+    assert found["rotation_share_explained"]["mean"] < 0.05
+    mirrored = numbers.of_pair(before, before * [-1.0, 1.0, 1.0, 1.0])
+    assert mirrored["orthogonal_share_explained"]["mean"] == pytest.approx(1.0, abs=1e-6)
+    assert mirrored["rotation_share_explained"]["mean"] < 0.5
+
+
+def test_what_moves_by_rounding_alone_does_not_move():
+    before = RNG.normal(size=(40, 4)).astype(np.float32)
+    assert not numbers.moves(before, before * np.float32(1 + 1e-6)) and numbers.moves(before, before * 1.001)
+    assert numbers.pooled(before, [before, before + np.float32(1e-7)]) is None
+    assert numbers.pooled(before, [before, before @ rotation(4).T])["mean"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_mean_over_augmentations():
+    share = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 10}
+    other = {"mean": 0.0, "low": -0.25, "high": 0.25, "n": 8}
+    assert numbers.over([share, None, other]) == {"mean": 0.25, "low": 0.0, "high": 0.5, "n": 8}
+    assert numbers.over([share, other | {"low": None}])["low"] is None
+    assert numbers.over([None]) is None
 
 
 @pytest.mark.parametrize(
-    ("arrays", "message"),
+    ("given", "message"),
     [
         ([np.ones((5, 2))], "give two files"),
         ([np.ones((5, 2)), np.ones((5, 3))], r"is \[5, 2\], .* \[5, 3\]: give equal shapes"),
         ([np.ones(5), np.ones(5)], r"is float64\[5\]; give numbers"),
+        ([np.ones((5, 0)), np.ones((5, 0))], r"is float64\[5, 0\]; give numbers"),
         ([np.full((5, 2), np.nan), np.ones((5, 2))], "not finite, first in row 0"),
         ([np.array([["a"] * 2] * 5)] * 2, "is <U1"),
         ([b"text", b"text"], "no array that NumPy saved"),
+        ([b"", b""], "no array that NumPy saved"),
     ],
 )
-def test_what_is_no_pair_of_arrays_is_one_line(measure, tmp_path, arrays, message):
-    files = [tmp_path / f"{i}.npy" for i in range(len(arrays))]
-    for file, array in zip(files, arrays, strict=True):
+def test_what_is_no_pair_of_arrays_is_one_line(tmp_path, given, message):
+    files = [tmp_path / f"{i}.npy" for i in range(len(given))]
+    for file, array in zip(files, given, strict=True):
         file.write_bytes(array) if isinstance(array, bytes) else np.save(file, array)
     with pytest.raises((UsageError, DataError), match=message):
-        measure._read([*map(str, files)])
-
-
-@pytest.mark.slow
-def test_a_run_is_measured_on_any_images(measure, saved_run):
-    config = saved_run.config.copy_and_resolve_references()
-    config.evaluate.num_augmentations = 2
-    found, about = measure.of_run(saved_run.workdir, config, images=str(saved_run.images))
-    assert about["test_examples"] == 24 and about["steps"] == 3
-    assert 0 < found["wahba_mean"] <= found["displacement_mean"]
-    assert found["rotation_share_explained"] < 1 and {"alignment", "uniformity"} <= found.keys()
+        arrays.read([*map(str, files)])
