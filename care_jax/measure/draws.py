@@ -19,9 +19,7 @@ from care_jax.evaluate.measure import Missing
 NAMES = ("equivariance", "motion", "alignment")  # evaluators that need no label and no training images
 
 
-def of_run(
-    model: trained.Trained, config: ml_collections.ConfigDict, chosen: ImageSet
-) -> dict[str, Any]:
+def of_run(model: trained.Trained, config: ml_collections.ConfigDict, chosen: ImageSet) -> dict[str, Any]:
     """Numbers by the names that summary.json has, of all the images.
 
     Args:

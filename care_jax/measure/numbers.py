@@ -34,6 +34,8 @@ def of_pair(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Numbers:
       after: f(a(x)), [n, d].
       seed: of halves and bootstraps.
     """
+    d = before.shape[1]
+    before, (after,) = _in_span(before, [after])
     shares: dict[str, motion.Estimate | None] = dict.fromkeys((*KINDS, "permuted"))
     if moves(before, after):
         for kind in KINDS:
@@ -42,6 +44,7 @@ def of_pair(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Numbers:
     found: Numbers = {f"{kind}_share_explained": estimate(share) for kind, share in shares.items()}
     gamma = motion.relative_equivariance_quantiles(before, after, seed=seed)
     angles = motion.rotation_angles(motion.best_map(before, after))
+    angles = np.pad(angles, (0, d // 2 - len(angles)))
     return found | {
         "displacement": gamma.displacement,
         "relative_equivariance": {
@@ -62,7 +65,27 @@ def of_pair(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Numbers:
 def pooled(before: np.ndarray, draws: Sequence[np.ndarray], *, seed: int = 0) -> Numbers | None:
     """The share of all that several strengths do that a rotation for each explains; None where none of them moves."""
     moving = [after for after in draws if moves(before, after)]
-    return estimate(motion.share_explained(before, moving, seed=seed)) if moving else None
+    if not moving:
+        return None
+    before, moving = _in_span(before, moving)
+    return estimate(motion.share_explained(before, moving, seed=seed))
+
+
+def _in_span(before: np.ndarray, draws: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The same rows in a basis of the space that they all lie in, where that is smaller: nothing turns outside it.
+
+    Args:
+      before: [n, d].
+      draws: m of [n, d].
+
+    Returns:
+      Both with min(d, (m + 1) n) columns; distances and inner products are what they were.
+    """
+    stacked = np.concatenate([before, *draws]).astype(np.float64)
+    if before.shape[1] <= len(stacked):
+        return before, list(draws)
+    basis = np.linalg.qr(stacked.T)[0]
+    return before @ basis, [after @ basis for after in draws]
 
 
 def moves(before: np.ndarray, after: np.ndarray) -> bool:

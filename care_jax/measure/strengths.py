@@ -125,9 +125,7 @@ def chosen(names: Sequence[str], strengths: Sequence[str] = ()) -> dict[str, tup
         try:
             found.append(float(text))
         except ValueError:
-            raise UsageError(
-                f"--strengths: {text!r} is no number; of {name} give {sweep.meaning}"
-            ) from None
+            raise UsageError(f"--strengths: {text!r} is no number; of {name} give {sweep.meaning}") from None
         if not sweep.low <= found[-1] <= sweep.high or found[-1] == 0:
             raise UsageError(
                 f"--strengths={text}: {name} takes {sweep.low:g} to {sweep.high:g}, but 0: {sweep.meaning}"

@@ -57,6 +57,21 @@ def test_what_moves_by_rounding_alone_does_not_move():
     assert numbers.pooled(before, [before, before @ rotation(4).T])["mean"] == pytest.approx(1.0, abs=1e-5)
 
 
+def test_few_rows_in_many_dimensions_are_measured_in_their_span(monkeypatch):
+    before = RNG.normal(size=(8, 40))
+    after = before @ rotation(40).T + 0.1 * RNG.normal(size=(8, 40))
+    found = numbers.of_pair(before, after), numbers.pooled(before, [after, before @ rotation(40).T])
+    monkeypatch.setattr(numbers, "_in_span", lambda before, draws: (before, draws))
+    plain = numbers.of_pair(before, after), numbers.pooled(before, [after, before @ rotation(40).T])
+    for kind in ("rotation", "orthogonal", "linear", "permuted"):
+        share, other = (one[0][f"{kind}_share_explained"] for one in (found, plain))
+        assert share["mean"] == pytest.approx(other["mean"], abs=1e-6)
+    np.testing.assert_allclose(found[0]["angles"]["largest"], plain[0]["angles"]["largest"], atol=1e-3)
+    assert (
+        found[0]["angles"]["quantiles"]["0"] == 0.0 and found[0]["follow_prediction"] == plain[0]["follow_prediction"]
+    )
+
+
 def test_the_mean_over_augmentations():
     share = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 10}
     other = {"mean": 0.0, "low": -0.25, "high": 0.25, "n": 8}
