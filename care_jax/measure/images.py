@@ -16,6 +16,8 @@ from care_jax.embed.image_set import ImageSet
 from care_jax.evaluate.transfer import config_on
 from care_jax.measure.encoders import Encoder
 
+_DIGITS = 32  # pixels a side that they are loaded at: they are 8 x 8, larger squares only take time and memory
+
 
 class Images(NamedTuple):
     """Some images, decoded when they are needed.
@@ -84,6 +86,9 @@ def anywhere(encoder: Encoder, images: str | None, on: str | None, part: str) ->
     if part not in image_set.PARTS:
         raise UsageError(f"--part={part}: give one of {', '.join(image_set.PARTS)}")
     try:
-        return image_set.part_of(config_on(config, str(on)), part)
+        config = config_on(config, str(on))
     except UsageError as error:
         raise UsageError(str(error).replace(f"--on={on}", f"--data={on}")) from error
+    if config.data.name == "digits":
+        config.data.stored_size = min(config.data.stored_size, _DIGITS)
+    return image_set.part_of(config, part)
