@@ -134,23 +134,40 @@ def hue_follow(embedded: EmbeddedDataSet) -> float:
     return 100.0 * share_following(turned.embeddings, test.embeddings, own, labels, wanted, k=_HUE_NEIGHBOURS)
 
 
+def rotation_share(embedded: EmbeddedDataSet, settings: Any) -> float | Missing:
+    """`rotation_share_explained` alone; NaN of broken embeddings."""
+    pair = _before_and_after(embedded, settings)
+    if isinstance(pair, Missing | float):
+        return pair
+    share = motion.share_explained(*pair, bootstraps=1)
+    return _STILL if share is None else share.mean
+
+
 def _of_draws(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
-    before = embedded.part("test").embeddings[:_MOST]
-    (n, d), draws = before.shape, equivariance_error.draws(embedded, settings)
+    pair = _before_and_after(embedded, settings)
+    if isinstance(pair, Missing | float):
+        return dict.fromkeys(_MEASURES, pair)
+    composition = _composition(embedded, equivariance_error.draws(embedded, settings), len(pair[1]))
+    return _shares(*pair) | _pairwise(*pair) | {"composition_error": composition}
+
+
+def _before_and_after(
+    embedded: EmbeddedDataSet, settings: Any
+) -> tuple[np.ndarray, list[np.ndarray]] | Missing | float:
+    """Embeddings [n, d] of test images and, of each draw, [n, d]; NaN where some are broken."""
+    before, draws = embedded.part("test").embeddings[:_MOST], equivariance_error.draws(embedded, settings)
+    n, d = before.shape
     if n < _FEWEST:
-        few = Missing(f"needs at least {_FEWEST} test images, there are {n}")
-        return dict.fromkeys(_MEASURES, SEVERAL if n == 1 else few)
+        return SEVERAL if n == 1 else Missing(f"needs at least {_FEWEST} test images, there are {n}")
     if d > _WIDEST:
-        return dict.fromkeys(_MEASURES, Missing(f"rotations of {d:,} dimensions take too long; up to {_WIDEST:,} do"))
+        return Missing(f"rotations of {d:,} dimensions take too long; up to {_WIDEST:,} do")
     count = len(draws) if d <= _WIDE else max(1, min(len(draws), round(len(draws) * (_WIDE / d) ** 3)))
-    if count < len(draws):
-        embedded.notes.append(f"rotation_share_explained and those beside it: the first {count} of {len(draws)} draws")
+    note = f"rotations of {d:,} dimensions: their shares explained are of the first {count} of {len(draws)} draws"
+    if count < len(draws) and note not in embedded.notes:
+        embedded.notes.append(note)
     after = [embedded.drawn(draw, "equivariance")[:_MOST].copy() for draw in draws[:count]]
-    if not all(np.isfinite(embeddings).all() for embeddings in (before, *after)):
-        return dict.fromkeys(_MEASURES, math.nan)
-    return (
-        _shares(before, after) | _pairwise(before, after) | {"composition_error": _composition(embedded, draws, count)}
-    )
+    finite = all(np.isfinite(embeddings).all() for embeddings in (before, *after))
+    return (before, after) if finite else math.nan
 
 
 def _shares(before: np.ndarray, after: list[np.ndarray]) -> Numbers:
@@ -193,5 +210,7 @@ def _composition(embedded: EmbeddedDataSet, draws: np.ndarray, count: int) -> fl
     both = [embedded.drawn(a, "equivariance", then=b)[:_MOST] for a, b in pairs]
     if not all(np.isfinite(embeddings).all() for embeddings in (*first, *second, *both)):
         return math.nan
+    if not any(embeddings.any() for embeddings in both):
+        return Missing("the embeddings are all zero")
     before = embedded.part("test").embeddings[:_MOST]
     return motion.composition(before, first, second, both, bootstraps=1).mean

@@ -7,28 +7,30 @@ import jax
 import numpy as np
 
 from care_jax import metrics
-from care_jax.evaluate import equivariance_error
+from care_jax.evaluate import equivariance_error, motion
 from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.measure import SEVERAL, Measure, Numbers
 from care_jax.methods import Space
 from care_jax.models import normalize
 
 _SAME = ("wahba_mean", "displacement_mean", "relative_equivariance_median")
+_SHARE = "rotation_share_explained"
+_NO_SHARE = "0 where their mean is 0, more where it is not; below 0: too few images for so many dimensions"
 _BEGINS = {"backbone": "features", "head": ""}  # a network -> how its measures begin; "head" for one of the term's own
 
 
 def measures(labellings: Iterable[str]) -> dict[str, Measure]:
     """Those of the features, of a head of the term's own, and of another group than O(d)."""
-    usual = equivariance_error.measures(labellings)
+    usual = equivariance_error.measures(labellings) | motion.measures(labellings)
     return {
         f"{begins}_{name}": usual[name]._replace(
             meaning=f"{name} of the unit {of}, where the term acts on them",
             heading=f"{begins}: {usual[name].heading}",
-            chance=usual[name].chance and f"{begins}_{usual[name].chance}",
+            chance=_NO_SHARE if name == _SHARE else usual[name].chance and f"{begins}_{usual[name].chance}",
             headline=False,
         )
         for begins, of in (("features", "features"), ("head", "outputs of a head of its own"))
-        for name in _SAME
+        for name in (*_SAME, _SHARE)
     } | {
         "group_residual_mean": Measure(
             "where the term asks for another group than O(d): min over its members R of |F R' - Fa| / sqrt(n) for the "
@@ -49,8 +51,11 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
     space, numbers = term.space, Numbers()
     begins = _BEGINS.get(space.network, "head")
     if begins:
-        usual = equivariance_error.run(embedded.outputs(space.network, normalize), settings)
+        there = embedded.outputs(space.network, normalize)
+        usual = equivariance_error.run(there, settings)
         numbers |= {f"{begins}_{name}": usual[name] for name in _SAME}
+        numbers[f"{begins}_{_SHARE}"] = motion.rotation_share(there, settings)
+        embedded.notes += there.notes
     return numbers | (_of_group(embedded, settings, space) if space.form else {})
 
 

@@ -10,11 +10,20 @@ import pytest
 
 from care_jax.data import DataError, DataSet, Examples
 from care_jax.devices import sharding
-from care_jax.evaluate import embed, equivariance_error, finetune, label_fractions, linear_probe, results, term_space
+from care_jax.evaluate import (
+    embed,
+    equivariance_error,
+    finetune,
+    label_fractions,
+    linear_probe,
+    motion,
+    results,
+    term_space,
+)
 from care_jax.evaluate.embedded import make_embedder
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.evaluate.evaluators import EVALUATORS, measures
-from care_jax.evaluate.measure import SEVERAL, Evaluator, Measure
+from care_jax.evaluate.measure import SEVERAL, Evaluator, Measure, Missing
 from care_jax.evaluate.pictures import wahba_scatter
 from care_jax.experiment import build
 
@@ -27,6 +36,7 @@ OF_SEVERAL = {
     "relative_equivariance_median",
     "uniformity",
 }
+HELD_OUT = set(motion.measures(()))
 
 
 def of_class(accuracy):
@@ -62,7 +72,7 @@ def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
     summary = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
     missing = {name for name, value in summary.items() if value is None}
     assert (
-        missing == OF_SEVERAL | {"step_images_per_second"}
+        missing == OF_SEVERAL | HELD_OUT | {"step_images_per_second"}
         and summary["images_per_second"] == experiment.config.train.batch_size
     )
     named = measures(experiment.dataset.num_classes)
@@ -92,13 +102,17 @@ def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeyp
         measured = evaluation.measure(step, variables)
         return measured, {name for name, value in measured.numbers.items() if value is None}
 
-    nothing = {"linear_probe_top1_spread"}  # of one seed
+    nothing = {"linear_probe_top1_spread"} | HELD_OUT  # of one seed; of halves of two images
     measured, missing = evaluated(1, variables)
     assert missing == nothing and measured.numbers["relative_equivariance_examples"] == 2
     assert measured.notes == (
         "knn_top1: all 10 training images vote; evaluate.knn_k is 200",
         "could not be measured, null in summary.json: linear_probe_top1_spread: "
         "needs at least 2 seeds, evaluate.probe.num_seeds is 1",
+        "could not be measured, null in summary.json: rotation_share_explained, rotation_share_explained_low, "
+        "rotation_share_explained_high, rotation_share_permuted, orthogonal_share_explained, linear_share_explained, "
+        "linear_share_permuted, relative_equivariance_permuted, composition_error, follow_mean_reciprocal_rank, "
+        "follow_hit_at_1: needs at least 4 test images, there are 2",
     )
 
     measured, missing = evaluated(2, jax.tree.map(np.zeros_like, variables))
@@ -116,6 +130,15 @@ def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeyp
 
 
 @pytest.mark.slow
+def test_a_constant_encoder_has_no_share_of_motion(make):
+    experiment, variables = make(5)
+    embedded = Evaluation(experiment).embedded(1, jax.tree.map(np.zeros_like, variables))
+    found = motion.run(embedded, experiment.config.evaluate)
+    missing = {name for name, value in found.items() if isinstance(value, Missing)}
+    assert missing == {name for name in HELD_OUT if "_share_" in name} | {"composition_error"}
+
+
+@pytest.mark.slow
 def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
     """By the monitors and the end together, for all evaluators, one's own too; a set here is one forward pass."""
 
@@ -126,7 +149,7 @@ def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
     own = Evaluator(lambda labellings: {"first_cosine": Measure("of the first image")}, first_cosine)
     monkeypatch.setitem(EVALUATORS, "own", own)
     monkeypatch.setattr(linear_probe, "linear_probe", lambda *_, **__: of_class(0.5))
-    experiment, variables = make(3, evaluate__monitor=("knn", "equivariance", "linear_probe", "own"))
+    experiment, variables = make(4, evaluate__monitor=("knn", "equivariance", "linear_probe", "own"))
     evaluation = Evaluation(experiment)
     passes = Mock(wraps=evaluation.embedded(1, variables).embedder._forward)
     monkeypatch.setattr(evaluation.embedded(1, variables).embedder, "_forward", passes)
@@ -136,7 +159,7 @@ def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
     assert monitor(last, variables) == numbers
     assert passes.call_count == 8
     measured = evaluation.measure(last, variables)
-    assert passes.call_count == 10  # alignment's two views
+    assert passes.call_count == 11  # a composition of the two draws, alignment's two views
     assert {name: measured.numbers[name] for name in numbers} == numbers and -1 <= numbers["first_cosine"] <= 1
 
 

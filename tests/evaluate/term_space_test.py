@@ -40,8 +40,10 @@ def test_on_the_features(measured):
         "features_wahba_mean",
         "features_displacement_mean",
         "features_relative_equivariance_median",
+        "features_rotation_share_explained",
     }
     assert 0 < numbers["features_wahba_mean"] <= numbers["features_displacement_mean"]
+    assert -1 < numbers["features_rotation_share_explained"] < 1
     features = embedded.part("test").features.numpy()
     outputs = embedded.outputs("backbone", normalize).part("test")
     np.testing.assert_allclose(outputs.features.numpy(), features, rtol=1e-5)
