@@ -40,7 +40,9 @@ def text(found: Mapping[str, Any]) -> str:
 
 def headline(found: Mapping[str, Any]) -> str:
     """The line under the table."""
-    return f"{SHARE}: {interval(found[SHARE])}"
+    names = list(found["augmentations"])
+    over = f", mean over {', '.join(names)}" if len(names) > 1 else ""
+    return f"{SHARE}{over}: {interval(found[SHARE])}"
 
 
 def interval(share: Numbers | None) -> str:
