@@ -97,7 +97,7 @@ def moves(before: np.ndarray, after: np.ndarray) -> bool:
 def over(shares: Iterable[Numbers | None]) -> Numbers | None:
     """The mean over augmentations, each with equal weight; None where none of them moves anything.
 
-    The interval is the mean of theirs: no resample of the images could make it wider, whatever they have in common.
+    The interval is the mean of theirs, on the wide side: it takes them to be off in the same direction.
     """
     known = [share for share in shares if share is not None]
     if not known:

@@ -3,6 +3,7 @@
 In memory are one batch of images, and the embeddings of one augmentation at all its strengths.
 """
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -45,10 +46,11 @@ def measure(
     Raises:
       DataError: fewer than 4 images could be read, or the encoder gives what it should not.
     """
-    rng, n = np.random.default_rng(seed), len(images.rows)
+    n = len(images.rows)
     plan: dict[str, list[_Pass]] = {"": [_Pass("", np.zeros(n, np.float32))]}
     for name, values in chosen.items():
         passes = [_Pass(name, np.full(n, value, np.float32)) for value in values]
+        rng = np.random.default_rng((seed, zlib.crc32(name.encode())))  # the same whatever else is chosen
         passes.append(_Pass(name, strengths.random_strengths(values, n, rng)))
         if pair := _composed(name, values):
             passes.append(_Pass(name, np.full(n, sum(pair), np.float32)))

@@ -97,7 +97,7 @@ def test_an_encoder_that_turns_with_the_hue_is_explained_by_a_rotation(measure, 
 
 
 def test_noise_is_explained_by_nothing(measure):
-    found = measure("--function=encoders:noise", "--image_size=16", "--data=digits", "--augmentations=rotation")
+    found = measure("--function=encoders:noise", "--image_size=8", "--data=digits", "--augmentations=rotation")
     share = found["rotation_share_explained"]
     assert share["n"] == 359 and share["low"] < 0.0 < share["high"] and share["high"] - share["low"] < 0.1
     assert abs(found["augmentations"]["rotation"]["composition"]["error"]["mean"] - np.sqrt(2)) < 0.1
@@ -115,6 +115,12 @@ def test_the_strength_is_read_from_what_the_encoder_sees(measure):
     for entry in brightness["strengths"]:
         assert entry["linear_share_explained"]["mean"] == pytest.approx(1.0, abs=1e-6)
         assert abs(entry["rotation_share_explained"]["mean"]) < 1e-3
+
+
+def test_numbers_do_not_depend_on_what_else_is_measured(measure):
+    given = ("--function=encoders:colour", "--image_size=8", "--data=digits", "--num_images=8")
+    alone = measure(*given, "--augmentations=blur")["augmentations"]["blur"]
+    assert measure(*given, "--augmentations=crop,blur")["augmentations"]["blur"] == alone
 
 
 def test_nothing_moves_where_an_encoder_sees_nothing_of_it(measure, tmp_path, capsys):
