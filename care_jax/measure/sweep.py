@@ -47,14 +47,7 @@ def measure(
       DataError: fewer than 4 images could be read, or the encoder gives what it should not.
     """
     n = len(images.rows)
-    plan: dict[str, list[_Pass]] = {"": [_Pass("", np.zeros(n, np.float32))]}
-    for name, values in chosen.items():
-        passes = [_Pass(name, np.full(n, value, np.float32)) for value in values]
-        rng = np.random.default_rng((seed, zlib.crc32(name.encode())))  # the same whatever else is chosen
-        passes.append(_Pass(name, strengths.random_strengths(values, n, rng)))
-        if pair := _composed(name, values):
-            passes.append(_Pass(name, np.full(n, sum(pair), np.float32)))
-        plan[name] = passes
+    plan = _planned(chosen, n, seed)
     total = n * sum(map(len, plan.values()))
     found: dict[str, Numbers] = {}
     before = np.zeros((0, 0), np.float32)
@@ -78,6 +71,19 @@ def measure(
         "embeddings": {"n": len(before), "d": before.shape[1]},
         "augmentations": found,
     }
+
+
+def _planned(chosen: Mapping[str, Sequence[float]], n: int, seed: int) -> dict[str, list[_Pass]]:
+    """One pass of none; of each augmentation one a strength, one of random ones, one of a sum where it composes."""
+    plan = {"": [_Pass("", np.zeros(n, np.float32))]}
+    for name, values in chosen.items():
+        passes = [_Pass(name, np.full(n, value, np.float32)) for value in values]
+        rng = np.random.default_rng((seed, zlib.crc32(name.encode())))  # the same whatever else is chosen
+        passes.append(_Pass(name, strengths.random_strengths(values, n, rng)))
+        if pair := _composed(name, values):
+            passes.append(_Pass(name, np.full(n, sum(pair), np.float32)))
+        plan[name] = passes
+    return plan
 
 
 def _composed(name: str, values: Sequence[float]) -> tuple[float, float] | None:

@@ -117,12 +117,6 @@ def test_the_strength_is_read_from_what_the_encoder_sees(measure):
         assert abs(entry["rotation_share_explained"]["mean"]) < 1e-3
 
 
-def test_numbers_do_not_depend_on_what_else_is_measured(measure):
-    given = ("--function=encoders:colour", "--image_size=8", "--data=digits", "--num_images=8")
-    alone = measure(*given, "--augmentations=blur")["augmentations"]["blur"]
-    assert measure(*given, "--augmentations=crop,blur")["augmentations"]["blur"] == alone
-
-
 def test_nothing_moves_where_an_encoder_sees_nothing_of_it(measure, tmp_path, capsys):
     (tmp_path / "blind.py").write_text("def see(images): return images.min((1, 2)) * 0 + images.shape[1]")
     found = measure("--function=blind:see", "--image_size=8", "--data=digits", "--augmentations=blur")
