@@ -1,0 +1,68 @@
+"""The numbers that an evaluation of a run has too: of the draws of its equivariance branch, or of two arrays."""
+
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from care_jax import metrics, trained
+from care_jax.command_line import say
+from care_jax.data import DataSet
+from care_jax.devices import sharding
+from care_jax.embed.image_set import ImageSet
+from care_jax.evaluate import equivariance_error
+from care_jax.evaluate.evaluation import Evaluation
+from care_jax.evaluate.evaluators import EVALUATORS
+from care_jax.evaluate.measure import Missing
+
+NAMES = ("equivariance", "motion", "alignment")  # evaluators that need no label and no training images
+
+
+def of_run(model: trained.Trained, config: ml_collections.ConfigDict, chosen: ImageSet) -> dict[str, Any]:
+    """Numbers by the names that summary.json has, of all the images.
+
+    Args:
+      model: what the run made.
+      config: the run's, but for settings of the evaluation and the data.
+      chosen: the images.
+
+    Raises:
+      UserError: one line.
+    """
+    examples = chosen.examples
+    dataset = DataSet(config.data.name, examples, examples, examples, {}, chosen.skipped)
+    experiment = trained.without_data(config)._replace(mesh=sharding.make_mesh(), dataset=dataset)
+    say(f"{config.evaluate.num_augmentations} augmentations of {chosen.name}, step {model.step} of {model.workdir}")
+    embedded = Evaluation(experiment).embedded(model.step, model.variables)
+    settings = config.evaluate
+    found: dict[str, Any] = {}
+    for name in NAMES:
+        found |= embedded.once(EVALUATORS[name].run, settings)
+    for name, value in found.items():
+        if isinstance(value, Missing):
+            found[name] = None
+            say(f"{name} could not be measured: {value.reason}")
+    return found | {"test_examples": len(embedded.part("test").rows)}
+
+
+def of_arrays(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """The same numbers of one augmentation. Nothing is normalised.
+
+    Args:
+      before: [n, d].
+      after: [n, d], row i of the same input, augmented.
+    """
+    embeddings = [np.asarray(array, np.float32) for array in (before, after)]
+    rows = jax.device_get(equivariance_error.pair(*embeddings))
+    few = [array[: equivariance_error.MAX_PAIRWISE] for array in embeddings]
+    ratios = np.asarray(metrics.relative_equivariance_ratios(*few))[~np.eye(len(few[0]), dtype=bool)]
+    return {
+        "wahba_mean": float(rows["wahba"]),
+        "wahba_orthogonal_mean": float(rows["wahba_orthogonal"]),
+        "displacement_mean": float(rows["displacement"]),
+        "relative_equivariance_mean": float(ratios.mean()),
+        "relative_equivariance_median": float(np.median(ratios)),
+        "relative_equivariance_examples": len(few[0]),
+        "test_examples": len(before),
+    }
