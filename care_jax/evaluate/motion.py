@@ -46,6 +46,13 @@ _MEASURES = {
         "explains by the mean of the embeddings alone",
         heading="share explained, pairs permuted",
     ),
+    "rotation_share_centred": Measure(
+        "the same of embeddings less their mean over the half that is fitted on, f and fa each less its own: what a "
+        "rotation explains beyond the motion of the mean",
+        better="higher",
+        chance="0",
+        heading="share explained, centred",
+    ),
     "orthogonal_share_explained": Measure(
         _SHARE.format("orthogonal map, in O(d): rotation or reflection,"),
         better="higher",
@@ -179,14 +186,15 @@ def _shares(before: np.ndarray, after: list[np.ndarray]) -> Numbers:
         "rotation_share_explained_low": rotation.low,
         "rotation_share_explained_high": rotation.high,
     }
-    others: dict[str, tuple[motion.Kind, bool]] = {
-        "rotation_share_permuted": ("rotation", True),
-        "orthogonal_share_explained": ("orthogonal", False),
-        "linear_share_explained": ("linear", False),
-        "linear_share_permuted": ("linear", True),
+    others: dict[str, tuple[motion.Kind, bool, bool]] = {
+        "rotation_share_permuted": ("rotation", True, False),
+        "rotation_share_centred": ("rotation", False, True),
+        "orthogonal_share_explained": ("orthogonal", False, False),
+        "linear_share_explained": ("linear", False, False),
+        "linear_share_permuted": ("linear", True, False),
     }
-    for name, (kind, permuted) in others.items():
-        share = motion.share_explained(before, after, kind=kind, permuted=permuted, bootstraps=1)
+    for name, (kind, permuted, centred) in others.items():
+        share = motion.share_explained(before, after, kind=kind, permuted=permuted, centred=centred, bootstraps=1)
         numbers[name] = _STILL if share is None else share.mean
     return numbers
 

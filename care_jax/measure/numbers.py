@@ -36,10 +36,11 @@ def of_pair(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Numbers:
     """
     d = before.shape[1]
     before, (after,) = _in_span(before, [after])
-    shares: dict[str, motion.Estimate | None] = dict.fromkeys((*KINDS, "permuted"))
+    shares: dict[str, motion.Estimate | None] = dict.fromkeys((*KINDS, "centred", "permuted"))
     if moves(before, after):
         for kind in KINDS:
             shares[kind] = motion.share_explained(before, after, kind=kind, seed=seed)
+        shares["centred"] = motion.share_explained(before, after, centred=True, seed=seed)
         shares["permuted"] = motion.share_explained(before, after, permuted=True, seed=seed)
     found: Numbers = {f"{kind}_share_explained": estimate(share) for kind, share in shares.items()}
     gamma = motion.relative_equivariance_quantiles(before, after, seed=seed)

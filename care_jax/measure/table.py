@@ -10,6 +10,7 @@ _HEAD: tuple[str, ...] = (
     "strength",
     "rotation",
     "95 %",
+    "centred",
     "orthogonal",
     "linear",
     "null",
@@ -65,7 +66,7 @@ def mean(one: Numbers | None) -> str:
 def _cells(entry: Numbers) -> tuple[str, ...]:
     share, follow = entry[SHARE], entry["follow_prediction"]
     between = "–" if share is None else f"{number(share['low'])} {number(share['high'])}"
-    kinds = (mean(entry[f"{kind}_share_explained"]) for kind in ("orthogonal", "linear", "permuted"))
+    kinds = (mean(entry[f"{kind}_share_explained"]) for kind in ("centred", "orthogonal", "linear", "permuted"))
     gamma = (f"{entry['relative_equivariance'][of]['0.5']:.3g}" for of in ("quantiles", "permuted"))
     hits = (mean(follow["mean_reciprocal_rank"]), mean(follow["hit_at_1"]))
     return mean(share), between, *kinds, f"{entry['displacement']:.3g}", *gamma, *hits

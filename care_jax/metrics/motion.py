@@ -34,6 +34,7 @@ _BLOCK = 2**22  # Distances in memory at a time: 32 MiB.
 # A direction in which nothing was fitted stays as it is: this much of the identity, relative to the norm of
 # fa' f, decides there and nowhere that float32 embeddings say anything.
 _STAY = 1e-10
+_ROUNDING = 1e-28  # Of the squared length of the embeddings: what float64 leaves of a mean that was taken away.
 
 
 @on_few_threads
@@ -68,13 +69,16 @@ def share_explained(
     seed: int = 0,
     bootstraps: int = 1000,
     permuted: bool = False,
+    centred: bool = False,
 ) -> Estimate | None:
     """The share of the motion that one map explains, on inputs that it was not fitted to.
 
         1 - sum |A f(x) - f(a(x))|^2 / sum |f(x) - f(a(x))|^2        sums over held-out x and over draws a
 
     1: the map does all that the augmentation does. 0: it does no better than no map. Below 0: worse, as a map fitted to
-    few inputs in many dimensions is. Embeddings that have nothing to do with each other, and no mean, have 0.
+    few inputs in many dimensions is. Embeddings that have nothing to do with each other, and no mean, have 0. Where the
+    embeddings have a common mean that moves, a rotation that carries the mean along explains that: `centred` tells what
+    it explains of the rest.
 
     Args:
       before: f(x), [n, d].
@@ -82,6 +86,7 @@ def share_explained(
       kind: as of `best_map`.
       seed: of the halves and the bootstrap.
       bootstraps: resamples behind the interval.
+      centred: f(x) and f(a(x)) less their means over the half that is fitted on.
       permuted: the null instead: within each half every input gets another's f(a(x)), before anything is fitted.
 
     Returns:
@@ -103,11 +108,12 @@ def share_explained(
     for fa in of_draws("share_explained", "after", after, f.shape):
         pairs = [(rows, np.roll(rows, 1) if permuted else rows) for rows in folds]
         for (fitted, fitted_to), (judged, judged_by) in (pairs, pairs[::-1]):
-            found = _fitted(f[fitted], fa[fitted_to], kind)
-            target = fa[judged_by]
-            sums[judged, 0] += np.square(f[judged] @ found.T - target).sum(axis=1)
-            sums[judged, 1] += np.square(f[judged] - target).sum(axis=1)
-    if not sums[:, 1].any():
+            means = (f[fitted].mean(axis=0), fa[fitted_to].mean(axis=0)) if centred else (0.0, 0.0)
+            found = _fitted(f[fitted] - means[0], fa[fitted_to] - means[1], kind)
+            start, target = f[judged] - means[0], fa[judged_by] - means[1]
+            sums[judged, 0] += np.square(start @ found.T - target).sum(axis=1)
+            sums[judged, 1] += np.square(start - target).sum(axis=1)
+    if sums[:, 1].sum() <= _ROUNDING * np.square(f).sum():
         return None
     return interval(sums, lambda left, moved: 1.0 - left / moved, seed=seed, bootstraps=bootstraps)
 

@@ -239,3 +239,17 @@ NOT_FINITE = np.where(np.arange(8)[:, None] == 5, np.nan, F)
 def test_bad_input(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_centred_is_beyond_the_motion_of_the_mean():
+    """A rotation that carries the mean along explains most of what it moves, whatever becomes of the rest."""
+    rng = np.random.default_rng(0)
+    x, other = rng.normal(size=(2, 1000, 4))
+    rotation = motion.best_map(x, other)
+    mean, moved = 10 * np.eye(4)[:2]
+    turned = motion.share_explained(mean + x, moved + x @ rotation.T, centred=True)
+    assert turned.mean == pytest.approx(1.0)
+    assert motion.share_explained(mean + x, moved + other).mean > 0.9
+    unrelated = motion.share_explained(mean + x, moved + other, centred=True)
+    assert unrelated is not None and within(0, unrelated)
+    assert motion.share_explained(mean + x, moved + x, centred=True) is None
