@@ -19,13 +19,18 @@ def get_config() -> ml_collections.ConfigDict:
     for branch in (config.augment.invariance, config.augment.equivariance):
         branch.crop_scale = (0.3, 1.0)  # a smaller part of a digit is no digit
         branch.flip_probability = 0.0  # nor is a mirrored one
+    shared = config.augment.equivariance  # the hue turns through the whole circle; crops and gray, which take away what
+    shared.crop = "center"  # a rotation of the embeddings would have to keep, are left to the other branch
+    shared.hue = 0.5
+    shared.jitter_probability = 1.0
+    shared.grayscale_probability = 0.0
     config.model.backbone = "resnet18"
     config.model.stem = "imagenet"
     config.model.width = 16
     config.model.head_hidden_sizes = (128,)
     config.model.head_size = 64
     config.equivariance.num_groups = 8
-    config.equivariance.weight = 0.3
+    config.equivariance.weight = 0.1
     config.train.batch_size = 128
     config.train.num_steps = 600
     config.train.steps_per_call = 10  # on a CPU every call asks the system for its memory anew

@@ -22,15 +22,14 @@ from care_jax.sweep.table import Row, Table
 from experiments import command
 
 COLUMNS = (
+    "rotation_share_explained",
     "relative_equivariance_median",
-    "relative_equivariance_mean",
     "wahba_mean",
-    "wahba_worst",
+    "displacement_mean",
+    "knn_top1",
     "linear_probe_top1",
     "hue_probe_top1",
-    "knn_top1",
-    "alignment",
-    "uniformity",
+    "hue_follow",
     "seconds",
 )
 
@@ -54,7 +53,7 @@ def make_table(config: ml_collections.ConfigDict, weights: str = "") -> Table:
         )
         for weight in lambdas
     }
-    compared = ("relative_equivariance_median", "wahba_mean", "linear_probe_top1", "knn_top1")
+    compared = ("rotation_share_explained", "linear_probe_top1", "knn_top1", "hue_probe_top1")
     return Table(("method", "lambda"), rows, COLUMNS, compared)
 
 

@@ -124,6 +124,10 @@ def make_tiny_config(**overrides: object) -> ml_collections.ConfigDict:
         for probability in ("jitter", "blur")
     }
     small |= {
+        # The draws of base.py: crops and gray in both branches.
+        "augment.equivariance.crop": "random_resized",
+        "augment.equivariance.hue": 0.1,
+        "augment.equivariance.grayscale_probability": 0.2,
         "data.image_size": 16,
         "model.backbone": "resnet10",
         "model.stem": "imagenet",

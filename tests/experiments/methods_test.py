@@ -54,4 +54,4 @@ def test_mistakes_are_one_line():
 
 def test_the_weights_of_the_configuration_are_the_default():
     table = care_vs_simclr.make_table(digits.get_config())
-    assert list(table.rows) == ["lambda_0", "lambda_0.3"]
+    assert list(table.rows) == ["lambda_0", "lambda_0.1"]
