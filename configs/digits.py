@@ -1,6 +1,7 @@
 """CARE on scikit-learn's 1,797 handwritten digits, tinted with drawn hues: the first run on a laptop.
 
-Two minutes on two CPU cores; linear probe 97.6 ± 0.9 %, median relative equivariance 0.13 (SimCLR 93.8 ± 0.9 %, 0.43).
+Two minutes on two CPU cores. One rotation explains 81 ± 4 % of what an augmentation does (SimCLR 17 ± 7 %); linear
+probe of the digits 92.4 ± 2.2 % (93.7 ± 1.2 %), of the hues 80.1 ± 3.2 % (44.9 ± 4.6 %).
 
 python -m care_jax.main --config=configs/digits.py --workdir=runs/digits
 """
