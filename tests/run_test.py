@@ -14,6 +14,8 @@ from care_jax import data, run
 from care_jax.data import DataError
 from care_jax.evaluate import results
 from care_jax.evaluate.embed import Embedder
+from care_jax.evaluate.evaluation import Evaluation, Measured
+from care_jax.evaluate.evaluators import measures
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError
 from care_jax.sweep import runs
@@ -197,6 +199,9 @@ def test_a_workdir_that_disappears_is_no_success(tiny_config, tmp_path, monkeypa
 
         return wrapped
 
+    # What is measured and shown has its own tests, and takes long to compile.
+    monkeypatch.setattr(Evaluation, "measure", lambda *_: Measured(dict.fromkeys(measures(()), 0.5)))
+    monkeypatch.setattr(results, "_report", lambda *_: "")
     owner, name = (build, "make_state") if when == "training" else (results, "_report")
     monkeypatch.setattr(owner, name, replace_after(getattr(owner, name)))
     with pytest.raises(WorkdirError, match="is gone, or another folder took its place"):

@@ -70,7 +70,7 @@ def test_runs_that_are_not_finished_are_shown_and_said(make_run, tmp_path):
         ({"data__name": "cifar10"}, "on different data sets: digits (a), cifar10 (b)", "knn_top1", "images_per_second"),
         ({"evaluate__knn_k": 9}, "evaluate.knn_k: 5 (a), 9 (b)): the measures of knn do", "knn_top1", "wahba_mean"),
         ({"evaluate__center_fraction": 0.5}, "all measures do not compare", "wahba_mean", "images_per_second"),
-        ({"augment__equivariance__hue": 0.5}, "equivariance and term_space", "wahba_mean", "knn_top1"),
+        ({"augment__equivariance__hue": 0.5}, "equivariance and motion and term_space", "wahba_mean", "knn_top1"),
         ({"evaluate__monitor_examples": 9}, "the monitors' curves see different", None, "knn_top1"),
     ],
 )

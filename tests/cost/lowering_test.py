@@ -10,11 +10,12 @@ from care_jax.devices import sharding
 from care_jax.experiment import build, choice, programs, stand_in
 from care_jax.train.placements import PLACEMENTS
 
+# cifar100.py has the step of cifar10.py, with other constants.
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ("__init__", "base")])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ("__init__", "base", "cifar100")])
 def test_a_configuration_is_lowered_for_tpus_and_gpus(name, monkeypatch):
     made: list = []
     for placement, make in list(PLACEMENTS.items()):

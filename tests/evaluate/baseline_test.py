@@ -45,7 +45,7 @@ def test_all_numbers_of_a_run_that_is_judged_alike(make, config):
     [
         ({"evaluate__knn_k": 7}, {"knn_top1"}, "evaluated otherwise: knn (evaluate.knn_k is 7 there, 5 here)"),
         ({"evaluate__probe__epochs": 7}, {"linear_probe_top1"}, "evaluated otherwise: linear_probe"),
-        ({"augment__equivariance__hue": 0.4}, {"wahba_mean"}, "equivariance, term_space (augment.equivariance.hue"),
+        ({"augment__equivariance__hue": 0.4}, {"wahba_mean"}, "equivariance, motion, term_space (augment"),
         ({"augment__invariance__hue": 0.4}, {"alignment"}, "augment.invariance.hue is 0.4 there"),
         ({"evaluate__num_augmentations": 7}, {"wahba_mean"}, "evaluate.num_augmentations is 7 there"),
         ({"evaluate__seed": 7}, set(NUMBERS) - {"steps"}, "evaluate.seed is 7 there"),
