@@ -1,7 +1,7 @@
 """CARE on scikit-learn's 1,797 handwritten digits, tinted with drawn hues: the first run on a laptop.
 
-Two minutes on two CPU cores. One rotation explains 81 ± 4 % of what an augmentation does (SimCLR 17 ± 7 %); linear
-probe of the digits 92.4 ± 2.2 % (93.7 ± 1.2 %), of the hues 80.1 ± 3.2 % (44.9 ± 4.6 %).
+Two to three minutes on two CPU cores. One rotation explains 81 ± 4 % of what an augmentation does (SimCLR 17 ± 7 %);
+linear probe of the digits 92.4 ± 2.2 % (93.7 ± 1.2 %), of the hues 80.1 ± 3.2 % (44.9 ± 4.6 %).
 
 python -m care_jax.main --config=configs/digits.py --workdir=runs/digits
 """
@@ -12,7 +12,7 @@ from care_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """A narrow ResNet-18 on 32x32 images, two minutes on two CPU cores."""
+    """A narrow ResNet-18 on 32x32 images, two to three minutes on two CPU cores."""
     config = base.get_config()
     config.data.name = "digits"
     config.data.mean = (0.152, 0.139, 0.152)
