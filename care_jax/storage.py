@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from care_jax.errors import UserError
@@ -44,6 +45,19 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
     flush_folder(path.parent)
 
 
+@contextlib.contextmanager
+def writing_to(path: Path, setting: str) -> Iterator[None]:
+    """Turns what a file system answers in the block into one line that names the setting.
+
+    Raises:
+      PathError: the system refuses to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise PathError(f"{setting}={path}: can't write there ({error.strerror or error})") from error
+
+
 def check_writable(path: Path, setting: str) -> None:
     """Whether a file can be written there, before the work that is to fill it; nothing is left, or changed.
 
@@ -54,14 +68,12 @@ def check_writable(path: Path, setting: str) -> None:
     Raises:
       PathError: it can't.
     """
-    try:
+    with writing_to(path, setting):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder; give the name of a file")
         draft = path.with_name(f".{path.name}.{os.getpid()}.new")
         draft.touch()
         draft.unlink()
-    except OSError as error:
-        raise PathError(f"{setting}={path}: can't write there ({error.strerror})") from error
 
 
 def flush_folder(folder: str | os.PathLike[str]) -> None:

@@ -21,9 +21,8 @@ from matplotlib.figure import Figure
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
 from care_jax.evaluate import plots
 from care_jax.evaluate.evaluators import find
-from care_jax.storage import check_writable, local_path
+from care_jax.storage import check_writable, local_path, writing_to
 from care_jax.train.metric_writer import read_metrics
-from care_jax.workdir import writing
 
 FLAGS = flags.FLAGS
 
@@ -83,8 +82,10 @@ def main(argv: list[str]) -> None:
             raise UsageError(
                 f"{workdir} has {len(found)} rows, more than the {len(plots.PALETTE)} that colours tell apart"
             )
+        if out.suffix not in (".png", ".svg"):
+            raise UsageError(f"--out={out}: give a file that ends in .png or .svg")
         check_writable(out, "--out")
-        with writing(out.parent):
+        with writing_to(out, "--out"):
             picture(found, FLAGS.x, FLAGS.y).savefig(out, dpi=110)
         say(f"{out}: {sum(map(len, found.values()))} runs of {', '.join(found)}")
 

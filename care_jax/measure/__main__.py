@@ -32,8 +32,8 @@ from care_jax.measure import arrays, draws, encoders, images, numbers, page, str
 from care_jax.measure.encoders import WHAT, Encoder
 from care_jax.measure.images import Images
 from care_jax.measure.numbers import SHARE
-from care_jax.storage import check_writable, local_path, replace_file
-from care_jax.workdir import plain, writing
+from care_jax.storage import check_writable, local_path, replace_file, writing_to
+from care_jax.workdir import plain
 
 EXAMPLE = "care-jax measure runs/digits, or care-jax measure --embeddings=before.npy,after.npy,"
 FILES = ("measure.json", "measure.html")
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         out = None if FLAGS.out is None else local_path(FLAGS.out, "--out")
         if out is not None:
-            with writing(out):
+            with writing_to(out, "--out"):
                 out.mkdir(parents=True, exist_ok=True)
             for name in FILES:
                 check_writable(out / name, "--out")
@@ -91,8 +91,9 @@ def main(argv: list[str]) -> None:
             print(f"\n{found['draws']['of']}:\n{results.table(found['draws']['numbers'], ())}\n")
         print(table.headline(found), flush=True)
         if out is not None:
-            replace_file(out / FILES[0], json.dumps(found, indent=2, allow_nan=False) + "\n")
-            replace_file(out / FILES[1], page.text(found))
+            with writing_to(out, "--out"):
+                replace_file(out / FILES[0], json.dumps(found, indent=2, allow_nan=False) + "\n")
+                replace_file(out / FILES[1], page.text(found))
             say(f"{out / FILES[0]} has these numbers, {out / FILES[1]} the pictures")
 
 

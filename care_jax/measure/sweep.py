@@ -150,6 +150,7 @@ def _numbers(
     }
     if both and (pair := _composed(name, values)):
         first, second = (at[list(values).index(value)] for value in pair)
-        error = motion.composition(before, first, second, both[0], seed=seed)
+        # Relative to the length of the embeddings; where all are zero there is none.
+        error = motion.composition(before, first, second, both[0], seed=seed) if both[0].any() else None
         found["composition"] = {"strengths": list(pair), "error": numbers.estimate(error)}
     return found

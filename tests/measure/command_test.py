@@ -32,6 +32,7 @@ def short(images): return np.zeros((len(images) - 1, 3))
 def text(images): return [["a"]] * len(images)
 def infinite(images): return np.full((len(images), 3), np.nan)
 def raises(images): raise KeyError("wei\\nghts")
+def zero(images): return np.zeros((len(images), 3))
 def leaps(images): return np.zeros((len(images), RNG.integers(1, 1000)))
 number = 3
 """
@@ -102,6 +103,20 @@ def test_noise_is_explained_by_nothing(measure):
     assert share["n"] == 359 and share["low"] < 0.0 < share["high"] and share["high"] - share["low"] < 0.1
     assert abs(found["augmentations"]["rotation"]["composition"]["error"]["mean"] - np.sqrt(2)) < 0.1
     assert abs(found["augmentations"]["rotation"]["parameter_explained"]["linear"]["mean"]) < 0.15
+
+
+def test_embeddings_that_are_all_zero_have_no_composition(measure):
+    found = measure("--function=encoders:zero", "--image_size=8", "--data=digits", "--augmentations=rotation")
+    assert found["rotation_share_explained"] is None
+    assert found["augmentations"]["rotation"]["composition"]["error"] is None
+
+
+def test_a_file_in_place_of_the_folder_is_told_of_its_flag(measure, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(SystemExit) as left:
+        measure("--function=encoders:zero", "--data=digits")
+    assert left.value.code == 2 and (tmp_path / "out").read_text() == "mine"
+    assert "--out=out: can't write there (File exists)" in capsys.readouterr().err
 
 
 def test_the_strength_is_read_from_what_the_encoder_sees(measure):
