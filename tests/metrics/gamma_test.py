@@ -5,7 +5,7 @@ import pytest
 
 from care_jax import metrics
 from care_jax.metrics import motion
-from tests.metrics.motion_test import orthogonal, unit_rows
+from tests.metrics.planted import orthogonal, unit_rows
 
 
 def test_gammas_quantiles_and_its_null():

@@ -5,17 +5,7 @@ import pytest
 
 from care_jax import metrics
 from care_jax.metrics import heldout, motion
-
-
-def unit_rows(seed: int, n: int, d: int) -> np.ndarray:
-    z = np.random.default_rng(seed).standard_normal((n, d))
-    return z / np.linalg.norm(z, axis=1, keepdims=True)
-
-
-def orthogonal(seed: int, d: int, determinant: int) -> np.ndarray:
-    q = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
-    q[:, 0] *= determinant * np.sign(np.linalg.det(q))
-    return q
+from tests.metrics.planted import orthogonal, unit_rows
 
 
 def turning(*degrees: float) -> np.ndarray:

@@ -10,11 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from care_jax import metrics
 from care_jax.metrics.neighbours import merge_nearest, nearest
-
-
-def unit_rows(seed: int, n: int, d: int) -> np.ndarray:
-    z = np.random.default_rng(seed).standard_normal((n, d))
-    return z / np.linalg.norm(z, axis=1, keepdims=True)
+from tests.metrics.planted import unit_rows
 
 
 def test_knn_vote_loops():

@@ -11,21 +11,11 @@ from scipy.spatial.transform import Rotation
 
 from care_jax import metrics
 from care_jax.metrics import rotations
+from tests.metrics.planted import orthogonal, unit_rows
 
 jitted_gamma = jax.jit(metrics.relative_equivariance)
 jitted_median = jax.jit(metrics.relative_equivariance_median)
 jitted_wahba = jax.jit(metrics.wahba, static_argnames="special")
-
-
-def unit_rows(seed: int, n: int, d: int) -> np.ndarray:
-    z = np.random.default_rng(seed).standard_normal((n, d))
-    return z / np.linalg.norm(z, axis=1, keepdims=True)
-
-
-def orthogonal(seed: int, d: int, determinant: int) -> np.ndarray:
-    q = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
-    q[:, 0] *= determinant * np.sign(np.linalg.det(q))
-    return q
 
 
 def wahba64(f, fa, special=True):
