@@ -1,6 +1,6 @@
 """The command of every experiment: its flags, and the table that `care_jax.sweep` makes of its rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ml_collections
 from absl import app, flags, logging
@@ -10,19 +10,27 @@ from care_jax.command_line import UsageError, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
 from care_jax.storage import local_path
 from care_jax.sweep.table import Table
-from care_jax.sweep.tables import run_table
+from care_jax.sweep.tables import Picture, run_table
 
 
-def start(make_table: Callable[[ml_collections.ConfigDict], Table], *, workdir: str) -> None:
+def start(
+    make_table: Callable[[ml_collections.ConfigDict], Table],
+    *,
+    workdir: str,
+    seeds: int = 3,
+    picture: Picture | None = None,
+) -> None:
     """Runs an experiment, whose module has defined flags of its own before.
 
     Args:
       make_table: the configuration of all rows -> the table.
       workdir: where the runs go by default.
+      seeds: of training, a row, by default.
+      picture: drawn beside the table.
     """
     config_flags.DEFINE_config_file("config", "configs/digits.py", "The configuration.", lock_config=True)
     flags.DEFINE_string("workdir", workdir, "Folder of the runs and of the table.")
-    flags.DEFINE_integer("seeds", 3, "Training seeds, from 0.", lower_bound=1)
+    flags.DEFINE_integer("seeds", seeds, "Training seeds, from 0.", lower_bound=1)
     flags.DEFINE_integer("jobs", 1, "Runs at a time, each with its share of the cores or GPUs.", lower_bound=1)
     flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for later runs.")
     given = flags.FLAGS
@@ -34,7 +42,8 @@ def start(make_table: Callable[[ml_collections.ConfigDict], Table], *, workdir: 
             compilation_cache.switch_on(given.compilation_cache, warn=say)
             workdir = local_path(given.workdir, "--workdir")
             table = make_table(given.config)
-            print(run_table(table, given.config, workdir, seeds=given.seeds, jobs=given.jobs), flush=True)
+            text = run_table(table, given.config, workdir, seeds=given.seeds, jobs=given.jobs, picture=picture)
+            print(text, flush=True)
 
     app.run(main, flags_parser=lambda argv: parse_flags(argv, "--config=configs/digits.py"))
 
@@ -49,3 +58,15 @@ def numbers(flag: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",")] if text else []
     except ValueError as error:
         raise UsageError(f"{flag}={text}: give numbers with commas, 0,0.1,0.3 for instance") from error
+
+
+def whole_numbers(flag: str, texts: Sequence[str]) -> list[int]:
+    """Those of a flag that takes a list.
+
+    Raises:
+      UsageError: one of them is none, or below 1.
+    """
+    for text in texts:
+        if not text.isdecimal() or not int(text):
+            raise UsageError(f"{flag}={text}: give whole numbers from 1 on with commas, 4,16,64 for instance")
+    return [int(text) for text in texts]

@@ -46,6 +46,13 @@ def panel(width: float = 4.6, height: float = 3.4) -> tuple[Figure, Axes]:
         return figure, figure.subplots()
 
 
+def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Pairs of axes in a row with one scale upwards; inches of each."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(width * count, height), layout="constrained")
+        return figure, list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
+
+
 def image(figure: Figure) -> tuple[str, str]:
     """A figure for a page that needs no other file, its ground transparent.
 

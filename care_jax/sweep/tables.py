@@ -1,12 +1,14 @@
 """A table whose runs are made where they are missing: what an experiment is, once its rows are declared."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
+from matplotlib.figure import Figure
 
 from care_jax.command_line import say
 from care_jax.devices import sharding
@@ -15,7 +17,7 @@ from care_jax.experiment import build
 from care_jax.storage import replace_file
 from care_jax.sweep import processes
 from care_jax.sweep.runs import Run, finished, finished_run
-from care_jax.sweep.table import Summary, Table, configured, markdown
+from care_jax.sweep.table import Results, Summary, Table, configured, markdown
 from care_jax.workdir import writing
 
 
@@ -23,7 +25,27 @@ class RunError(UserError):
     """A run of a table ended before it was finished."""
 
 
-def run_table(table: Table, config: ml_collections.ConfigDict, workdir: Path, *, seeds: int, jobs: int = 1) -> str:
+class Picture(NamedTuple):
+    """What a table looks like.
+
+    Attributes:
+      file: its name in the table's folder.
+      draw: of the table and its results.
+    """
+
+    file: str
+    draw: Callable[[Table, Results], Figure]
+
+
+def run_table(
+    table: Table,
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    *,
+    seeds: int,
+    jobs: int = 1,
+    picture: Picture | None = None,
+) -> str:
     """Makes the runs that are missing, and the table of all, which goes to `table.md` too.
 
     Args:
@@ -32,6 +54,7 @@ def run_table(table: Table, config: ml_collections.ConfigDict, workdir: Path, *,
       workdir: has a folder a run.
       seeds: training seeds a row, from 0.
       jobs: runs at a time.
+      picture: drawn beside the table.
 
     Returns:
       The table, in Markdown.
@@ -59,9 +82,12 @@ def run_table(table: Table, config: ml_collections.ConfigDict, workdir: Path, *,
         for run in made:
             found[run.workdir] = finished_run(*run)
             say(progress(list(found.values()), len(runs), jobs))
-    text = markdown(table, {name: [found[run.workdir] for run in of_row] for name, of_row in rows.items()})
+    results = {name: [found[run.workdir] for run in of_row] for name, of_row in rows.items()}
+    text = markdown(table, results)
     with writing(workdir):
         replace_file(workdir / "table.md", text + "\n")
+        if picture:
+            picture.draw(table, results).savefig(workdir / picture.file, dpi=110)
     return text
 
 

@@ -1,0 +1,176 @@
+"""Where CARE makes a rotation: share explained over images a group, dimensions, weight and kind of augmentation.
+
+    python -m experiments.share_map                          # configs/digits.py, 300 steps, one seed: 45 runs
+    python -m experiments.share_map --kinds=color --dimensions=16,64,256 --weights=0,0.1 --workdir=runs/share_map_d
+
+Every run trains and measures on the draws of its own kind. Each has its folder under --workdir and is not made again if
+it is there with the same settings; with others it is refused. The table goes to standard output and to `table.md`, the
+picture to `share_map.png`: a panel a kind, a curve a weight and dimension, over images a group divided by dimensions.
+"""
+
+from care_jax import extras, stops
+
+if __name__ == "__main__":
+    stops.install()  # before what takes time
+    extras.require_train()
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from absl import flags
+from matplotlib.figure import Figure
+
+from care_jax.command_line import UsageError
+from care_jax.evaluate import plots
+from care_jax.sweep.table import Results, Row, Table
+from care_jax.sweep.tables import Picture
+from experiments import command
+
+SHARE, NULL = "rotation_share_explained", "rotation_share_permuted"
+COLUMNS = (
+    SHARE,
+    NULL,
+    "linear_share_explained",
+    "relative_equivariance_median",
+    "relative_equivariance_permuted",
+    "displacement_mean",
+    "knn_top1",
+    "linear_probe_top1",
+    "hue_probe_top1",
+)
+_BRANCH = "augment.equivariance."
+_STILL: dict[str, Any] = {  # no motion at all; every kind adds its own
+    "crop": "center",
+    "flip_probability": 0.0,
+    "jitter_probability": 0.0,
+    "grayscale_probability": 0.0,
+    "blur_probability": 0.0,
+    "rotation_degrees": 0.0,
+    "translation": 0.0,
+}
+_COLOR: dict[str, Any] = {"jitter_probability": 1.0, "hue": 0.5}
+# What the equivariance branch draws: colours alone, a turn of the image, crops, colours that half of the draws take
+# away, and colours, crops, blur and some gray at once, as the paper's augmentations are.
+KINDS: dict[str, dict[str, Any]] = {
+    "color": _COLOR,
+    "turn": {"rotation_degrees": 90.0},
+    "crop": {"crop": "random_resized"},
+    "gray": _COLOR | {"grayscale_probability": 0.5},
+    "all": _COLOR | {"crop": "random_resized", "blur_probability": 0.5, "grayscale_probability": 0.2},
+}
+
+
+def make_table(
+    config: ml_collections.ConfigDict,
+    *,
+    kinds: Sequence[str],
+    images: Sequence[int],
+    weights: Sequence[float],
+    dimensions: Sequence[int],
+    num_steps: int,
+) -> Table:
+    """A row a kind, dimension, weight and number of images a group; weight 0 has no groups, and one row.
+
+    Args:
+      config: of all rows.
+      kinds: of KINDS.
+      images: in a group; divisors of the batch.
+      weights: lambdas.
+      dimensions: of the embedding.
+      num_steps: updates a run.
+
+    Raises:
+      UsageError: no such kind; a number of images that does not divide the batch.
+    """
+    batch = config.train.batch_size
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(f"--kinds={kind} is no kind; there are {', '.join(KINDS)}")
+    for size in images:
+        if size < 2 or batch % size:
+            raise UsageError(f"--images={size}: give numbers from 2 on that divide the batch of {batch}")
+    rows: dict[str, Row] = {}
+    for kind in kinds:
+        for size in dimensions:
+            plain = f"{kind}_d{size}_lambda_0"
+            for weight in weights:
+                for number in images if weight else [0]:
+                    name = f"{kind}_d{size}_lambda_{weight:g}" + (f"_images_{number}" if weight else "")
+                    groups = {"equivariance.num_groups": batch // number} if weight else {}
+                    labels = (kind, f"{size}", f"{number}" if weight else "–", f"{weight:g}")
+                    settings = _settings(kind, size, weight, num_steps) | groups
+                    rows[name] = Row(labels, settings, plain if weight and 0.0 in weights else "")
+    return Table(("draws", "dimensions", "images a group", "lambda"), rows, COLUMNS, (SHARE,))
+
+
+def _settings(kind: str, dimensions: int, weight: float, num_steps: int) -> dict[str, Any]:
+    branch = _STILL | KINDS[kind]
+    return {
+        **{f"{_BRANCH}{name}": value for name, value in branch.items()},
+        "model.head_size": dimensions,
+        "equivariance.weight": weight,
+        "train.num_steps": num_steps,
+        "train.evaluate_every_epochs": 0.0,
+        "evaluate.probe.num_seeds": 1,
+    }
+
+
+def picture(table: Table, results: Results) -> Figure:
+    """A panel a kind; the plain objective is a level line, the null value of each run a small mark."""
+    kinds = list(dict.fromkeys(row.labels[0] for row in table.rows.values()))
+    figure, axes = plots.panels(len(kinds), width=2.7, height=3.0)
+    for kind, axis in zip(kinds, axes, strict=True):
+        curves: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+        for name, row in table.rows.items():
+            _, dimensions, images, weight = row.labels
+            if row.labels[0] == kind:
+                share, null = (_mean(results[name], measure) for measure in (SHARE, NULL))
+                ratio = float(images) / float(dimensions) if images != "–" else 0.0
+                curves.setdefault((dimensions, weight), []).append((ratio, share, null))
+        for ((dimensions, weight), points), colour, marker in zip(
+            curves.items(), _repeated(plots.PALETTE), _repeated(plots.MARKERS), strict=False
+        ):
+            label = f"d = {dimensions}, lambda {weight}"
+            if weight == "0":
+                axis.axhline(points[0][1], color=colour, linestyle="--", linewidth=1.2, label=label)
+                continue
+            ratios, shares, nulls = zip(*sorted(points), strict=True)
+            axis.plot(ratios, shares, color=colour, marker=marker, markersize=4, label=label)
+            axis.plot(ratios, nulls, color=colour, marker="_", linestyle="none")
+        axis.set_xscale("log", base=2)
+        axis.set_title(kind)
+        axis.set_xlabel("images a group / d")
+    axes[0].set_ylabel("share explained by a rotation")
+    axes[-1].legend()
+    return figure
+
+
+def _mean(summaries: Sequence[Mapping[str, Any]], measure: str) -> float:
+    values = [summary[measure] for summary in summaries if measure in summary]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _repeated(values: Sequence[str]) -> list[str]:
+    return list(values) * 8
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("kinds", list(KINDS), "What the equivariance branch draws.")
+    flags.DEFINE_list("images", ["4", "16", "64", "128"], "Images a group.")
+    flags.DEFINE_string("weights", "0,0.1,0.3", "lambdas, by commas.")
+    flags.DEFINE_list("dimensions", ["64"], "Of the embedding.")
+    flags.DEFINE_integer("steps", 300, "Updates a run: about 50 s on two CPU cores.", lower_bound=1)
+    FLAGS = flags.FLAGS
+
+    def _make(config: ml_collections.ConfigDict) -> Table:
+        return make_table(
+            config,
+            kinds=FLAGS.kinds,
+            images=command.whole_numbers("--images", FLAGS.images),
+            weights=command.numbers("--weights", FLAGS.weights),
+            dimensions=command.whole_numbers("--dimensions", FLAGS.dimensions),
+            num_steps=FLAGS.steps,
+        )
+
+    command.start(_make, workdir="runs/share_map", seeds=1, picture=Picture("share_map.png", picture))
