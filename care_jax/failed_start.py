@@ -9,7 +9,7 @@ from care_jax import storage
 from care_jax.train.metric_writer import read_metrics
 
 # Files that a start makes before its first row.
-_OWN = ("lock", "config.json", "data.json.gz", "metrics.jsonl")
+_OWN = ("lock", "config.json", "data.json.gz", "metrics.jsonl", "loggers.json")
 
 
 @contextmanager

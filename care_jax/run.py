@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from care_jax import data, fits, pretrained, stops
+from care_jax import data, fits, loggers, pretrained, stops
 from care_jax.command_line import say
 from care_jax.data import CLASS
 from care_jax.data.colors import SAMPLE
@@ -56,6 +56,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     stop = loop.agreed_stop()
     build.check(config, mesh)
     monitors(config)
+    names = loggers.chosen(config.train.loggers)
+    loggers.check_installed(names)
     if note := accelerator.unused():
         _tell(note)
     initial = pretrained.for_run(config, workdir)
@@ -69,24 +71,28 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         agreement.check_data(lambda: data.describe(experiment.dataset), workdir)
         _settle(experiment, claimed)
         evaluation = make_evaluation(experiment)
-        with fits.told(experiment.config, "training"):
-            outcome = train(experiment, workdir, evaluation, initial=initial, check=check, stop=stop)
-        _tell_skipped(experiment)
-        if outcome.stopped_by:
-            step = int(outcome.state.step)
-            stops.answered()
-            _tell(f"stopped by {outcome.stopped_by}: step {step} is saved; the same command goes on from there")
-            return False
-        stops.at_once("training is finished and saved; the same command goes on with the evaluation")
-        summary = results.write(
-            evaluation,
-            workdir,
-            outcome.state.variables,
-            step=experiment.num_steps,
-            seconds=outcome.seconds,
-            check=check,
-        )
-        stops.at_once(f"{workdir} is finished, its numbers and its report are written")
+        with loggers.opened(
+            names if is_first() else (), workdir, leaves(plain(experiment.config)), say=_tell, warn=_tell
+        ) as opened:
+            with fits.told(experiment.config, "training"):
+                outcome = train(experiment, workdir, evaluation, initial=initial, check=check, stop=stop, to=opened)
+            _tell_skipped(experiment)
+            if outcome.stopped_by:
+                step = int(outcome.state.step)
+                stops.answered()
+                _tell(f"stopped by {outcome.stopped_by}: step {step} is saved; the same command goes on from there")
+                return False
+            stops.at_once("training is finished and saved; the same command goes on with the evaluation")
+            summary = results.write(
+                evaluation,
+                workdir,
+                outcome.state.variables,
+                step=experiment.num_steps,
+                seconds=outcome.seconds,
+                check=check,
+                to=opened,
+            )
+            stops.at_once(f"{workdir} is finished, its numbers and its report are written")
         shown = [name for name, measure in evaluators.measures((CLASS,)).items() if measure.headline]
         numbers = ", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None)
         if numbers:
@@ -103,6 +109,7 @@ def train(
     initial: pretrained.InitialWeights | None = None,
     check: Callable[[], None] = lambda: None,
     stop: Callable[[], str] = lambda: "",
+    to: loggers.Loggers | None = None,
 ) -> loop.Outcome:
     """Trains to the last step from the newest checkpoint in `workdir`, or from the start.
 
@@ -113,6 +120,7 @@ def train(
       initial: what `model.init_from` names; None where it has no value, or is to be read here.
       check: called before each save; raises where the folder is no longer the run's.
       stop: as of `loop.run`.
+      to: told of every row.
     """
     config = experiment.config
     evaluation = evaluation or make_evaluation(experiment)
@@ -151,7 +159,7 @@ def train(
                 f"views and labels of the training images, no linear_probe_top1 of held-out ones{begins}"
             )
             step_fn = Beside(programs, probe[1])
-        with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell) as writer:
+        with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell, loggers=to) as writer:
             return loop.run(
                 state,
                 step_fn,

@@ -113,6 +113,9 @@ def get_config() -> ml_collections.ConfigDict:
     train.log_every = 50  # steps
     train.evaluate_every_epochs = 10.0  # of evaluate.monitor; 0: only at the end
     train.checkpoint_every_epochs = 10.0
+    # Where the rows of metrics.jsonl go too, and at the end the numbers and the pictures: tensorboard (a folder in the
+    # workdir), wandb, mlflow; (): nowhere. docs/running.md has what they need.
+    train.loggers = ("tensorboard",)
     train.keep_last = 2  # checkpoints kept, besides the one with the best k-nearest-neighbour accuracy
 
     config.evaluate = evaluate = ml_collections.ConfigDict()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from care_jax import failed_start
+from care_jax import failed_start, loggers
 from care_jax.experiment.config import read_config
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
@@ -14,7 +14,7 @@ def _fail(workdir, config, *, row=False, other=False, said=lambda line: None):
     with pytest.raises(ZeroDivisionError), claim(workdir, config, warn=said):
         (workdir / "data.json.gz").touch()
         Checkpoints(workdir / "checkpoints").close()
-        with MetricWriter(workdir) as writer:
+        with loggers.opened(["tensorboard"], workdir, {}) as to, MetricWriter(workdir, loggers=to) as writer:
             if row:
                 writer.write(3, {"loss": 1.0})
         if other:

@@ -14,6 +14,7 @@ ROOMS = [
     "stops",
     "storage",
     "machine",
+    "loggers",
     "losses",
     "metrics",
     "augment",

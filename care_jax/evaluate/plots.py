@@ -68,3 +68,11 @@ def image(figure: Figure) -> tuple[str, str]:
         else:
             figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return "png" if pixels else "svg+xml", base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a file by itself, on white."""
+    buffer = io.BytesIO()
+    with rc_context(_STYLE):
+        figure.savefig(buffer, format="png", dpi=96)
+    return buffer.getvalue()

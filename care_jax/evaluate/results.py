@@ -11,12 +11,14 @@ import jax
 from care_jax import fits, storage
 from care_jax.command_line import say
 from care_jax.devices.distributed import is_first
-from care_jax.evaluate import baseline, evaluators, report, sections, verdict
+from care_jax.evaluate import baseline, evaluators, plots, report, sections, verdict
 from care_jax.evaluate.baseline import Baseline
-from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.evaluate.measure import Measure, prefix
+from care_jax.evaluate.report import Picture
+from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
+from care_jax.loggers import Final, Loggers
 from care_jax.train.metric_writer import read_metrics
 from care_jax.train.state import params_sha256
 from care_jax.workdir import plain
@@ -31,6 +33,7 @@ def write(
     seconds: float,
     check: Callable[[], None] = lambda: None,
     beside: Path | None = None,
+    to: Loggers | None = None,
 ) -> dict[str, Any]:
     """Evaluates, then writes `summary.json` and `report.html` into `workdir`.
 
@@ -42,6 +45,7 @@ def write(
       seconds: of training behind them.
       check: called before and after the files are written; raises where the folder is no longer the run's.
       beside: the folder of the run whose numbers the report has beside these; None: that of a sweep, if there is one.
+      to: told of the numbers and the pictures.
 
     Returns:
       The content of summary.json.
@@ -72,13 +76,35 @@ def write(
         "config": plain(experiment.config),
     }
     with fits.told(experiment.config, "evaluation"):
-        text = _report(evaluation.embedded(step, variables), summary, rows, other)
+        embedded = evaluation.embedded(step, variables)
+        measures = evaluators.of_numbers(summary, embedded.labellings)
+        pictures = sections.of_run(embedded, rows, measures)
+        text = _report(experiment, summary, measures, pictures, other)
     check()
     if is_first():
-        storage.replace_file(workdir / "summary.json", json.dumps(summary, indent=2) + "\n")
-        storage.replace_file(workdir / "report.html", text)
+        files = workdir / "summary.json", workdir / "report.html"
+        storage.replace_file(files[0], json.dumps(summary, indent=2) + "\n")
+        storage.replace_file(files[1], text)
+        if to:
+            numbers = {name: float(value) for name, value in summary.items() if _is_number(value)}
+            to.finish(Final(step, numbers, _files(pictures), files))
     check()
     return summary
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _files(pictures: Mapping[str, Picture]) -> dict[str, bytes]:
+    """PNG files of the report's pictures by their names in it."""
+    files: dict[str, bytes] = {}
+    for heading, picture in pictures.items():
+        for figure in picture.figures:
+            title = figure.axes[0].get_title()
+            name = f"{heading}: {title}" if title else heading
+            files[f"{name} {len(files)}" if name in files else name] = plots.png(figure)
+    return files
 
 
 def step_speed(rows: Iterable[Mapping[str, float]]) -> float | None:
@@ -97,11 +123,13 @@ def step_speed(rows: Iterable[Mapping[str, float]]) -> float | None:
 
 
 def _report(
-    embedded: EmbeddedDataSet, summary: dict[str, Any], rows: list[dict[str, float]], beside: Baseline | None = None
+    experiment: Experiment,
+    summary: dict[str, Any],
+    measures: Mapping[str, Measure],
+    pictures: Mapping[str, Picture],
+    beside: Baseline | None,
 ) -> str:
-    experiment = embedded.experiment
     config, dataset = experiment.config, experiment.dataset
-    measures = evaluators.of_numbers(summary, embedded.labellings)
     settings = config.equivariance
     added = f" + {settings.term}, lambda {settings.weight:g}" if settings.weight else ""
     title = f"care_jax: {dataset.name}, {config.loss.method}{added}"
@@ -128,7 +156,7 @@ def _report(
         verdict.cards(summary, told, beside, chances),
         notes,
         {name: (summary[name], measure) for name, measure in told.items()},
-        sections.of_run(embedded, rows, measures),
+        pictures,
         leaves(config.to_dict()),
         (beside.name, beside.numbers) if beside and beside.numbers else None,
     )

@@ -9,7 +9,7 @@ import ml_collections
 import optax
 from jax.sharding import Mesh
 
-from care_jax import data, methods, models
+from care_jax import data, loggers, methods, models
 from care_jax.augment import AugmentSpec, ViewPlan
 from care_jax.data import DataSet
 from care_jax.data.colors import colors
@@ -61,13 +61,14 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     """Everything about a configuration that can be known before the data is.
 
     Raises:
-      ConfigError: one line that names the setting.
+      ConfigError, LoggerError: one line that names the setting.
     """
     extensions.load(config)
     choice.open_colors(config)
     validate(config, choices())
     config = choice.filled(config, choice.choose(config, mesh, MAX_COUNT))  # whatever is chosen in the end
     validate(config, choices())
+    loggers.chosen(config.train.loggers)
     specs = [augment_spec(config, branch) for branch in BRANCHES]
     check_architecture(config)
     make_objective(config, specs[0], num_steps=1)  # how many they are depends on the data

@@ -13,6 +13,7 @@ from care_jax.methods import METHODS
 _FREE = (
     "config.train.log_every",
     "config.train.keep_last",
+    "config.train.loggers",
     "config.augment.num_threads",
     "config.data.root",
     "config.evaluate.monitor",

@@ -81,6 +81,7 @@ _SETTINGS: dict[str, tuple[Kind, Rule]] = {
     "train.evaluate_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.checkpoint_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.keep_last": (int, at_least(1)),
+    "train.loggers": ((str, None), _NOT_EMPTY),
     "evaluate.monitor": ((str, None), _NOT_EMPTY),
     "evaluate.monitor_examples": (int, at_least(1)),
     "evaluate.seed": (int, SEED),
@@ -151,6 +152,7 @@ STOOD_FOR_NONE = {
 # Settings that came later -> what runs begun before them did.
 ADDED: dict[str, Any] = {
     "extensions": (),
+    "train.loggers": ("tensorboard",),
     "evaluate.monitor": ("knn",),
     "evaluate.monitor_examples": None,
     "model.init_from": None,

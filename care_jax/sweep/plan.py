@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from care_jax import loggers
 from care_jax.command_line import UsageError, say
 from care_jax.data import DataSet
 from care_jax.devices import sharding
@@ -67,9 +68,11 @@ def make(config: ml_collections.ConfigDict, chosen: Grid, workdir: Path, seeds: 
 
     Raises:
       UsageError: the folder is of another sweep, or holds runs with other settings.
+      LoggerError: one is not installed.
       ConfigError, DataError: a combination that can't be run, or its data.
     """
     _check_same(config, chosen, workdir)
+    loggers.check_installed(loggers.chosen(config.train.loggers))
     runs = grid.runs(config, chosen, workdir, seeds)
     mesh = sharding.make_mesh()
     for run in (run for of_seeds in runs for run in of_seeds[:1]):  # seeds differ in nothing that is checked

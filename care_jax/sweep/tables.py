@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 from matplotlib.figure import Figure
 
+from care_jax import loggers
 from care_jax.command_line import say
 from care_jax.devices import sharding
 from care_jax.errors import UserError
@@ -71,6 +72,7 @@ def run_table(
         for name, row in table.rows.items()
     }
     runs = [run for of_row in rows.values() for run in of_row]
+    loggers.check_installed(loggers.chosen(config.train.loggers))
     mesh = sharding.make_mesh()
     for run in runs:
         build.check(run.config, mesh)

@@ -234,7 +234,7 @@ def run(
                 except stops.Interrupted:
                     bar.note(f"step {step}: the evaluation was left off")
                 if numbers:
-                    writer.write(step, numbers)
+                    writer.write(step, numbers, "evaluate")
                     shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
                     bar.note(f"step {step}: {shown}")
                 if saving:

@@ -1,11 +1,8 @@
-"""Numbers of a run: one JSON object a line in `metrics.jsonl`, and the same to TensorBoard."""
+"""Numbers of a run: one JSON object a line in `metrics.jsonl`, and the same to its loggers."""
 
 import contextlib
 import errno
 import json
-import os
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,27 +11,18 @@ from typing import Any
 from absl import logging
 
 from care_jax import storage
-
-_torch = sys.modules.get("torch")
-sys.modules["torch"] = None  # type: ignore[assignment]
-try:  # tensorboardX imports torch where it is installed, for a type in an annotation: seconds of each start
-    from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
-    from tensorboardX.summary import scalar
-finally:
-    del sys.modules["torch"]
-    if _torch:
-        sys.modules["torch"] = _torch
+from care_jax.loggers import Loggers
 
 
 class MetricWriter:
     """Appends rows of numbers to a run's files.
 
     Args:
-      workdir: folder of the run; gets `metrics.jsonl` and `tensorboard/`.
+      workdir: folder of the run; gets `metrics.jsonl`.
       start_step: rows of later steps are dropped: the steps are about to be made again.
       enabled: False for the processes of a run that leave writing to the first.
-      warn: told of a damaged file, and of a TensorBoard file that can't be written.
+      warn: told of a damaged file.
+      loggers: told of every row too; None for none. They stay open.
 
     Raises:
       OSError: `metrics.jsonl` can't be written or read.
@@ -47,6 +35,7 @@ class MetricWriter:
         start_step: int = 0,
         enabled: bool = True,
         warn: Callable[[str], None] = logging.warning,
+        loggers: Loggers | None = None,
     ):
         self._enabled = enabled
         if not enabled:
@@ -60,24 +49,26 @@ class MetricWriter:
         storage.replace_file(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = self._path.open("a", encoding="utf-8")
         self._failed = False
-        self._board = _Board(Path(workdir) / "tensorboard", start_step + 1, warn)
+        self._loggers = loggers or Loggers()
+        self._loggers.begin(start_step)
 
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+    def write(self, step: int, numbers: Mapping[str, float], group: str = "train") -> None:
         """Adds one row, in the hands of the system when this returns; `sync` hands it to the disk.
 
         Args:
           step: number of updates made.
           numbers: finite values by name.
+          group: what they are to the loggers: "train", or "evaluate" of the monitors'.
 
         Raises:
-          OSError: `metrics.jsonl` can't be written. TensorBoard is given up with a line instead.
+          OSError: `metrics.jsonl` can't be written. A logger that fails is given up with a line instead.
         """
         if not self._enabled:
             return
         with self._writing():
             self._file.write(json.dumps({"step": step, **numbers}) + "\n")
             self._file.flush()
-        self._board.write(step, numbers)
+        self._loggers.write(step, numbers, group)
 
     def sync(self) -> None:
         """Makes the rows outlast a power cut; once a save, because it waits for the disk.
@@ -101,14 +92,13 @@ class MetricWriter:
             raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def close(self) -> None:
-        """Flushes and closes both files.
+        """Flushes and closes the file.
 
         Raises:
           OSError: what was not yet written to `metrics.jsonl` can't be; not again where `write` has said so.
         """
         if not self._enabled:
             return
-        self._board.close()
         try:
             with self._writing():
                 self._file.close()
@@ -123,58 +113,6 @@ class MetricWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class _Board:
-    """TensorBoard's file, written by whoever calls.
-
-    The library would have a thread for it, which a full disk ends; the next row, and the end, then wait for ever.
-    """
-
-    def __init__(self, folder: Path, first_step: int, warn: Callable[[str], None]):
-        self._folder = folder
-        self._warn = warn
-        self._file: EventsWriter | None = None
-        with self._giving_up():
-            folder.mkdir(exist_ok=True)
-            # Its own name has the second: a run that is started again within one would write over it.
-            suffix = f".{os.getpid()}.{time.time_ns()}"
-            self._file = EventsWriter(str(folder.absolute() / "events"), suffix)
-            self._add(Event(step=first_step, file_version="brain.Event:2"))
-            # TensorBoard then hides what a killed run left of later steps.
-            self._add(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
-            self._file.flush()
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        if self._file is not None:
-            with self._giving_up():
-                for name, value in numbers.items():
-                    self._add(Event(step=step, summary=scalar(name, value)))
-                self._file.flush()
-
-    def _add(self, event: Event) -> None:
-        assert self._file is not None
-        event.wall_time = time.time()
-        self._file.write_event(event)
-
-    @contextlib.contextmanager
-    def _giving_up(self) -> Any:
-        try:
-            yield
-        except OSError as error:
-            self._warn(
-                f"{self._folder} can't be written ({error.strerror}): TensorBoard gets no more rows of this run, "
-                "metrics.jsonl has them all"
-            )
-            file, self._file = self._file, None
-            if file is not None:
-                with contextlib.suppress(OSError):  # it tries once more to write what it could not
-                    file.close()
-
-    def close(self) -> None:
-        if self._file is not None:
-            with self._giving_up():
-                self._file.close()
 
 
 def read_metrics(workdir: Path, *, warn: Callable[[str], None] = lambda text: None) -> list[dict[str, float]]:

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import pickle
-import resource
 import shutil
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from care_jax.train import checkpoint_files
 from care_jax.train.checkpoint import CheckpointError, Checkpoints
 from care_jax.train.state import TrainState, params_sha256
 from care_jax.workdir import WorkdirError
+from tests.full_disk import no_file_beyond
 
 
 def _state(step: int, num_devices: int = 1) -> TrainState:
@@ -167,20 +167,15 @@ def test_every_array_and_the_info_are_proved(tmp_path):
 
 
 def test_a_write_that_is_cut_short_is_one_line_and_loses_nothing(tmp_path):
-    """No file may grow beyond 100 bytes: as a full disk or a quota would, it stops the write in the middle."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(_state(1), info={})
     checkpoints.wait()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
+    with no_file_beyond(100):
         with pytest.raises(CheckpointError, match=r"can't be written to .*Those saved before are kept"):
             checkpoints.save(_state(2), info={})
             checkpoints.wait()
         with contextlib.suppress(CheckpointError):
             checkpoints.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.steps() == [1]
     chex.assert_trees_all_equal(checkpoints.restore(_state(0))[0], _state(1))
