@@ -1,6 +1,8 @@
 """The packages that the commands need and the library does not: `pip install care_jax` leaves them out."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 # As they are imported; tests/packaging_test.py holds them to the extra "train". Not simplejpeg, which only
@@ -15,3 +17,16 @@ def require_train() -> None:
         line = f"care_jax: commands need {', '.join(missing)} too: pip install 'care_jax[train]'"
         print(line, file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+@contextmanager
+def hidden(*names: str) -> Iterator[None]:
+    """Packages that a library imports where they are installed, for nothing that is used here, take it no time."""
+    loaded = {name: sys.modules[name] for name in names if name in sys.modules}
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+        sys.modules.update(loaded)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from care_jax.evaluate import plots
 
-_MAX_POINTS = 2000  # more hide each other
+MAX_POINTS = 2000  # more hide each other
 _MAX_CLASSES = 20  # that have a mark of their own
 _MAX_CONFUSED = 30  # classes whose matrix can be read
 
@@ -107,19 +107,19 @@ def spectrum(draws: Draws) -> list[Figure]:
 
 
 def plane(
-    coordinates: np.ndarray, shares: Sequence[float], labels: np.ndarray, labelling: str, names: Sequence[str]
+    coordinates: np.ndarray, shares: Sequence[float] | None, labels: np.ndarray, labelling: str, names: Sequence[str]
 ) -> Figure:
-    """Points in their principal plane, by their label.
+    """Points in a plane, by their label.
 
     Args:
       coordinates: [n, 2].
-      shares: of the variance, along the two axes.
+      shares: of the variance, along the two axes of the principal plane; None for UMAP's, whose axes mean nothing.
       labels: [n] in [0, c).
       labelling: "hue" is coloured as what it is; others by c marks.
       names: of the c labels; of more than 20 the most frequent are marked, the others gray.
     """
     figure, axis = plots.panel(4.6, 4.4)
-    step = -(-len(coordinates) // _MAX_POINTS)
+    step = -(-len(coordinates) // MAX_POINTS)
     coordinates, labels = coordinates[::step], labels[::step]
     counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts)
@@ -150,9 +150,12 @@ def plane(
             alpha=0.85,
             label=names[label][:16],
         )
-    axis.set_xlabel(f"first component, {100 * shares[0]:.0f} % of the variance")
-    axis.set_ylabel(f"second component, {100 * shares[1]:.0f} %")
-    axis.set_title(f"by {labelling}")
+    if shares is None:
+        axis.set(xticks=(), yticks=(), title=f"by {labelling}, UMAP")
+    else:
+        axis.set_xlabel(f"first component, {100 * shares[0]:.0f} % of the variance")
+        axis.set_ylabel(f"second component, {100 * shares[1]:.0f} %")
+        axis.set_title(f"by {labelling}")
     figure.legend(loc="outside lower center", ncols=5, frameon=False, handletextpad=0.1, columnspacing=0.9)
     return figure
 

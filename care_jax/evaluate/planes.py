@@ -1,10 +1,15 @@
 """Planes in which embeddings are looked at: those of their principal components, and those that a rotation turns."""
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
 
+from care_jax import extras
+
 _MANY = 1000  # dimensions or points, whose matrix of products takes a second to be taken apart
+
+_NEIGHBOURS = 15  # UMAP's default
 
 
 class Planes(NamedTuple):
@@ -42,6 +47,25 @@ def principal_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shares = np.square(coordinates).sum(0) / max(float(np.square(centred).sum()), np.finfo(float).tiny)
     missing = 2 - len(shares)
     return np.pad(coordinates, ((0, 0), (0, missing))), np.pad(shares, (0, missing))
+
+
+def neighbour_plane(points: np.ndarray) -> np.ndarray | None:
+    """Coordinates in which neighbours, by cosine, stay neighbours: UMAP's (arXiv:1802.03426), with its defaults.
+
+    Args:
+      points: [n, d].
+
+    Returns:
+      [n, 2]; None where `umap-learn` is not installed, or can make nothing of the points: of fewer than 16, or all one.
+    """
+    if find_spec("umap") is None or len(points) <= _NEIGHBOURS or not np.ptp(points, axis=0).any():
+        return None
+    with extras.hidden("torch", "tensorflow", "keras"):  # for a class of it that is not used here
+        from umap import UMAP
+
+    # One thread: with several the picture would differ from time to time.
+    chosen = UMAP(n_neighbors=_NEIGHBOURS, metric="cosine", random_state=0, n_jobs=1)
+    return np.asarray(chosen.fit_transform(np.asarray(points, np.float32)))
 
 
 def planes(rotation: np.ndarray) -> Planes:

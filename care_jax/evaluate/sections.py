@@ -178,18 +178,22 @@ def _plane(embedded: EmbeddedDataSet) -> Picture:
     if not finite.any():
         return Picture("No embedding is a finite number.")
     coordinates, shares = planes.principal_plane(test.embeddings[finite])
+    shown = slice(None, None, -(-len(coordinates) // embedding_pictures.MAX_POINTS))
+    neighbours = planes.neighbour_plane(test.embeddings[finite][shown])
     dataset = embedded.experiment.dataset
+    labels = {
+        labelling: (dataset.test.labels[labelling][test.rows][finite], class_names(embedded, labelling))
+        for labelling in dataset.num_classes
+    } or {"no label": (np.zeros(len(coordinates), int), ["test images"])}
     figures = []
-    for labelling in dataset.num_classes:
-        labels = dataset.test.labels[labelling][test.rows][finite]
-        names = class_names(embedded, labelling)
-        figures.append(embedding_pictures.plane(coordinates, list(shares), labels, labelling, names))
-    if not figures:
-        nothing = np.zeros(len(coordinates), int)
-        figures.append(embedding_pictures.plane(coordinates, list(shares), nothing, "no label", ["test images"]))
+    for labelling, (of_rows, names) in labels.items():
+        figures.append(embedding_pictures.plane(coordinates, list(shares), of_rows, labelling, names))
+        if neighbours is not None:
+            figures.append(embedding_pictures.plane(neighbours, None, of_rows[shown], labelling, names))
     return Picture(
         "Embeddings in the plane of their first two principal components. What the encoder keeps lies sorted by "
-        "colour; what it has lost is mixed.",
+        "colour; what it has lost is mixed."
+        + (" UMAP keeps neighbours together; its distances and axes mean nothing." if neighbours is not None else ""),
         figures,
     )
 

@@ -2,25 +2,19 @@
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from care_jax import extras
 from care_jax.loggers.base import Final, tags
 
-_torch = sys.modules.get("torch")
-sys.modules["torch"] = None  # type: ignore[assignment]
-try:  # tensorboardX imports torch where it is installed, for a type in an annotation: seconds of each start
+with extras.hidden("torch"):  # for a type in an annotation: seconds of each start
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.summary import hparams, scalar
-finally:
-    del sys.modules["torch"]
-    if _torch:
-        sys.modules["torch"] = _torch
 
 _RGBA = 4
 

@@ -1,5 +1,10 @@
 """Planes of known rotations, and shares of motions whose rotation is known."""
 
+import importlib.machinery
+import sys
+import types
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -93,3 +98,41 @@ def test_the_rotation_is_that_of_the_metric(mirrored):
     rotation = planes.fitted(points, other)
     assert np.linalg.det(rotation) == pytest.approx(1.0)
     np.testing.assert_allclose(rotation, metrics.wahba(points, other)[0], atol=1e-5)
+
+
+class _Umap:
+    """Stands in for UMAP where it is not installed: the first two coordinates."""
+
+    def __init__(self, **settings):
+        assert settings == {"n_neighbors": 15, "metric": "cosine", "random_state": 0, "n_jobs": 1}
+
+    def fit_transform(self, points):
+        assert points.dtype == np.float32 and "torch" in sys.modules and sys.modules["torch"] is not None
+        return points[:, :2]
+
+
+def test_the_plane_of_neighbours_is_there_where_umap_is_installed(monkeypatch):
+    points = np.random.default_rng(0).normal(size=(16, 3))
+    with monkeypatch.context() as patched:
+        patched.setattr(planes, "find_spec", lambda name: None)
+        assert planes.neighbour_plane(points) is None
+    module = types.ModuleType("umap")
+    module.UMAP = _Umap
+    module.__spec__ = importlib.machinery.ModuleSpec("umap", None)
+    monkeypatch.setitem(sys.modules, "umap", module)
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    np.testing.assert_array_equal(planes.neighbour_plane(points), points[:, :2].astype(np.float32))
+    assert planes.neighbour_plane(points[:15]) is None and planes.neighbour_plane(np.ones((20, 3))) is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is not installed")
+def test_umap_keeps_apart_what_lies_apart():
+    rng = np.random.default_rng(0)
+    middles = np.repeat(np.eye(8)[:2], 40, axis=0)
+    points = middles + 0.1 * rng.normal(size=middles.shape)
+    found = planes.neighbour_plane(points)
+    first, second = found[:40], found[40:]
+    spread = max(np.linalg.norm(part - part.mean(0), axis=1).max() for part in (first, second))
+    assert np.linalg.norm(first.mean(0) - second.mean(0)) > 2 * spread
+    np.testing.assert_array_equal(found, planes.neighbour_plane(points))

@@ -32,7 +32,8 @@ def embedded(tiny_config, small_encoder):
 
 
 @pytest.mark.slow
-def test_what_is_shown_of_a_labelled_run(embedded):
+def test_what_is_shown_of_a_labelled_run(embedded, monkeypatch):
+    monkeypatch.setattr(planes, "neighbour_plane", lambda points: None)
     found = embedded("class", "hue")
     rows = [{"step": 1, "loss": 2.0, "learning_rate": 0.1}, {"step": 2, "loss": 1.0, "learning_rate": 0.1}]
     shown = sections.of_run(found, rows, {})
@@ -73,11 +74,14 @@ def _views(found, uniforms) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_without_labels_there_is_no_matrix_and_one_colour(embedded):
+def test_without_labels_there_is_no_matrix_and_one_colour(embedded, monkeypatch):
+    monkeypatch.setattr(planes, "neighbour_plane", lambda points: points[:, :2])
     shown = sections.of_run(embedded(), [], {})
     assert "Which classes are taken for which" not in shown
-    (figure,) = shown["Test images in the plane"].figures
-    assert [points.get_label() for points in figure.axes[0].collections] == ["test images"]
+    for figure, title in zip(shown["Test images in the plane"].figures, ("", ", UMAP"), strict=True):
+        assert [points.get_label() for points in figure.axes[0].collections] == ["test images"]
+        assert figure.axes[0].get_title() == f"by no label{title}"
+    assert "UMAP keeps neighbours" in shown["Test images in the plane"].note
     names = [line.get_label() for line in shown["Around a full turn"].figures[0].axes[0].lines]
     assert "image 0" in names and "image 39" in names
 
