@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 
 # As they are imported; tests/packaging_test.py holds them to the extra "train". Not simplejpeg, which only
@@ -19,14 +20,24 @@ def require_train() -> None:
         sys.exit(2)
 
 
+class _Hiding(MetaPathFinder):
+    """Finds none of these packages."""
+
+    def __init__(self, names: tuple[str, ...]):
+        self._names = names
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name.partition(".")[0] in self._names:
+            raise ModuleNotFoundError(f"{name} is left out to save time", name=name)
+
+
 @contextmanager
 def hidden(*names: str) -> Iterator[None]:
     """Packages that a library imports where they are installed, for nothing that is used here, take it no time."""
-    loaded = {name: sys.modules[name] for name in names if name in sys.modules}
-    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
+    # Not None in sys.modules: SciPy looks there for an array's type, torch.Tensor say.
+    finder = _Hiding(names)
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        for name in names:
-            del sys.modules[name]
-        sys.modules.update(loaded)
+        sys.meta_path.remove(finder)

@@ -60,7 +60,7 @@ def neighbour_plane(points: np.ndarray) -> np.ndarray | None:
     """
     if find_spec("umap") is None or len(points) <= _NEIGHBOURS or not np.ptp(points, axis=0).any():
         return None
-    with extras.hidden("torch", "tensorflow", "keras"):  # for a class of it that is not used here
+    with extras.hidden("torch", "torchvision", "tensorflow", "keras"):  # for a class of it that is not used here
         from umap import UMAP
 
     # One thread: with several the picture would differ from time to time.
