@@ -13,6 +13,7 @@ from care_jax.evaluate import (
     label_fractions,
     linear_probe,
     motion,
+    parameters,
     term_space,
 )
 from care_jax.evaluate.measure import Evaluator, Measure
@@ -23,6 +24,7 @@ EVALUATORS = {
     "linear_probe": Evaluator(linear_probe.measures, linear_probe.run),
     "equivariance": Evaluator(equivariance_error.measures, equivariance_error.run),
     "motion": Evaluator(motion.measures, motion.run),
+    "parameters": Evaluator(parameters.measures, parameters.run),
     "term_space": Evaluator(term_space.measures, term_space.run),
     "alignment": Evaluator(alignment.measures, alignment.run),
     "label_fractions": Evaluator(label_fractions.measures, label_fractions.run),
