@@ -12,7 +12,7 @@ from care_jax import augment
 from care_jax.augment import AugmentSpec
 from care_jax.augment.augmentation import box_fractions
 from care_jax.evaluate.embedded import EmbeddedDataSet
-from care_jax.evaluate.measure import Measure, Missing, Numbers
+from care_jax.evaluate.measure import SEVERAL, Measure, Missing, Numbers
 from care_jax.metrics.parameters import parameters_explained
 
 _SEED = 2  # Beside evaluate.seed: these are other draws than those that all images share.
@@ -52,7 +52,8 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
     test, spec = embedded.part("test"), embedded.experiment.plan.equivariance
     n, d = test.embeddings[:_MOST].shape
     if n < _FEWEST:
-        return dict.fromkeys(_MEASURES, Missing(f"needs at least {_FEWEST} test images, there are {n}"))
+        few = SEVERAL if n == 1 else Missing(f"needs at least {_FEWEST} test images, there are {n}")
+        return dict.fromkeys(_MEASURES, few)
     if d > _WIDEST:
         return dict.fromkeys(_MEASURES, Missing(f"regressions of {d:,} dimensions take too long; {_WIDEST:,} do not"))
     examples, repeated = embedded.experiment.dataset.test, min(-(-_ROWS // n), _REPEATED)

@@ -17,6 +17,7 @@ from care_jax.evaluate import (
     label_fractions,
     linear_probe,
     motion,
+    parameters,
     results,
     sections,
     term_space,
@@ -36,7 +37,7 @@ OF_SEVERAL = {
     "relative_equivariance_median",
     "uniformity",
 }
-HELD_OUT = set(motion.measures(()))
+HELD_OUT = {*motion.measures(()), *parameters.measures(())}
 
 
 def of_class(accuracy):
@@ -112,7 +113,7 @@ def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeyp
         "could not be measured, null in summary.json: rotation_share_explained, rotation_share_explained_low, "
         "rotation_share_explained_high, rotation_share_permuted, rotation_share_centred, orthogonal_share_explained, "
         "linear_share_explained, linear_share_permuted, relative_equivariance_permuted, composition_error, "
-        "follow_mean_reciprocal_rank, follow_hit_at_1: needs at least 4 test images, there are 2",
+        "follow_mean_reciprocal_rank, follow_hit_at_1, parameters_explained_linear, parameters_explained_mlp: needs at least 4 test images, there are 2",
     )
 
     measured, missing = evaluated(2, jax.tree.map(np.zeros_like, variables))
@@ -161,7 +162,8 @@ def test_every_set_and_draw_is_embedded_once_a_step(make, monkeypatch):
     assert monitor(last, variables) == numbers
     assert passes.call_count == 8
     measured = evaluation.measure(last, variables)
-    assert passes.call_count == 11  # a composition of the two draws, alignment's two views
+    # A composition of the two draws, eight draws an image of the parameters', alignment's two views.
+    assert passes.call_count == 19
     assert {name: measured.numbers[name] for name in numbers} == numbers and -1 <= numbers["first_cosine"] <= 1
 
 
