@@ -113,7 +113,8 @@ def test_two_test_images_and_one_training_image_a_class_are_enough(make, monkeyp
         "could not be measured, null in summary.json: rotation_share_explained, rotation_share_explained_low, "
         "rotation_share_explained_high, rotation_share_permuted, rotation_share_centred, orthogonal_share_explained, "
         "linear_share_explained, linear_share_permuted, relative_equivariance_permuted, composition_error, "
-        "follow_mean_reciprocal_rank, follow_hit_at_1, parameters_explained_linear, parameters_explained_mlp: needs at least 4 test images, there are 2",
+        "follow_mean_reciprocal_rank, follow_hit_at_1, parameters_explained_linear, "
+        "parameters_explained_mlp: needs at least 4 test images, there are 2",
     )
 
     measured, missing = evaluated(2, jax.tree.map(np.zeros_like, variables))
