@@ -67,6 +67,6 @@ def whole_numbers(flag: str, texts: Sequence[str]) -> list[int]:
       UsageError: one of them is none, or below 1.
     """
     for text in texts:
-        if not text.isdecimal() or not int(text):
+        if not (text.isascii() and text.isdecimal() and int(text)):
             raise UsageError(f"{flag}={text}: give whole numbers from 1 on with commas, 4,16,64 for instance")
     return [int(text) for text in texts]

@@ -5,7 +5,7 @@
 
 Every run trains and measures on the draws of its own kind. Each has its folder under --workdir and is not made again if
 it is there with the same settings; with others it is refused. The table goes to standard output and to `table.md`, the
-picture to `share_map.png`: a panel a kind, a curve a weight and dimension, over images a group divided by dimensions.
+picture to `share_map.png`: panels of a kind, a curve a weight and dimension, over images a group divided by dimensions.
 """
 
 from care_jax import extras, stops
@@ -14,7 +14,9 @@ if __name__ == "__main__":
     stops.install()  # before what takes time
     extras.require_train()
 
+import itertools
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import ml_collections
@@ -27,7 +29,7 @@ from care_jax.sweep.table import Results, Row, Table
 from care_jax.sweep.tables import Picture
 from experiments import command
 
-SHARE, NULL = "rotation_share_explained", "rotation_share_permuted"
+SHARE, NULL, CLASSES = "rotation_share_explained", "rotation_share_permuted", "knn_top1"
 COLUMNS = (
     SHARE,
     NULL,
@@ -35,7 +37,7 @@ COLUMNS = (
     "relative_equivariance_median",
     "relative_equivariance_permuted",
     "displacement_mean",
-    "knn_top1",
+    CLASSES,
     "linear_probe_top1",
     "hue_probe_top1",
 )
@@ -117,42 +119,46 @@ def _settings(kind: str, dimensions: int, weight: float, num_steps: int) -> dict
 
 
 def picture(table: Table, results: Results) -> Figure:
-    """A panel a kind; the plain objective is a level line, the null value of each run a small mark."""
+    """A column of panels a kind: the share, with a small mark at its null value, and below it what classes are worth.
+
+    A level line is the plain objective.
+    """
     kinds = list(dict.fromkeys(row.labels[0] for row in table.rows.values()))
-    figure, axes = plots.panels(len(kinds), width=2.7, height=3.0)
-    for kind, axis in zip(kinds, axes, strict=True):
-        curves: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    figure, axes = plots.panels(2, len(kinds), width=2.5, height=2.4)
+    for column, kind in enumerate(kinds):
+        curves: dict[tuple[str, str], list[tuple[float, ...]]] = {}
         for name, row in table.rows.items():
             _, dimensions, images, weight = row.labels
             if row.labels[0] == kind:
-                share, null = (_mean(results[name], measure) for measure in (SHARE, NULL))
                 ratio = float(images) / float(dimensions) if images != "–" else 0.0
-                curves.setdefault((dimensions, weight), []).append((ratio, share, null))
-        for ((dimensions, weight), points), colour, marker in zip(
-            curves.items(), _repeated(plots.PALETTE), _repeated(plots.MARKERS), strict=False
-        ):
-            label = f"d = {dimensions}, lambda {weight}"
-            if weight == "0":
-                axis.axhline(points[0][1], color=colour, linestyle="--", linewidth=1.2, label=label)
-                continue
-            ratios, shares, nulls = zip(*sorted(points), strict=True)
-            axis.plot(ratios, shares, color=colour, marker=marker, markersize=4, label=label)
-            axis.plot(ratios, nulls, color=colour, marker="_", linestyle="none")
-        axis.set_xscale("log", base=2)
-        axis.set_title(kind)
-        axis.set_xlabel("images a group / d")
-    axes[0].set_ylabel("share explained by a rotation")
-    axes[-1].legend()
+                measured = (_mean(results[name], measure) for measure in (SHARE, NULL, CLASSES))
+                curves.setdefault((dimensions, weight), []).append((ratio, *measured))
+        looks = zip(itertools.cycle(plots.PALETTE), itertools.cycle(plots.MARKERS), strict=True)
+        for ((dimensions, weight), points), (colour, marker) in zip(curves.items(), looks, strict=False):
+            ratios, shares, nulls, classes = zip(*sorted(points), strict=True)
+            label = "" if column else f"d = {dimensions}, lambda {weight}"
+            for line, heights in enumerate((shares, classes)):
+                if weight == "0":
+                    axes[line][column].axhline(heights[0], color=colour, linestyle="--", linewidth=1.2, label=label)
+                else:
+                    axes[line][column].plot(ratios, heights, color=colour, marker=marker, markersize=4, label=label)
+                label = ""
+            if weight != "0":
+                axes[0][column].plot(ratios, nulls, color=colour, marker="_", linestyle="none")
+        axes[0][column].set_title(kind)
+        for axis in (axes[0][column], axes[1][column]):
+            axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter(lambda ratio, place: str(Fraction(ratio).limit_denominator(64)))
+        axes[1][column].set_xlabel("images a group / d")
+    axes[0][0].set_ylabel("share explained")
+    axes[1][0].set_ylabel("kNN, %")
+    figure.legend(loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
 def _mean(summaries: Sequence[Mapping[str, Any]], measure: str) -> float:
     values = [summary[measure] for summary in summaries if measure in summary]
     return sum(values) / len(values) if values else float("nan")
-
-
-def _repeated(values: Sequence[str]) -> list[str]:
-    return list(values) * 8
 
 
 if __name__ == "__main__":

@@ -46,11 +46,11 @@ def panel(width: float = 4.6, height: float = 3.4) -> tuple[Figure, Axes]:
         return figure, figure.subplots()
 
 
-def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Pairs of axes in a row with one scale upwards; inches of each."""
+def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
+    """Pairs of axes, a list a row, with one scale upwards in each row and one along each column; inches of each."""
     with rc_context(_STYLE):
-        figure = Figure(figsize=(width * count, height), layout="constrained")
-        return figure, list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        return figure, figure.subplots(rows, columns, sharex="col", sharey="row", squeeze=False).tolist()
 
 
 def image(figure: Figure) -> tuple[str, str]:

@@ -1,6 +1,8 @@
 """The picture of two abilities over training: which points, of which runs; mistakes are one line."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -40,3 +42,13 @@ def test_the_picture_marks_every_end_and_names_every_row_once(table):
 def test_a_folder_without_runs_is_one_line(tmp_path):
     with pytest.raises(UsageError, match=r"no run in .* has rows of hue_knn_top1 and knn_top1"):
         front.curves(tmp_path, *NAMES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("out", ["front.jpg", "front"])
+def test_a_picture_of_another_kind_is_refused_and_nothing_is_written(table, out):
+    command = [sys.executable, "-m", "experiments.front", f"--workdir={table}", f"--out={table / out}"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+    assert f"--out={table / out}: give a file that ends in .png or .svg" in ended.stderr
+    assert not (table / out).exists()

@@ -9,16 +9,18 @@ from care_jax.devices import sharding
 from care_jax.evaluate.evaluators import find
 from care_jax.experiment import build
 from care_jax.sweep.table import configured
-from experiments import care_vs_simclr, methods
+from experiments import care_vs_simclr, methods, share_map
 
+MAP = {"images": [4, 128], "weights": [0.0, 0.1], "dimensions": [16, 64], "num_steps": 7}
 TABLES = [
     care_vs_simclr.make_table(digits.get_config(), "0,0.1,0.3"),
     methods.make_table(7),
     methods.make_table(7, sweep="0.1,1"),
+    share_map.make_table(digits.get_config(), kinds=[*share_map.KINDS], **MAP),
 ]
 
 
-@pytest.mark.parametrize("table", TABLES, ids=["care_vs_simclr", "methods", "sweep"])
+@pytest.mark.parametrize("table", TABLES, ids=["care_vs_simclr", "methods", "sweep", "share_map"])
 def test_rows_and_columns(table):
     config, mesh = digits.get_config(), sharding.make_mesh(jax.devices()[:1])
     for row in table.rows.values():
@@ -26,7 +28,7 @@ def test_rows_and_columns(table):
         build.check(made, mesh)
         assert made.seed == 3 and f"{made.equivariance.weight:g}" == row.labels[-1]
         assert len(row.labels) == len(table.headings)
-        assert row.against in ("", *TABLES[1].rows, "lambda_0")
+        assert row.against in ("", *TABLES[1].rows, *table.rows, "lambda_0")
     # Rows share nothing: what one sets is not there for the next.
     assert config.to_dict() == digits.get_config().to_dict()
     assert all(find(name).heading for name in (*table.columns, *table.compared))
