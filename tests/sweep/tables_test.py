@@ -6,12 +6,13 @@ from unittest.mock import Mock
 import pytest
 
 from care_jax.command_line import UsageError
+from care_jax.evaluate import plots
 from care_jax.experiment.config import ConfigError
 from care_jax.sweep import processes
 from care_jax.sweep.processes import Share
 from care_jax.sweep.runs import Run
 from care_jax.sweep.table import Row, Table
-from care_jax.sweep.tables import RunError, progress, run_table
+from care_jax.sweep.tables import Picture, RunError, progress, run_table
 
 TABLE = Table(
     ("lambda",), {str(w): Row((str(w),), {"equivariance.weight": w}) for w in (0.0, 0.5)}, ("knn_top1",), ("knn_top1",)
@@ -26,6 +27,11 @@ def test_runs_that_are_there_are_not_made_again(made, finish, tmp_path, tiny_con
     said = [line for line in capsys.readouterr().err.splitlines() if "finished" in line]
     assert said[0] == "care_jax: 1 of 4 runs are finished, about 3 min left" and len(said) == 4
     assert run_table(TABLE, tiny_config(), tmp_path, seeds=2) == text and len(made) == 3
+    drawn = []
+    picture = Picture("picture.png", lambda *of: drawn.append(of) or plots.panel()[0])
+    assert run_table(TABLE, tiny_config(), tmp_path, seeds=2, picture=picture) == text
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG") and drawn[0][0] == TABLE
+    assert [len(summaries) for summaries in drawn[0][1].values()] == [2, 2] and list(drawn[0][1]) == ["0.0", "0.5"]
 
 
 def test_every_row_is_checked_before_the_first_run(made, finish, tmp_path, tiny_config):
