@@ -132,6 +132,8 @@ def test_the_launcher(images, workdirs, tmp_path):
             "--config.train.batch_size=3.5": run("--config.train.batch_size=3.5"),
             "config.equivariance.num_groups is 5": run("--config.equivariance.num_groups=5"),
             "groups of one image have no pairs": run("--config.equivariance.num_groups=128"),
+            "config.train.loggers names 'comet'": run("--config.train.loggers=tensorboard,comet"),
+            "config.train.loggers is ''": run("--config.train.loggers="),
             "choose one of resnet10": run("--config.model.backbone=vgg"),
             "config.data.mean": run("--config.data.mean=(0.1,)"),
             "crop_scale": run("--config.augment.invariance.crop_scale=(0.5,0.1)"),
@@ -304,7 +306,7 @@ def test_what_it_costs_on_a_tpu():
     )
 
 
-@pytest.mark.parametrize("name", ["care_vs_simclr", "methods"])
+@pytest.mark.parametrize("name", ["care_vs_simclr", "methods", "share_map"])
 def test_the_experiments(name, workdirs, tmp_path):
     workdir = f"--workdir={tmp_path}"
     shared = {
@@ -316,6 +318,13 @@ def test_the_experiments(name, workdirs, tmp_path):
     }
     own = {
         "care_vs_simclr": {"--weights=a": [workdir, "--weights=a"], "weight": [workdir, "--weights=-1"]},
+        "share_map": {
+            "--kinds=hue is no kind": [workdir, "--kinds=hue"],
+            "--images=3": [workdir, "--images=3"],
+            "--images=a: give whole": [workdir, "--images=a"],
+            "--dimensions=0": [workdir, "--dimensions=0"],
+            "config.model.head_size is 1": [workdir, "--dimensions=1"],
+        },
         "methods": {"--only=a is no row": [workdir, "--only=a"], "--sweep=a": [workdir, "--sweep=a"]},
     }
     _check(f"experiments.{name}", shared | own[name])
@@ -368,3 +377,30 @@ def test_a_comparison(workdirs, tmp_path):
         },
     )
     assert not (tmp_path / "page.html").exists()
+
+
+def test_measuring(workdirs, images, tmp_path):
+    good = str(workdirs / "good")
+    (tmp_path / "few.npy").write_bytes(b"no array")
+
+    def measure(*arguments: str) -> list[str]:
+        return [*arguments, f"--out={tmp_path / 'out'}"]
+
+    pair = f"--embeddings={tmp_path / 'few.npy'},{tmp_path / 'none.npy'}"
+    _check(
+        "care_jax.measure",
+        {
+            "the folder of a run is missing": measure(),
+            "--function is of no run": measure(good, "--function=os:getcwd"),
+            f"{tmp_path / 'none'} is not the folder of a run": measure(str(tmp_path / "none")),
+            "holds no checkpoint yet": measure(str(workdirs / "unsaved")),
+            "few.npy": measure(pair),
+            "--augmentations: 'hues' is not one": measure(good, "--augmentations=hues"),
+            "--strengths: 'a' is no number": measure(good, "--augmentations=hue", "--strengths=a"),
+            "--num_images=3": measure(good, "--num_images=3"),
+            "--function=os:nothing": measure("--function=os:nothing", "--data=digits"),
+            "--model=timm:none": measure("--model=timm:none", "--data=digits"),
+            "--ot": measure(good, "--ot=x"),
+        },
+    )
+    assert not (tmp_path / "out").exists()

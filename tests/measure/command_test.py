@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from absl import flags, logging
 
+from tests import browser
+
 # With the hue each point turns by that angle, and by twice that in the other plane; noise knows nothing of anything.
 ENCODERS = """
 import numpy as np
@@ -95,6 +97,15 @@ def test_an_encoder_that_turns_with_the_hue_is_explained_by_a_rotation(measure, 
     header, *rows, last = said.out.splitlines()
     assert header.split()[:3] == ["augmentation", "strength", "rotation"] and len(rows) == 5
     assert last.startswith("rotation_share_explained: 1.000, 95 % 1.000 to 1.000, n = 60")
+
+
+@pytest.mark.slow
+@browser.NEEDED
+def test_the_page_in_a_browser(measure, tmp_path):
+    measure("--function=encoders:hue", "--data=digits", "--augmentations=hue,blur,crop", "--num_images=40")
+    page = (tmp_path / "out" / "measure.html").read_text()
+    for width, dark in ((400, True), (1200, False)):
+        browser.check(page, tmp_path, width, dark, "rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
 
 
 def test_noise_is_explained_by_nothing(measure):
