@@ -5,7 +5,7 @@ import errno
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from care_jax.errors import UserError
@@ -74,6 +74,32 @@ def check_writable(path: Path, setting: str) -> None:
         draft = path.with_name(f".{path.name}.{os.getpid()}.new")
         draft.touch()
         draft.unlink()
+
+
+@contextlib.contextmanager
+def folder_for(path: Path, files: Sequence[str], setting: str) -> Iterator[None]:
+    """Makes a folder for files before the work of the block that is to fill them; what it made goes if the block fails.
+
+    Args:
+      path: of the folder.
+      files: their names.
+      setting: the flag that it is the value of, for the message.
+
+    Raises:
+      PathError: they can't be written there.
+    """
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    with writing_to(path, setting):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        for name in files:
+            check_writable(path / name, setting)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # one that holds something
+            for folder in new:
+                folder.rmdir()
+        raise
 
 
 def flush_folder(folder: str | os.PathLike[str]) -> None:

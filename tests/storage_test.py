@@ -137,3 +137,26 @@ def test_whether_an_open_file_is_still_in_its_place(tmp_path):
         (tmp_path / "loop").symlink_to(tmp_path / "loop")
         with pytest.raises(OSError, match="symbolic links"):  # what can't be looked at need not be gone
             storage.is_same_file(file.fileno(), tmp_path / "loop")
+
+
+def test_a_folder_made_for_files_goes_where_the_work_fails(tmp_path):
+    out = tmp_path / "a" / "b"
+    with storage.folder_for(out, ["x"], "--out"):
+        (out / "x").touch()
+    with pytest.raises(KeyboardInterrupt), storage.folder_for(out, ["x"], "--out"):
+        raise KeyboardInterrupt
+    assert (out / "x").exists()  # it was there before
+    with pytest.raises(ZeroDivisionError), storage.folder_for(tmp_path / "c" / "d", ["x"], "--out"):
+        1 / 0  # noqa: B018
+    assert not (tmp_path / "c").exists()
+    with pytest.raises(ZeroDivisionError), storage.folder_for(tmp_path / "e", ["x"], "--out"):
+        (tmp_path / "e" / "half").touch()
+        1 / 0  # noqa: B018
+    assert (tmp_path / "e" / "half").exists()
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(storage.PathError, match="--out"), storage.folder_for(wrong, ["x"], "--out"):
+            raise AssertionError("never")
+    (out / "y").mkdir()
+    with pytest.raises(storage.PathError, match="it is a folder"), storage.folder_for(out, ["y"], "--out"):
+        raise AssertionError("never")

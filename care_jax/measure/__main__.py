@@ -17,6 +17,7 @@ if __name__ == "__main__":
     extras.require_train()
 
 import json
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from care_jax.measure import arrays, draws, encoders, images, numbers, page, str
 from care_jax.measure.encoders import WHAT, Encoder
 from care_jax.measure.images import Images
 from care_jax.measure.numbers import SHARE
-from care_jax.storage import check_writable, local_path, replace_file, writing_to
+from care_jax.storage import folder_for, local_path, replace_file, writing_to
 from care_jax.workdir import plain
 
 EXAMPLE = "care-jax measure runs/digits, or care-jax measure --embeddings=before.npy,after.npy,"
@@ -74,27 +75,27 @@ def main(argv: list[str]) -> None:
     with user_errors():
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         out = None if FLAGS.out is None else local_path(FLAGS.out, "--out")
-        if out is not None:
-            with writing_to(out, "--out"):
-                out.mkdir(parents=True, exist_ok=True)
-            for name in FILES:
-                check_writable(out / name, "--out")
-        if FLAGS.embeddings is not None:
-            found = of_arrays(FLAGS.embeddings, seed=FLAGS.seed)
-        elif FLAGS.model is not None or FLAGS.function is not None:
-            found = of_encoder()
-        else:
-            found = of_run(local_path(argv[1], "WORKDIR"), FLAGS.config)
-        found["versions"] = {name: version(name) for name in ("jax", "numpy")} | found.get("versions", {})
-        print(table.text(found))
-        if "draws" in found:
-            print(f"\n{found['draws']['of']}:\n{results.table(found['draws']['numbers'], ())}\n")
-        print(table.headline(found), flush=True)
-        if out is not None:
-            with writing_to(out, "--out"):
-                replace_file(out / FILES[0], json.dumps(found, indent=2, allow_nan=False) + "\n")
-                replace_file(out / FILES[1], page.text(found))
-            say(f"{out / FILES[0]} has these numbers, {out / FILES[1]} the pictures")
+        with nullcontext() if out is None else folder_for(out, FILES, "--out"):
+            found = _found(argv)
+            print(table.text(found))
+            if "draws" in found:
+                print(f"\n{found['draws']['of']}:\n{results.table(found['draws']['numbers'], ())}\n")
+            print(table.headline(found), flush=True)
+            if out is not None:
+                with writing_to(out, "--out"):
+                    replace_file(out / FILES[0], json.dumps(found, indent=2, allow_nan=False) + "\n")
+                    replace_file(out / FILES[1], page.text(found))
+                say(f"{out / FILES[0]} has these numbers, {out / FILES[1]} the pictures")
+
+
+def _found(argv: list[str]) -> dict[str, Any]:
+    if FLAGS.embeddings is not None:
+        found = of_arrays(FLAGS.embeddings, seed=FLAGS.seed)
+    elif FLAGS.model is not None or FLAGS.function is not None:
+        found = of_encoder()
+    else:
+        found = of_run(local_path(argv[1], "WORKDIR"), FLAGS.config)
+    return found | {"versions": {name: version(name) for name in ("jax", "numpy")} | found.get("versions", {})}
 
 
 def of_arrays(files: list[str], *, seed: int = 0) -> dict[str, Any]:
