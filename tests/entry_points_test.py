@@ -3,7 +3,6 @@
 import gzip
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.workdir import check_data, plain
+from tests.environment import on_cpus
 
 pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("entry_points.py")
@@ -31,7 +31,7 @@ def _answers(module: str, mistakes: list[list[str]]) -> list[tuple[int, str]]:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+        env=on_cpus(),
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -15,18 +15,14 @@ from care_jax.data import DataError
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError
 from care_jax.workdir import WorkdirError, check_data, claim, writing
+from tests.environment import on_cpus
 
 PROGRAM = Path(__file__).with_name("small_run.py")
 
 
 def _start(workdir: Path, *arguments: str, devices: int = 1) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
     command = [sys.executable, str(PROGRAM), str(workdir), *arguments]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(command, env=on_cpus(devices), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
 def _run(workdir: Path, *arguments: str) -> tuple[int, str]:

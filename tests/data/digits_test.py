@@ -108,7 +108,7 @@ def test_the_scans_are_scikit_learns(monkeypatch, tmp_path, moved):
 
 def test_without_scikit_learn_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(data.DataError, match="needs scikit-learn, .*: pip install scikit-learn"):
+    with pytest.raises(data.DataError, match=r"needs scikit-learn, .*: pip install scikit-learn"):
         _scans()
 
 
