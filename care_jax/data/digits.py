@@ -76,7 +76,7 @@ def load_digits(image_size: int | None = None) -> DataSet:
 
 
 def _scans() -> tuple[np.ndarray, np.ndarray]:
-    """Images [n, 8, 8], from 0 to 16, and what digit each is, [n]; importing scikit-learn would take ten times as long."""
+    """Images [n, 8, 8], from 0 to 16, and what digit each is, [n]; importing scikit-learn takes ten times as long."""
     found = importlib.util.find_spec("sklearn")
     if found is None:
         raise DataError("the digits data set needs scikit-learn, which brings its images: pip install scikit-learn")
