@@ -14,16 +14,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from tests.environment import COMPILES_FAST
+
 # Read once, when JAX starts: it must be set before anything imports jax.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} {COMPILES_FAST} --xla_force_host_platform_device_count=8"
+    )
 
 # What one test compiled serves the others, those in subprocesses too: most of the suite's time is compilation.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="care_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 import jax
@@ -65,7 +69,7 @@ def compile_fast_and_forget(request: pytest.FixtureRequest) -> Iterator[None]:
     """What files compiled is let go when it has grown large: a process that kept it all grew to 4 GB.
 
     XLA leaves its last optimisations out: they cost more time than they win. A file where they win (it runs more than
-    it compiles) says `OPTIMIZED = True`; the programs that tests start are optimised as everyone's.
+    it compiles) says `OPTIMIZED = True`; what main_test starts is compiled as everyone's (see environment.py).
     """
     jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
     jax.config.update("jax_enable_compilation_cache", True)  # which commands switch off for themselves

@@ -3,7 +3,6 @@
 import gzip
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,8 +15,10 @@ from PIL import Image
 from care_jax import data
 from care_jax.devices import sharding
 from care_jax.experiment import build
+from care_jax.experiment.config import read_config
 from care_jax.train.checkpoint import Checkpoints
-from care_jax.workdir import check_data, plain
+from care_jax.workdir import check_data, claim, plain
+from tests.environment import on_cpus
 
 pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("entry_points.py")
@@ -31,7 +32,7 @@ def _answers(module: str, mistakes: list[list[str]]) -> list[tuple[int, str]]:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+        env=on_cpus(),
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -97,6 +98,7 @@ def workdirs(tmp_path_factory, tiny_config, images) -> Path:
 
     spoiled("damaged_data", "data.json.gz", b"no gzip")
     spoiled("other_data", "data.json.gz", gzip.compress(gzip.decompress((good / "data.json.gz").read_bytes())[:-5]))
+    shutil.copytree(good, root / "in_use")
     shutil.copytree(good, root / "unsaved")
     shutil.rmtree(root / "unsaved" / "checkpoints")
     shutil.copytree(good, root / "emptied")
@@ -179,40 +181,45 @@ def test_evaluating_again(images, workdirs, tmp_path):
     def run(name: str, *arguments: str) -> list[str]:
         return [f"--workdir={workdirs / name}", *arguments]
 
-    _check(
-        "care_jax.evaluate",
-        {
-            "--workdir is missing": [],
-            "Missing value for flag --workdir": ["--workdir"],
-            "--workdir=gs://b is an address": ["--workdir=gs://b"],
-            "must be the folder of a run": run("none"),
-            f"{workdirs / 'file'}": run("file"),
-            "no checkpoint of step 7": run("good", "--step=7"),
-            "give a step, 'best'": run("good", "--step=x"),
-            "no checkpoint of this run was ranked": run("good", "--step=best"),
-            "not config.seed: 0 -> 1": run("good", "--config.seed=1"),
-            "did you mean 'knn_k'": run("good", "--config.evaluate.knnk=1"),
-            "config.evaluate.knn_k is 0": run("good", "--config.evaluate.knn_k=0"),
-            f"{images / 'none'}": run("good", f"--config.data.root={images / 'none'}"),
-            "changed since": run("good", f"--config.data.root={images / 'other'}"),
-            "damaged_data": run("damaged_data"),
-            "other_data": run("other_data"),
-            "no checkpoint in": run("unsaved"),
-            "emptied": run("emptied"),
-            "'more' is one word too many": [str(workdirs / "good"), "more"],
-            "--out=x.json is for --on": run("good", "--out=x.json"),
-            "config.evaluate.label_fractions is 0": run("good", "--config.evaluate.label_fractions=(0.0,)"),
-            "choose one of crop_flip, none": run("good", "--config.evaluate.finetune.augmentation=color"),
-            "--on=cifar11 is no data set": run("good", "--on=cifar11"),
-            "--on=gs://bucket is an address": run("good", "--on=gs://bucket"),
-            "is not the folder of a run": run("none", "--on=digits"),
-            "config.data.root has no value": run("good", "--on=image_folder"),
-            "tfds build cifar10": run("good", "--on=cifar10", f"--config.data.root={tmp_path / 'none'}"),
-            f"{images / 'empty'}": run("good", f"--on={images / 'empty'}"),
-            "only config.evaluate.*": run("good", "--on=digits", "--config.model.width=3"),
-            "--out=/proc/none/x.json": run("good", "--on=digits", "--out=/proc/none/x.json"),
-        },
-    )
+    with claim(
+        workdirs / "in_use", read_config(workdirs / "in_use")
+    ):  # opening it would clear away what is being saved
+        _check(
+            "care_jax.evaluate",
+            {
+                "--workdir is missing": [],
+                "Missing value for flag --workdir": ["--workdir"],
+                "--workdir=gs://b is an address": ["--workdir=gs://b"],
+                "must be the folder of a run": run("none"),
+                f"{workdirs / 'file'}": run("file"),
+                "no checkpoint of step 7": run("good", "--step=7"),
+                "give a step, 'best'": run("good", "--step=x"),
+                "no checkpoint of this run was ranked": run("good", "--step=best"),
+                "not config.seed: 0 -> 1": run("good", "--config.seed=1"),
+                "did you mean 'knn_k'": run("good", "--config.evaluate.knnk=1"),
+                "config.evaluate.knn_k is 0": run("good", "--config.evaluate.knn_k=0"),
+                f"{images / 'none'}": run("good", f"--config.data.root={images / 'none'}"),
+                "changed since": run("good", f"--config.data.root={images / 'other'}"),
+                "damaged_data": run("damaged_data"),
+                "other_data": run("other_data"),
+                "is in use": run("in_use"),
+                "no checkpoint in": run("unsaved"),
+                "emptied": run("emptied"),
+                "'more' is one word too many": [str(workdirs / "good"), "more"],
+                "--out=x.json is for --on": run("good", "--out=x.json"),
+                "config.evaluate.label_fractions is 0": run("good", "--config.evaluate.label_fractions=(0.0,)"),
+                "choose one of crop_flip, none": run("good", "--config.evaluate.finetune.augmentation=color"),
+                "--on=cifar11 is no data set": run("good", "--on=cifar11"),
+                "--on=gs://bucket is an address": run("good", "--on=gs://bucket"),
+                "is not the folder of a run": run("none", "--on=digits"),
+                "config.data.root has no value": run("good", "--on=image_folder"),
+                "tfds build cifar10": run("good", "--on=cifar10", f"--config.data.root={tmp_path / 'none'}"),
+                f"{images / 'empty'}": run("good", f"--on={images / 'empty'}"),
+                "only config.evaluate.*": run("good", "--on=digits", "--config.model.width=3"),
+                "--out=/proc/none/x.json": run("good", "--on=digits", "--out=/proc/none/x.json"),
+            },
+        )
+    assert not list(workdirs.glob("*/summary.json"))  # of the newest, say, where the best was asked for
 
 
 def test_what_is_taken_out_of_a_run(images, workdirs, tmp_path):

@@ -16,9 +16,9 @@ from care_jax.data import DataError
 from care_jax.devices import sharding
 from care_jax.experiment import build, extensions
 from care_jax.experiment.config import ConfigError, differences, from_plain, read_config, validate
-from care_jax.run import run
+from care_jax.run import run, train
 from care_jax.train.placements import PLACEMENTS
-from care_jax.workdir import plain, recover_config
+from care_jax.workdir import claim, plain, recover_config
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 REGISTRIES = (augment.OPERATIONS, data.DATA_SETS, models.BACKBONES, methods.METHODS, methods.TERMS)
@@ -52,10 +52,13 @@ def _config(**changes) -> ml_collections.ConfigDict:
 
 
 @pytest.mark.slow
-def test_the_page_trains_goes_on_and_is_evaluated_again(page, command):
-    assert run(_config(), page / "run")
+def test_the_page_trains_goes_on_and_is_evaluated_again(page, command, capsys):
+    begun = build.build(_config())
+    with claim(page / "run", begun.config):
+        assert train(begun, page / "run").finished
     assert set(read_config(page / "run").augment.equivariance) >= {"posterize_probability", "posterize_levels"}
     assert run(_config(train__num_steps=3), page / "run")
+    assert "going on from step 2 of 3" in capsys.readouterr().err
     command.evaluate_again(page / "run", read_config(page / "run"))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-from care_jax.experiment.config import read_config
-from care_jax.workdir import claim
 
 pytestmark = pytest.mark.slow
 
@@ -180,36 +176,6 @@ def test_evaluate_again_from_the_checkpoint(finished):
     assert done.returncode == 0, done.stderr
     assert _summary(finished) == before
     assert (finished / "report.html").exists()
-
-
-@pytest.mark.slow
-def test_the_best_of_none_is_refused(finished, tmp_path):
-    """Not silently the newest."""
-    workdir = tmp_path / "unranked"
-    shutil.copytree(finished, workdir)
-    for ranking in (workdir / "checkpoints").glob("*/metrics"):
-        shutil.rmtree(ranking)
-    done = _run(f"--workdir={workdir}", "--step=best", module="care_jax.evaluate")
-    assert done.returncode == 2
-    assert "no checkpoint of this run was ranked" in done.stderr
-    assert _summary(workdir) == _summary(finished)
-
-
-@pytest.mark.slow
-def test_a_workdir_in_use_is_not_evaluated(finished):
-    """Opening its checkpoints would clear away the one being written."""
-    with claim(finished, read_config(finished)):
-        done = _run(f"--workdir={finished}", module="care_jax.evaluate")
-    assert done.returncode == 2
-    assert "is in use" in done.stderr and "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_another_configuration_does_not_go_on(finished):
-    done = _run(*TINY, f"--workdir={finished}", "--config.loss.temperature=0.2")
-    assert done.returncode == 2
-    assert "config.loss.temperature: 0.5 -> 0.2" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow

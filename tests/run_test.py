@@ -24,7 +24,6 @@ from care_jax.train.state import params_sha256
 from care_jax.workdir import WorkdirError
 
 pytestmark = pytest.mark.slow
-OPTIMIZED = True
 
 
 @pytest.fixture(autouse=True)

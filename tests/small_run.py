@@ -1,6 +1,7 @@
 """A whole training run, small, as a program: tests start it, kill it, and start it again.
 
-    python tests/small_run.py WORKDIR [--kills=12] [--coordinator_address=... --num_processes=... --process_id=...]
+    python tests/small_run.py WORKDIR [--kills=12 --whole=ANOTHER]
+    python tests/small_run.py WORKDIR --coordinator_address=... --num_processes=... --process_id=...
 
 The loop, the checkpoints, the data and the devices are the real ones; only the encoder is one that compiles fast.
 """
@@ -28,6 +29,7 @@ from care_jax.train import loop
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 0, "First start the run in a process of its own and kill it, this many times.")
+flags.DEFINE_string("whole", None, "First of all train the same in this folder, in a process that nothing kills.")
 flags.DEFINE_integer("num_steps", 6, "Updates.")
 flags.DEFINE_integer("pause_at", 0, "Wait before this step, for longer than anyone does.")
 flags.DEFINE_string("coordinator_address", None, "As of care_jax.main.")
@@ -96,6 +98,11 @@ def _saved_steps(path: Path) -> list[int]:
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)
     path = Path(argv[1])
+    if FLAGS.whole:
+        if (child := os.fork()) == 0:
+            train(Path(FLAGS.whole))
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
     kill_at_random_moments(path)
     train(path)
 

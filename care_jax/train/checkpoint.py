@@ -124,7 +124,7 @@ class Checkpoints:
             self._saving = step, like, info, ranked
             self._manager.save(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info)),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(_one_copy(state)), info=ocp.args.JsonSave(info)),
                 metrics=ranked,
             )
         return sha256
@@ -284,3 +284,13 @@ class Checkpoints:
             self._plain.remove()
             with self._writing("the last checkpoint"):
                 self._manager.close()
+
+
+def _one_copy(state: Any) -> Any:
+    """Of arrays that every device has whole, one device's: of all, Orbax compiles a program for each one's part."""
+
+    def one(leaf: Any) -> Any:
+        alone = isinstance(leaf, jax.Array) and leaf.is_fully_addressable and leaf.is_fully_replicated
+        return leaf.addressable_data(0) if alone else leaf
+
+    return jax.tree.map(one, state)

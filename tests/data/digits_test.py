@@ -1,11 +1,15 @@
 """Tinted digits: the tint can be read off, and gray copies say nothing of it."""
 
+import sys
+from importlib.machinery import ModuleSpec
+
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from care_jax import data
 from care_jax.augment import color
-from care_jax.data.digits import HUE_CLASSES, hue_to_rgb
+from care_jax.data.digits import HUE_CLASSES, _scans, hue_to_rgb
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,24 @@ def test_other_sizes(digits):
     assert np.abs(shrunk - small).mean() < 8  # the same pictures
     with pytest.raises(ValueError, match="image_size"):
         data.load("digits", image_size=0)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_scans_are_scikit_learns(monkeypatch, tmp_path, moved):
+    """Read from its file, and asked of it where the file is not where it was."""
+    if moved:
+        elsewhere = ModuleSpec("sklearn", None, origin=str(tmp_path / "__init__.py"))
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: elsewhere)
+    scans, digits = _scans()
+    bundled = load_digits()
+    np.testing.assert_array_equal(scans, bundled.images)
+    np.testing.assert_array_equal(digits, bundled.target)
+
+
+def test_without_scikit_learn_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(data.DataError, match=r"needs scikit-learn, .*: pip install scikit-learn"):
+        _scans()
 
 
 def test_unknown_names_are_told_the_known_ones():

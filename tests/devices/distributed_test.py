@@ -22,6 +22,7 @@ from care_jax.devices import distributed, relay, rendezvous, watch
 from care_jax.devices.rendezvous import Place
 from care_jax.train import checkpoint_files
 from care_jax.train.checkpoint import CheckpointError, Checkpoints
+from tests.environment import on_cpus
 
 PROGRAM = Path(__file__).parents[1] / "small_run.py"
 
@@ -271,15 +272,10 @@ def test_whatever_ends_a_process_is_told_to_the_others_first(monkeypatch, capsys
 
 
 def _start(workdir: Path, devices: int, *arguments: str, program: tuple[str, ...] = ()) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
     return subprocess.Popen(
         [sys.executable, *(program or (str(PROGRAM), str(workdir))), *arguments],
         cwd=PROGRAM.parents[1],
-        env=environment,
+        env=on_cpus(devices),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

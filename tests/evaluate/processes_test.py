@@ -1,7 +1,6 @@
 """One device, eight of one process, or four of each of two: the same numbers, and a share of the work for everyone."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from care_jax.devices import sharding
 from care_jax.evaluate import motion, parameters
+from tests.environment import on_cpus
 
 PROGRAM = Path(__file__).parents[1] / "small_evaluation.py"
 
@@ -21,12 +21,11 @@ def two_processes() -> list[dict]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         coordinator = f"localhost:{free.getsockname()[1]}"
-    four = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     started = [
         subprocess.Popen(
             [sys.executable, str(PROGRAM), coordinator, "2", str(index)],
             cwd=PROGRAM.parents[1],
-            env={**os.environ, **four},
+            env=on_cpus(4),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -62,6 +62,21 @@ def test_restores_onto_another_number_of_devices(tmp_path):
     assert len(state.params["kernel"].devices()) == 2
 
 
+def test_saving_compiles_nothing(tmp_path):
+    """However many devices have a copy."""
+    state, events = _state(3, num_devices=8), []
+
+    def hear(event, *_, **__):
+        events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(hear)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state, info={})
+    checkpoints.close()
+    jax.monitoring.unregister_event_duration_listener(hear)
+    assert events and not [event for event in events if "compile" in event]
+
+
 def test_keeps_the_last_and_the_best(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep_last=2)
     for step, accuracy in ((1, 50.0), (2, 90.0), (3, 70.0), (4, 60.0), (5, None)):

@@ -13,6 +13,7 @@ from care_jax.experiment.config import ConfigError
 from care_jax.experiment.online_probe import make_probe
 from care_jax.train.online_probe import Beside, OnlineProbe
 from care_jax.train.state import params_sha256
+from tests.environment import AS_USUAL
 
 
 def test_it_learns_and_says_what_it_knew_before_it_was_told():
@@ -46,7 +47,8 @@ def test_the_encoder_has_the_same_bits_with_it_and_without(tiny_config, small_en
     found = []
     for online in (False, True):
         whole = sharding.replicated(experiment.mesh)
-        step = jax.jit(build.make_step(experiment, probe if online else None), out_shardings=whole)
+        step = build.make_step(experiment, probe if online else None)
+        step = jax.jit(step, out_shardings=whole, compiler_options=AS_USUAL)
         step = Beside(step, probe_state) if online else step
         state, metrics = step(start, batch)
         found.append(params_sha256(jax.device_get((state.params, state.batch_stats, state.optimizer_state))))
