@@ -19,6 +19,7 @@ from care_jax.data.device import ResidentImages, put_resident, take
 from care_jax.data.digits import load_digits
 from care_jax.data.errors import DataError
 from care_jax.data.examples import CLASS, DataSet, EncodedImages, Examples, SkippedFiles
+from care_jax.data.fashion import load_fashion
 from care_jax.data.image_folder import load_image_folder
 from care_jax.data.in_order import batches_in_order
 from care_jax.data.indices import batch_indices
@@ -58,6 +59,7 @@ Root = str | os.PathLike[str] | None
 # Name -> its loader, and which arguments of `load` that takes.
 DATA_SETS: dict[str, tuple[Callable[..., DataSet], tuple[str, ...]]] = {
     "digits": (load_digits, ("image_size",)),
+    "fashion": (load_fashion, ("root", "image_size")),
     "image_folder": (load_image_folder, ("root", "image_size", "resident", "test_fraction")),
     "cifar10": (functools.partial(load_small, "cifar10"), ("root", "image_size", "download")),
     "cifar100": (functools.partial(load_small, "cifar100"), ("root", "image_size", "download")),

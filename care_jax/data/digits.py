@@ -13,27 +13,11 @@ import numpy as np
 from PIL import Image
 
 from care_jax.data.examples import CLASS, DataError, DataSet, Examples
+from care_jax.data.tints import HUE, HUE_CLASSES, hue_classes, tinted
 
-HUE_CLASSES = 8
 # The data set is fixed: the same tints and the same split for every run, whatever the run's seed.
 _SEED = 1797
-_SATURATION = 0.6
 _TEST_FRACTION = 0.2
-# ITU-R BT.601, the weights by which gray-scale augmentation sums red, green and blue.
-_LUMINANCE = np.array([0.299, 0.587, 0.114])
-
-
-def hue_to_rgb(hue: np.ndarray) -> np.ndarray:
-    """RGB in [0, 1] of hues in turns [n] -> [n, 3], all of one luminance.
-
-    Saturation is fixed and value is chosen so that the luminance is that of the darkest hue, blue: a gray-scale copy
-    of a tinted image then tells nothing of its hue.
-    """
-    sector = (np.asarray(hue)[..., None] * 6.0 + np.array([0.0, 4.0, 2.0])) % 6.0
-    pure = np.clip(np.abs(sector - 3.0) - 1.0, 0.0, 1.0)
-    tint = 1.0 - _SATURATION * (1.0 - pure)
-    darkest = 1.0 - _SATURATION * (1.0 - _LUMINANCE[2])
-    return tint * darkest / (tint @ _LUMINANCE)[..., None]
 
 
 def load_digits(image_size: int | None = None) -> DataSet:
@@ -56,12 +40,8 @@ def load_digits(image_size: int | None = None) -> DataSet:
     scans, digits = _scans()
     rng = np.random.default_rng(_SEED)
     hue = rng.random(len(scans))
-    images = _enlarge(scans / 16.0, image_size)[..., None] * hue_to_rgb(hue)[:, None, None, :]
-    images = np.round(images * 255.0).astype(np.uint8)
-    labels = {
-        CLASS: digits.astype(np.int32),
-        "hue": np.floor(hue * HUE_CLASSES).astype(np.int32),
-    }
+    images = tinted(_enlarge(scans / 16.0, image_size), hue)
+    labels = {CLASS: digits.astype(np.int32), HUE: hue_classes(hue)}
 
     held_out = np.zeros(len(images), bool)
     for digit in range(10):
@@ -72,7 +52,7 @@ def load_digits(image_size: int | None = None) -> DataSet:
         for rows in (~held_out, held_out)
     )
     names = {CLASS: [str(digit) for digit in range(10)]}
-    return DataSet("digits", train, train, test, {CLASS: 10, "hue": HUE_CLASSES}, class_names=names)
+    return DataSet("digits", train, train, test, {CLASS: 10, HUE: HUE_CLASSES}, class_names=names)
 
 
 def _scans() -> tuple[np.ndarray, np.ndarray]:
