@@ -15,7 +15,8 @@ from care_jax.models import encoder as encoder_module
 
 # One bottleneck block: it has every kind of layer, the shortcut's included.
 ENCODER = Encoder(ResNet((1,), bottleneck=True, width=4, stem="cifar"), ProjectionHead((8,), 4, True))
-VIEWS = jax.random.normal(jax.random.key(1), (3, 16, 8, 8, 3)) * jnp.array([1, 3, 0.5])[:, None, None, None, None]
+SCALES = np.array([1, 3, 0.5])[:, None, None, None, None]
+VIEWS = (np.random.default_rng(1).normal(size=(3, 16, 8, 8, 3)) * SCALES).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
