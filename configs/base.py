@@ -39,7 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.extensions = ()  # modules of one's own, ("my_lab.posterize",) say: docs/extending.md
 
     config.data = data = ml_collections.ConfigDict()
-    data.name = "cifar10"  # digits, cifar10, cifar100, stl10, imagenet2012, image_folder
+    data.name = "cifar10"  # digits, fashion, cifar10, cifar100, stl10, imagenet2012, image_folder
     data.root = placeholder(str)  # TFDS's data_dir, or the image folder; None: TFDS's default
     data.image_size = 32  # pixels a side that the encoder sees
     data.stored_size = placeholder(int)  # pixels a side of the images kept on the device; None: image_size

@@ -20,5 +20,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.std = (0.173, 0.149, 0.190)
     for branch in (config.augment.invariance, config.augment.equivariance):
         branch.flip_probability = 0.5
-    config.augment.equivariance.flip_probability = 0.0
+    config.augment.equivariance.flip_probability = 0.0  # no rotation of the embeddings mirrors
+    config.train.num_steps = 3000  # six times through the images
+    config.train.evaluate_every_epochs = 1.0
+    config.train.checkpoint_every_epochs = 1.0
+    config.evaluate.monitor_examples = 10_000
     return config

@@ -27,7 +27,7 @@ from care_jax.workdir import plain, writing
 # Sets whose files are decoded when a batch needs them, however many there are.
 _ENCODED = ("image_folder", "imagenet2012")
 # Pixels a side of the images that TensorFlow Datasets has: they are kept no larger.
-_SIDES = {"cifar10": 32, "cifar100": 32, "stl10": 96}
+_SIDES = {"fashion": 28, "cifar10": 32, "cifar100": 32, "stl10": 96}
 # Of a run's `data`, what its encoder sees: the rest says which images there are.
 _OF_THE_ENCODER = ("image_size", "stored_size", "mean", "std")
 _SECONDS = 30.0  # between lines that say how far it has got

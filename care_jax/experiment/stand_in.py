@@ -12,6 +12,7 @@ from care_jax.errors import UserError
 # classes; of a class file the 100 classes of the CMC repository, with which the paper's ImageNet100 has this size.
 SIZES = {
     "digits": 1_438,
+    "fashion": 60_000,
     "cifar10": 50_000,
     "cifar100": 50_000,
     "stl10": 105_000,

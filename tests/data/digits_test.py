@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 
 from care_jax import data
 from care_jax.augment import color
-from care_jax.data.digits import HUE_CLASSES, _scans, hue_to_rgb
+from care_jax.data.digits import _scans
+from care_jax.data.tints import HUE_CLASSES, hue_to_rgb
 
 
 @pytest.fixture(scope="module")
