@@ -124,7 +124,7 @@ def picture(table: Table, results: Results) -> Figure:
     A level line is the plain objective.
     """
     kinds = list(dict.fromkeys(row.labels[0] for row in table.rows.values()))
-    figure, axes = plots.panels(2, len(kinds), width=2.5, height=2.4)
+    figure, axes = plots.panels(2, len(kinds), width=max(2.5, 6.0 / len(kinds)), height=2.4, share_x="col")
     for column, kind in enumerate(kinds):
         curves: dict[tuple[str, str], list[tuple[float, ...]]] = {}
         for name, row in table.rows.items():
@@ -152,7 +152,7 @@ def picture(table: Table, results: Results) -> Figure:
         axes[1][column].set_xlabel("images a group / d")
     axes[0][0].set_ylabel("share explained")
     axes[1][0].set_ylabel("kNN, %")
-    figure.legend(loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3 if len(kinds) < 3 else 6, frameon=False)
     return figure
 
 

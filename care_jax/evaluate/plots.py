@@ -2,7 +2,7 @@
 
 import base64
 import io
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -46,11 +46,16 @@ def panel(width: float = 4.6, height: float = 3.4) -> tuple[Figure, Axes]:
         return figure, figure.subplots()
 
 
-def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
-    """Pairs of axes, a list a row, with one scale upwards in each row and one along each column; inches of each."""
+def panels(
+    rows: int, columns: int, width: float, height: float, *, share_x: Literal["col", "none"] = "none"
+) -> tuple[Figure, list[list[Axes]]]:
+    """Pairs of axes, a list a row, with one scale upwards in each row, and for "col" one along each column.
+
+    Sizes are inches of each.
+    """
     with rc_context(_STYLE):
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-        return figure, figure.subplots(rows, columns, sharex="col", sharey="row", squeeze=False).tolist()
+        return figure, figure.subplots(rows, columns, sharex=share_x, sharey="row", squeeze=False).tolist()
 
 
 def image(figure: Figure) -> tuple[str, str]:

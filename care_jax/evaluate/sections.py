@@ -10,7 +10,15 @@ from matplotlib.figure import Figure
 from care_jax import augment
 from care_jax.augment import AugmentSpec
 from care_jax.data import CLASS, Examples
-from care_jax.evaluate import embedding_pictures, equivariance_error, knn, orbits, pictures, planes
+from care_jax.evaluate import (
+    embedding_pictures,
+    equivariance_error,
+    knn,
+    orbits,
+    pictures,
+    planes,
+    strength_shares,
+)
 from care_jax.evaluate.embed import Embedder
 from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.embedding_pictures import Draws
@@ -55,6 +63,21 @@ def _sections(
             _of(share),
         ),
     )
+    bank = embedded.part("test").embeddings[: equivariance_error.MAX_PAIRWISE]
+    bank_images = few_images(embedder, dataset.test, len(bank))
+    strengths = strength_shares.picture(
+        strength_shares.strength_shares(embedder, embedded.variables, bank_images, bank)
+    )
+    yield (
+        "Each augmentation by itself",
+        Picture(
+            "The same for one augmentation after the other, the stronger the further to the right, with 95 % "
+            f"intervals, of up to {strength_shares.MOST} test images. What the equivariance branch does not draw is "
+            "shown too: there nobody asked the encoder for a rotation.",
+            _of(strengths),
+            wide=True,
+        ),
+    )
     yield (
         "How far do the rotations turn?",
         Picture(
@@ -64,8 +87,6 @@ def _sections(
         ),
     )
     yield "Test images in the plane", _plane(embedded)
-    bank = embedded.part("test").embeddings[: equivariance_error.MAX_PAIRWISE]
-    bank_images = few_images(embedder, dataset.test, len(bank))
     yield "Around a full turn", _orbits(embedded, bank_images[:_FITTED], bank[:_FITTED])
     chosen = np.linspace(0, len(bank_images) - 1, min(6, len(bank_images))).astype(int)
     neighbours = hue_retrieval(embedder, embedded.variables, bank_images, bank, chosen)

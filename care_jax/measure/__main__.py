@@ -28,8 +28,8 @@ from absl import app, flags, logging
 from care_jax import trained
 from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
-from care_jax.evaluate import results
-from care_jax.measure import arrays, draws, encoders, images, numbers, page, strengths, sweep, table, torch_encoders
+from care_jax.evaluate import results, strengths
+from care_jax.measure import arrays, draws, encoders, images, numbers, page, sweep, table, torch_encoders
 from care_jax.measure.encoders import WHAT, Encoder
 from care_jax.measure.images import Images
 from care_jax.measure.numbers import SHARE

@@ -11,7 +11,8 @@ import numpy as np
 
 from care_jax.command_line import say
 from care_jax.data import DataError
-from care_jax.measure import numbers, strengths
+from care_jax.evaluate import strengths
+from care_jax.measure import numbers
 from care_jax.measure.encoders import Encoder
 from care_jax.measure.images import Images
 from care_jax.measure.numbers import SHARE, Numbers

@@ -39,6 +39,7 @@ def test_what_is_shown_of_a_labelled_run(embedded, monkeypatch):
     shown = sections.of_run(found, rows, {})
     assert {heading: len(picture.figures) for heading, picture in shown.items()} == {
         "Is an augmentation a rotation?": 1,
+        "Each augmentation by itself": 1,
         "How far do the rotations turn?": 2,
         "Test images in the plane": 2,
         "Around a full turn": 2,

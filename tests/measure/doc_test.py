@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from care_jax.measure.strengths import SWEEPS
+from care_jax.evaluate.strengths import SWEEPS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "measure.md").read_text()
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from care_jax.command_line import UsageError
-from care_jax.measure import strengths
-from care_jax.measure.strengths import SWEEPS
+from care_jax.evaluate import strengths
+from care_jax.evaluate.strengths import SWEEPS
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
 

@@ -1,0 +1,76 @@
+"""How much of the motion one rotation explains, of each augmentation by itself, the stronger it gets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from care_jax.data import Examples
+from care_jax.evaluate import plots
+from care_jax.evaluate.embed import Embedder
+from care_jax.evaluate.strengths import SWEEPS, spec_of, views
+from care_jax.metrics import motion
+from care_jax.metrics.heldout import Estimate
+
+MOST = 256  # images: one pass an augmentation and strength, 33 in all
+WIDEST = 512  # dimensions: as many rotations, and each takes d^3
+_BOOTSTRAPS = 200
+_COLUMNS = 4
+
+Shares = Mapping[str, Mapping[float, Estimate]]
+
+
+def strength_shares(
+    embedder: Embedder, variables: Mapping[str, Any], images: np.ndarray, embeddings: np.ndarray
+) -> Shares:
+    """The share that one rotation explains, fitted to half of the images and judged on the other, both ways.
+
+    Args:
+      embedder: of the encoder.
+      variables: its parameters and statistics.
+      images: [n, s, s, 3] uint8, of which the first MOST are taken.
+      embeddings: [n, d], of these images.
+
+    Returns:
+      Augmentation -> strength -> share; nothing of fewer images than 4, more dimensions than WIDEST, or broken
+      embeddings, and no strength that moves nothing.
+    """
+    images, before = images[:MOST], embeddings[:MOST]
+    if len(images) < 4 or before.shape[1] > WIDEST or not np.isfinite(before).all():
+        return {}
+    found: dict[str, dict[float, Estimate]] = {}
+    for name, sweep in SWEEPS.items():
+        spec = spec_of(name, max(sweep.strengths), size=images.shape[1])
+        for strength in sweep.strengths:
+            seen = views(images, np.full(len(images), strength, np.float32), name=name, spec=spec)
+            changed = np.round(255.0 * np.asarray(seen)).astype(np.uint8)
+            after = embedder(variables, Examples(images=changed)).embeddings
+            share = motion.share_explained(before, after, bootstraps=_BOOTSTRAPS) if np.isfinite(after).all() else None
+            if share is not None:
+                found.setdefault(name, {})[strength] = share
+    return found
+
+
+def picture(shares: Shares) -> Figure | None:
+    """A panel an augmentation: the share over the strength, with its 95 % interval; None of nothing."""
+    if not shares:
+        return None
+    rows = -(-len(shares) // _COLUMNS)
+    figure, axes = plots.panels(rows, min(len(shares), _COLUMNS), width=2.5, height=2.1)
+    panels = [axis for row in axes for axis in row]
+    for axis, (name, of_strengths) in zip(panels, shares.items(), strict=False):
+        estimates = list(of_strengths.values())
+        low, mean, high = (
+            [100 * max(getattr(share, part), -0.5) for share in estimates] for part in ("low", "mean", "high")
+        )
+        axis.axhline(0.0, color=plots.GRAY, linestyle="--", linewidth=1.2)
+        axis.fill_between(list(of_strengths), low, high, color=plots.BLUE, alpha=0.2, linewidth=0)
+        axis.plot(list(of_strengths), mean, color=plots.BLUE, marker="o", markersize=3.5)
+        axis.set(title=name, ylim=(-55, 105), xlim=(0, None))
+        axis.set_xlabel(SWEEPS[name].meaning.partition(";")[0], fontsize=7.5)
+    for row in axes:
+        row[0].set_ylabel("motion explained, %")
+    for axis in panels[len(shares) :]:
+        axis.remove()
+    return figure
