@@ -58,6 +58,9 @@ figure img { display: block; margin: auto; height: auto; } .whole img { min-widt
   body { max-width: none; margin: 0; font-size: 11px; } h2 { break-after: avoid; }
   figure, .card { break-inside: avoid; }
   .wide, figure { overflow: visible; } .whole img { min-width: 0; } td.words { min-width: 0; }
+  td, th { padding: .1rem .6rem .1rem 0; } details table, details code { font-size: 9.5px; }
+  details table { width: 100%; line-height: 1.3; }
+  td.words { width: 62%; } td.words span { display: inline; } .settings { columns: 2; }
   details::details-content { content-visibility: visible; block-size: auto; }
 }
 """
@@ -114,7 +117,8 @@ def write_html(
         parts.append(f"<ul class='notes'>{''.join(f'<li>{html.escape(note)}</li>' for note in notes)}</ul>")
     parts.append(_numbers(numbers, baseline))
     parts += [_section(heading, picture) for heading, picture in pictures.items()]
-    parts.append("<h2>Configuration</h2><details><summary>every setting of this run</summary><div class='wide'><table>")
+    parts.append("<h2>Configuration</h2><details><summary>every setting of this run</summary>")
+    parts.append("<div class='wide settings'><table>")
     for name, value in config.items():
         parts.append(f"<tr><td><code>{html.escape(name)}</code></td><td>{html.escape(repr(value))}</td></tr>")
     parts.append("</table></div></details></body></html>\n")
