@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/digits
 
-PYTEST := $(BIN)/python -m pytest -x -q -n 2 --dist loadfile --no-loadscope-reorder
+# What is compiled of Python is kept, whatever the environment says: the tests start hundreds of programs.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -x -q -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-fast check format docs install clean
 
