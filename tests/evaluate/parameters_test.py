@@ -14,6 +14,7 @@ from care_jax.evaluate import parameters
 from care_jax.evaluate.embed import Embedded
 from care_jax.evaluate.measure import Missing
 from care_jax.experiment import build
+from care_jax.metrics.heldout import Estimate
 
 COLORS = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
@@ -131,3 +132,25 @@ def test_what_varies_is_named_as_it_is_drawn():
     assert np.abs(found["hue"]).max() <= 0.2 * np.pi + 1e-6 and found["crop_height"].max() <= 0
     whole = parameters.varying(dataclasses.replace(spec, hue=0.5), uniforms, 32)
     assert "hue" not in whole and {"hue_sine", "hue_cosine"} <= set(whole)
+
+
+def test_each_pair_is_of_one_image_and_knows_which(experiment, monkeypatch):
+    """Image by image, draw by draw: the pairs of an image are in the same half only if it is known whose they are."""
+    seen = {}
+
+    def record(before, after, drawn, **settings):
+        seen.update(before=before, after=after, angle=drawn["angle"], **settings)
+        return dict.fromkeys(drawn, Estimate(0.5, 0.4, 0.6, 300))
+
+    def shows(pixels, uniforms):
+        angle = np.zeros(len(pixels)) if uniforms is None else _angle(experiment, uniforms)
+        return np.column_stack([pixels.reshape(len(pixels), -1).sum(1), angle])
+
+    monkeypatch.setattr(parameters, "parameters_explained", record)
+    found = parameters.run(_Planted(experiment, shows), _settings())
+    assert set(found.values()) == {0.5}
+    sums = experiment.dataset.test.pixels.reshape(300, -1).sum(1)
+    np.testing.assert_array_equal(seen["before"][:, 0], sums[seen["inputs"]])
+    np.testing.assert_array_equal(seen["after"][:, 0], sums[seen["inputs"]])
+    np.testing.assert_allclose(seen["after"][:, 1], seen["angle"])
+    assert np.bincount(seen["inputs"]).tolist() == [7] * 300

@@ -62,8 +62,9 @@ def test_weights_and_biases_has_rows_and_pictures_and_goes_on(tmp_path, monkeypa
         raise AssertionError("never")
     wandb.teardown()
     monkeypatch.setenv("WANDB_MODE", "offline")
-    said, logged = [], []
-    log = wandb.Run.log
+    said, logged, asked = [], [], []
+    log, init = wandb.Run.log, wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **given: (asked.append((given["id"], given["resume"])), init(**given))[1])
     monkeypatch.setattr(wandb.Run, "log", lambda run, data: (logged.append((run.id, data)), log(run, data)))
     for first in (1, 4):
         with loggers.opened(["wandb"], tmp_path, SETTINGS, say=said.append) as opened:
@@ -73,6 +74,7 @@ def test_weights_and_biases_has_rows_and_pictures_and_goes_on(tmp_path, monkeypa
                 opened.finish(_final(tmp_path))
     (name,) = {run for run, _ in logged}
     assert json.loads((tmp_path / "loggers.json").read_text()) == {"wandb": name}
+    assert asked == [(None, None), (name, "allow")]
     rows = [row for _, row in logged]
     assert rows[:2] == [{"step": 1, "train/loss": 0.5}, {"step": 4, "train/loss": 2.0}]
     assert rows[2]["final/knn_top1"] == 50.0 and isinstance(rows[2]["report/Training: loss"], wandb.Image)
