@@ -87,9 +87,9 @@ def test_classes_on_the_host(tiny_config, tmp_path, capsys, monkeypatch, placeme
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"knn_top1", "linear_probe_top1", "wahba_mean", "relative_equivariance_median"} < row.keys()
     assert all(summary[name] == value for name, value in row.items() if name != "step")
-    # The last monitors and the end together: both sets, 2 draws and their composition, alignment's 2 views; of the
-    # pictures, 2 hues and the orbits of 2 turns.
-    assert len(passes) == 11
+    # The last monitors and the end together: both sets, 2 draws and their composition, alignment's 2 views, 8 draws an
+    # image of the parameters'; of the pictures, 2 hues, the orbits of 2 turns, and 34 strengths of augmentations.
+    assert len(passes) == 11 + 8 + 34
     assert 0 <= summary["knn_top1"] <= 100 and 0 <= summary["linear_probe_top1"] <= 100
     assert "hue_probe_top1" not in summary
     said = capsys.readouterr().err

@@ -1,15 +1,21 @@
 """How much of the motion one rotation explains, of each augmentation by itself, the stronger it gets."""
 
+import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from care_jax import augment
+from care_jax.augment import Augmentation, AugmentSpec
 from care_jax.data import Examples
 from care_jax.evaluate import plots
 from care_jax.evaluate.embed import Embedder
-from care_jax.evaluate.strengths import SWEEPS, spec_of, views
+from care_jax.evaluate.strengths import SWEEPS, spec_of
 from care_jax.metrics import motion
 from care_jax.metrics.heldout import Estimate
 
@@ -39,17 +45,27 @@ def strength_shares(
     images, before = images[:MOST], embeddings[:MOST]
     if len(images) < 4 or before.shape[1] > WIDEST or not np.isfinite(before).all():
         return {}
+    size = images.shape[1]
+    enabled = [sweep.enabled(max(sweep.strengths), size) for sweep in SWEEPS.values()]
+    spec = dataclasses.replace(spec_of("", 0.0, size=size), **{name: one[name] for one in enabled for name in one})
+    nothing = augment.identity(spec, height=size, width=size, leading_shape=(len(images),))
     found: dict[str, dict[float, Estimate]] = {}
     for name, sweep in SWEEPS.items():
-        spec = spec_of(name, max(sweep.strengths), size=images.shape[1])
         for strength in sweep.strengths:
-            seen = views(images, np.full(len(images), strength, np.float32), name=name, spec=spec)
-            changed = np.round(255.0 * np.asarray(seen)).astype(np.uint8)
+            drawn = sweep.changed(nothing, jnp.full(len(images), strength), size)
+            changed = np.asarray(_applied(images, nothing._replace(**drawn), spec))
             after = embedder(variables, Examples(images=changed)).embeddings
             share = motion.share_explained(before, after, bootstraps=_BOOTSTRAPS) if np.isfinite(after).all() else None
             if share is not None:
                 found.setdefault(name, {})[strength] = share
     return found
+
+
+# Of everything at once, so that one program serves all augmentations and strengths.
+@partial(jax.jit, static_argnums=2)
+def _applied(images: jax.Array, augmentation: Augmentation, spec: AugmentSpec) -> jax.Array:
+    views = jnp.clip(augment.apply(augmentation, images, spec), 0.0, 1.0)
+    return jnp.round(255.0 * views).astype(jnp.uint8)
 
 
 def picture(shares: Shares) -> Figure | None:
