@@ -16,8 +16,11 @@ _CUBES_VANISH = 1e9  # the gradient takes the inverse norm's cube, which float32
 
 
 def wide(dtype: Any) -> jnp.dtype:
-    """The type that parameters, statistics and sums have where a computation has `dtype`: float32 at least."""
-    return jnp.promote_types(dtype, jnp.float32)
+    """The type that parameters, statistics and sums have where a computation has `dtype`: float32 at least.
+
+    Of float64 it is float32 too where JAX has no 64 bits.
+    """
+    return jax.dtypes.canonicalize_dtype(jnp.promote_types(dtype, jnp.float32))
 
 
 def promote(*arrays: ArrayLike) -> tuple[jax.Array, ...]:
