@@ -99,7 +99,7 @@ def read(config: ml_collections.ConfigDict) -> InitialWeights | None:
     try:
         source = _of_run(path) if path.is_dir() else _of_file(path, backbone)
         found = flax.traverse_util.flatten_dict(source.variables)
-        leaves = {path: np.asarray(value, np.float32) for path, value in found.items()}
+        leaves = {path: _floats(value) for path, value in found.items()}
     except ImportError as error:
         raise ConfigError(f"config.{name}: {error}") from error
     except OSError as error:
@@ -111,10 +111,12 @@ def read(config: ml_collections.ConfigDict) -> InitialWeights | None:
         backbone = make_encoder(filled(config, chosen)).backbone
     side = config.data.image_size
     shapes = jax.eval_shape(backbone.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
-    wanted = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(shapes).items()}
+    own = flax.traverse_util.flatten_dict(shapes)
+    wanted = {path: leaf.shape for path, leaf in own.items()}
     notes = [*source.notes, *_resize_positions(leaves, wanted)]
     if {path: leaf.shape for path, leaf in leaves.items()} != wanted:
         raise ConfigError(f"config.{name} {_misfit(source.module, backbone)}")
+    leaves = {path: leaf.astype(own[path].dtype, copy=False) for path, leaf in leaves.items()}
     line = (
         f"{name}: backbone {len(wanted)} of {len(wanted)} arrays{source.where}; not used: {listed(source.unused)}; "
         "the projection head starts at random"
@@ -209,6 +211,11 @@ def _resize_positions(leaves: dict[tuple[str, ...], np.ndarray], wanted: Mapping
         return []
     leaves[_POSITIONS] = np.asarray(jax.image.resize(leaves[_POSITIONS], shape, "bilinear"))
     return [f"position embeddings of {before[0]} x {before[1]} patches are interpolated to {shape[0]} x {shape[1]}"]
+
+
+def _floats(value: Any) -> np.ndarray:
+    """An array as float32, or as the float64 that it is."""
+    return np.asarray(value, np.float64 if getattr(value, "dtype", None) == np.float64 else np.float32)
 
 
 def _misfit(found: linen.Module, wanted: linen.Module) -> str:

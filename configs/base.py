@@ -64,7 +64,9 @@ def get_config() -> ml_collections.ConfigDict:
     model.stem = "cifar"
     # Channels of a ResNet's first stage, or of one attention head (6 in vit_small, 12 in vit_base); None: chosen.
     model.width = 64
-    model.dtype = "float32"  # of the computation, or "bfloat16"; parameters and statistics stay float32
+    # Of the computation: "float32"; "bfloat16", with parameters and statistics in float32; or "float64", all of them,
+    # where the environment has JAX_ENABLE_X64=1: slow, to compare programs by.
+    model.dtype = "float32"
     model.head_hidden_sizes = (512,)  # hidden layers of the projection head
     model.head_size = 128  # dimension of the embedding
     model.head_batch_norm = True  # of the hidden layers

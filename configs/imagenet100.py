@@ -4,6 +4,12 @@ python -m care_jax.main --config=configs/imagenet100.py --workdir=runs/imagenet1
 
 The 100 classes are those of the CMC repository's imagenet100.txt, a file of WordNet ids that you supply
 (`--config.data.class_file=` where it lies elsewhere).
+
+MoCo with the paper's 8 groups and lambda 0.01, counted as below: four processes, 8 groups of 4 images in each (the
+published script for MoCo has 4 and 0.005, as for SimCLR):
+
+python -m care_jax.main --config=configs/imagenet100.py --workdir=runs/imagenet100_moco --config.loss.method=moco \\
+  --config.equivariance.num_groups=32 --config.equivariance.weight=0.01
 """
 
 import ml_collections
@@ -29,7 +35,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.head_hidden_sizes = (2048,)
     config.model.head_batch_norm = False
     config.loss.temperature = 0.2
-    config.equivariance.num_groups = 4
+    # The paper says 4 groups, of a process: the published script has four processes, each with 32 of the 128 images, in
+    # 4 groups of 8. Of each image the term sums over the others of its group, and lambda is tuned to 7 of them: with 4
+    # groups of 32 images it sums over 31, and is 31 / 7 = 4.4 times as large.
+    config.equivariance.num_groups = 16
     config.equivariance.weight = 0.005
     config.equivariance.batch_size = 128
     config.optimizer.name = "sgd"
@@ -43,7 +52,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluate.knn_temperature = 0.2
     config.evaluate.probe.optimizer = "sgd"
     config.evaluate.probe.learning_rate = 30.0  # README of the official code: 10
-    config.evaluate.probe.weight_decay = 0.0
+    config.evaluate.probe.weight_decay = 0.0  # the paper's; the official code has 1e-4 where none is given
     config.evaluate.probe.batch_size = 128
     config.evaluate.probe.epochs = 60
     config.evaluate.probe.schedule = "step"

@@ -93,6 +93,23 @@ def test_every_kind_that_is_exported_is_read(kind, head, tiny_config, tmp_path):
     assert note.endswith("its images were normalised otherwise: data.mean=(0.5, 0.4, 0.3)")
 
 
+def test_weights_are_read_as_wide_as_the_run_has_them(tiny_config, tmp_path, monkeypatch):
+    name = _file(tmp_path / "weights")
+    with jax.enable_x64(True):
+        config = tiny_config(model__init_from=name, model__dtype="float64")
+        wide = pretrained.read(config).variables
+        jax.tree.map(np.testing.assert_array_equal, wide, _backbone(_variables()))
+        assert {leaf.dtype for leaf in jax.tree.leaves(wide)} == {np.dtype(np.float64)}
+    thirds = jax.tree.map(lambda leaf: leaf.astype(np.float64) / 3, _variables())
+    monkeypatch.setitem(globals(), "_variables", lambda *_, **__: thirds)
+    name = _file(tmp_path / "wide")
+    with jax.enable_x64(True):
+        wide = pretrained.read(tiny_config(model__init_from=name, model__dtype="float64")).variables
+    jax.tree.map(np.testing.assert_array_equal, wide, _backbone(thirds))
+    narrow = pretrained.read(tiny_config(model__init_from=name)).variables
+    assert {leaf.dtype for leaf in jax.tree.leaves(narrow)} == {np.dtype(np.float32)}
+
+
 # What the configuration has beside what is in the file, and what to set.
 MISFITS = {
     "another stem": ({"stem": "cifar"}, {}, "the cifar stem, .* the imagenet stem: give --config.model.stem=cifar, or"),

@@ -133,8 +133,10 @@ def linear_probe(
     A seed's probes of all labellings see the same minibatches, in one program; none knows of another.
 
     Features are frozen: made once, by the encoder in evaluation mode, of images that were not augmented. (The official
-    code leaves the encoder in training mode and augments.) Every epoch visits every example once, in a drawn order; the
-    last batch may be smaller.
+    code augments: for CIFAR and STL10 as in pre-training, with the encoder left in training mode; for ImageNet100 by
+    random crops and flips, with the encoder in evaluation mode, and its weights start from N(0, 0.01), not from
+    torch.nn.Linear's uniform range as here.) Every epoch visits every example once, in a drawn order; the last batch
+    may be smaller.
 
     Args:
       train_features, test_features: n and m of w numbers, float32.

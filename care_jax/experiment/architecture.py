@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 
@@ -9,7 +10,8 @@ from care_jax import models
 from care_jax.experiment.config import ConfigError
 from care_jax.methods import TERMS
 
-DTYPES: dict[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# Of the computation; parameters and statistics have float32 at least.
+DTYPES: dict[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 
 
 def check_architecture(config: ml_collections.ConfigDict) -> None:
@@ -31,10 +33,25 @@ def check_architecture(config: ml_collections.ConfigDict) -> None:
         )
 
 
+def dtype_of(config: ml_collections.ConfigDict) -> Any:
+    """The type that the networks compute in.
+
+    Raises:
+      ConfigError: it is float64, of which JAX would quietly make float32.
+    """
+    name = config.model.dtype
+    if jax.dtypes.canonicalize_dtype(DTYPES[name]) != DTYPES[name]:
+        raise ConfigError(
+            "config.model.dtype is 'float64', which JAX has only when it is started for it; set the environment "
+            "variable JAX_ENABLE_X64=1"
+        )
+    return DTYPES[name]
+
+
 def make_encoder(config: ml_collections.ConfigDict) -> models.Encoder:
     """The backbone and its projection head."""
     model = config.model
-    backbone = models.BACKBONES[model.backbone](stem=model.stem, width=model.width, dtype=DTYPES[model.dtype])
+    backbone = models.BACKBONES[model.backbone](stem=model.stem, width=model.width, dtype=dtype_of(config))
     return models.Encoder(backbone=backbone, head=make_head(config, output_batch_norm=model.head_output_batch_norm))
 
 
@@ -45,6 +62,6 @@ def make_head(config: ml_collections.ConfigDict, *, output_batch_norm: bool) -> 
         hidden_sizes=tuple(model.head_hidden_sizes),
         size=model.head_size,
         batch_norm=model.head_batch_norm,
-        dtype=DTYPES[model.dtype],
+        dtype=dtype_of(config),
         output_batch_norm=output_batch_norm,
     )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from care_jax.augment import AugmentSpec
-from care_jax.experiment.architecture import DTYPES, make_encoder, make_head
+from care_jax.experiment.architecture import dtype_of, make_encoder, make_head
 from care_jax.experiment.config import ConfigError
 from care_jax.methods import METHODS, TERMS, Method, Objective, Pieces, Term, settings_of
 
@@ -33,7 +33,7 @@ def make_objective(config: ml_collections.ConfigDict, spec: AugmentSpec, *, num_
         head=partial(make_head, config),
         hidden_sizes=tuple(model.head_hidden_sizes[:1]) * 2,
         batch_norm=model.head_batch_norm,
-        dtype=DTYPES[model.dtype],
+        dtype=dtype_of(config),
         num_features=partial(_num_features, config),
     )
     method = _made(METHODS, "loss", "method", config.loss, pieces)

@@ -1,6 +1,7 @@
 """What losses and measures start from: checked arrays of one type, unit rows, and products that lose no digits."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,17 @@ _SQUARES_VANISH = 1e-15
 _CUBES_VANISH = 1e9  # the gradient takes the inverse norm's cube, which float32 does not have of a much longer row
 
 
+def wide(dtype: Any) -> jnp.dtype:
+    """The type that parameters, statistics and sums have where a computation has `dtype`: float32 at least.
+
+    Of float64 it is float32 too where JAX has no 64 bits.
+    """
+    return jax.dtypes.canonicalize_dtype(jnp.promote_types(dtype, jnp.float32))
+
+
 def promote(*arrays: ArrayLike) -> tuple[jax.Array, ...]:
     """The arrays in one floating type, float32 at least."""
-    dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    dtype = wide(jnp.result_type(*arrays))
     return tuple(jnp.asarray(x, dtype) for x in arrays)
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from care_jax.augment import Augmentation, AugmentSpec
+from care_jax.losses.arrays import promote
 from care_jax.models import Networks, ProjectionHead, normalize
 from care_jax.rules import POSITIVE, Setting, setting
 
@@ -246,7 +247,7 @@ class Objective(NamedTuple):
           unweighted (`loss` is the total).
         """
         terms = dict(self.method.loss(outputs, state))
-        total = jnp.asarray(sum(terms.values()), jnp.float32)
+        (total,) = promote(jnp.asarray(sum(terms.values())))
         if self.term:
             added = self.term.loss(outputs)
             total = total + self.weight * sum(added.values())

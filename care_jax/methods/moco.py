@@ -35,9 +35,10 @@ class MoCo(Method):
     queue_size: int = setting(65536, at_least(1), "keys of earlier batches that are kept as negatives")
 
     def init(self, key: jax.Array, variables: Mapping[str, Any], size: int) -> dict[str, Any]:
+        dtype = jnp.result_type(*jax.tree.leaves(variables["params"]))
         return {
             "target": momentum_encoder.copy(variables),
-            "queue": normalize(jax.random.normal(key, (self.queue_size, size))),
+            "queue": normalize(jax.random.normal(key, (self.queue_size, size), dtype)),
             "position": jnp.zeros((), jnp.int32),
         }
 

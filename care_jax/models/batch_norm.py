@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from care_jax.losses.arrays import wide
+
 EPSILON = 1e-5  # torch's default
 MOMENTUM = 0.1  # torch's convention: the share of the NEW statistic
 
@@ -30,7 +32,7 @@ class BatchNorm(nn.Module):
       use_bias: learn a bias per channel.
       scale_init: initialiser of the scale; zeros make a residual branch start as nothing.
 
-    Variables (all float32 [c]): `params` scale, bias; `batch_stats` mean, var.
+    Variables (all [c], float32; float64 for float64 inputs): `params` scale, bias; `batch_stats` mean, var.
     """
 
     use_scale: bool = True
@@ -48,16 +50,16 @@ class BatchNorm(nn.Module):
             other, as v forward passes would.
 
         Returns:
-          [b * v, ..., c], in the dtype of `x`; computed in float32.
+          [b * v, ..., c], in the dtype of `x`; computed in float32 at least.
 
         Raises:
           ValueError: if the rows don't divide by `num_views`, or if training sees one value per channel.
         """
-        channels = x.shape[-1]
-        scale = self.param("scale", self.scale_init, (channels,), jnp.float32) if self.use_scale else None
-        bias = self.param("bias", nn.initializers.zeros_init(), (channels,), jnp.float32) if self.use_bias else None
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
-        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        channels, dtype = x.shape[-1], wide(x.dtype)
+        scale = self.param("scale", self.scale_init, (channels,), dtype) if self.use_scale else None
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,), dtype) if self.use_bias else None
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
 
         if num_views < 1 or x.shape[0] % num_views:
             raise ValueError(f"batch norm needs rows that divide by num_views: input {x.shape}, num_views {num_views}")
@@ -79,7 +81,7 @@ class BatchNorm(nn.Module):
 
 
 def _wide(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(wide(x.dtype))
 
 
 def _means(num_views: int, *arrays: jax.Array) -> jax.Array:

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from care_jax.losses.arrays import wide
+
 # More features than this, on one side at least, and XLA:CPU takes its fast library.
 _FEW_FEATURES = 16
 
@@ -60,7 +62,7 @@ def _gradients_on_tpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stri
 
 
 def _wide_dtype(x: jax.Array) -> jnp.dtype:
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return wide(x.dtype)
 
 
 def _ends(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[tuple[int, int], ...]:

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from care_jax.losses.arrays import wide
 from care_jax.models.heads import Linear
 
 POOLINGS = ("mean", "sum", "max")
@@ -24,7 +25,7 @@ class DeepSet(nn.Module):
       point_sizes: of phi's layers; at least one.
       set_sizes: of rho's layers; () for features that are the pooled points.
       pooling: "mean", "sum" or "max". The mean doesn't tell a set from one with every point twice; the sum does.
-      dtype: of the computation; parameters, pooling and features are float32.
+      dtype: of the computation; parameters, pooling and features are float32 at least.
 
     Example:
       >>> model = DeepSet(point_sizes=(16,), set_sizes=(8,))
@@ -71,7 +72,7 @@ class DeepSet(nn.Module):
             padding, NaN included, reaches neither the features nor a gradient.
 
         Returns:
-          [b * v, num_features] float32. A set without points is pooled to zeros, whatever the pooling.
+          [b * v, num_features], float32 at least. A set without points is pooled to zeros, whatever the pooling.
 
         Raises:
           ValueError: points or mask of another shape.
@@ -88,11 +89,11 @@ class DeepSet(nn.Module):
         x = jnp.where(is_point, points, 0).astype(self.dtype)
         for i, size in enumerate(self.point_sizes):
             x = nn.relu(Linear(size, dtype=self.dtype, name=f"point_linear{i}")(x))
-        x = self._pool(x.astype(jnp.float32), is_point)
+        x = self._pool(x.astype(wide(self.dtype)), is_point)
         for i, size in enumerate(self.set_sizes):
             x = nn.relu(x) if i > 0 else x
             x = Linear(size, dtype=self.dtype, name=f"set_linear{i}")(x)
-        return x.astype(jnp.float32)
+        return x.astype(wide(self.dtype))
 
     def _pool(self, x: jax.Array, is_point: jax.Array) -> jax.Array:
         """[sets, n, size] and [sets, n, 1] -> [sets, size]."""

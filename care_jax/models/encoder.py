@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from care_jax.losses.arrays import normalize
+from care_jax.losses.arrays import normalize, wide
 
 Variables = Mapping[str, Any]
 
@@ -42,10 +42,11 @@ class Encoder(nn.Module):
           num_views: v; each view has batch statistics of its own. `encode_views` sets it.
 
         Returns:
-          features [b * v, w] float32 and embeddings [b * v, d] float32, rows of norm 1.
+          features [b * v, w] and embeddings [b * v, d], rows of norm 1: float32, or float64 where that is computed in.
         """
         features = self.backbone(images, train, num_views)
-        return features, normalize(self.head(features, train, num_views).astype(jnp.float32))
+        projections = self.head(features, train, num_views)
+        return features, normalize(projections.astype(wide(projections.dtype)))
 
 
 def encode_views(module: nn.Module, *inputs: jax.Array, train: bool = True, remat: bool = False) -> Any:

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from care_jax.losses.arrays import wide
 from care_jax.models.batch_norm import BatchNorm
 
 
@@ -35,12 +36,12 @@ _affine.defvjp(_affine_forward, _affine_backward)
 class Linear(nn.Module):
     """A linear layer initialised as `torch.nn.Linear` is: weights and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
-    Its parameters' gradients are float32 whatever the dtype of the computation; `jax.jvp` isn't defined.
+    Its parameters' gradients are float32 at least whatever the dtype of the computation; `jax.jvp` isn't defined.
 
     Attributes:
       features: size of the output.
       use_bias: add a bias.
-      dtype: of the computation; the parameters, `kernel` [in, out] and `bias` [out], are float32.
+      dtype: of the computation; the parameters, `kernel` [in, out] and `bias` [out], are float32 at least.
     """
 
     features: int
@@ -55,8 +56,8 @@ class Linear(nn.Module):
         def uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
             return jax.random.uniform(key, shape, dtype, minval=-1.0, maxval=1.0) / fan_in**0.5
 
-        kernel = self.param("kernel", uniform, (fan_in, self.features), jnp.float32)
-        bias = self.param("bias", uniform, (self.features,), jnp.float32) if self.use_bias else None
+        kernel = self.param("kernel", uniform, (fan_in, self.features), wide(self.dtype))
+        bias = self.param("bias", uniform, (self.features,), wide(self.dtype)) if self.use_bias else None
         return _affine(x.astype(self.dtype), kernel, bias)
 
 
@@ -70,7 +71,7 @@ class ProjectionHead(nn.Module):
       hidden_sizes: of the hidden layers; () is a single linear layer.
       size: d, of the embeddings.
       batch_norm: normalise the hidden layers.
-      dtype: of the computation; parameters, statistics and output are float32.
+      dtype: of the computation; parameters, statistics and output are float32 at least.
       output_batch_norm: normalise the outputs, without scale and bias, as Barlow Twins and EquiMod do. They have mean 0
         then; else, where the loss does not mind a shift of all outputs, they can gather on one side of the sphere.
 
@@ -101,7 +102,7 @@ class ProjectionHead(nn.Module):
           num_views: v; each view has batch statistics of its own (see `BatchNorm`).
 
         Returns:
-          [b * v, size] float32.
+          [b * v, size], float32 at least.
         """
         x = features
         for i, hidden_size in enumerate(self.hidden_sizes):
@@ -111,7 +112,7 @@ class ProjectionHead(nn.Module):
             x = nn.relu(x)
         layers = len(self.hidden_sizes)
         x = Linear(self.size, use_bias=not self.output_batch_norm, dtype=self.dtype, name=f"linear{layers}")(x)
-        x = x.astype(jnp.float32)
+        x = x.astype(wide(self.dtype))
         if self.output_batch_norm:
             x = BatchNorm(use_scale=False, use_bias=False, name=f"bn{layers}")(x, train, num_views)
         return x
@@ -126,7 +127,7 @@ class LayerNormHead(nn.Module):
     Attributes:
       hidden_sizes: of the hidden layers; () is a single linear layer.
       size: of the output, say the number of classes.
-      dtype: of the computation; parameters and output are float32.
+      dtype: of the computation; parameters and output are float32 at least.
 
     Example:
       >>> head = LayerNormHead(hidden_sizes=(32,), size=4)
@@ -157,15 +158,21 @@ class LayerNormHead(nn.Module):
           num_views: ignored likewise.
 
         Returns:
-          [b * v, size] float32.
+          [b * v, size], float32 at least.
         """
         x = features
         for i, hidden_size in enumerate(self.hidden_sizes):
             x = Linear(hidden_size, dtype=self.dtype, name=f"linear{i}")(x)
-            x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, use_fast_variance=False, name=f"ln{i}")(x)
+            x = nn.LayerNorm(
+                epsilon=1e-5,
+                dtype=self.dtype,
+                param_dtype=wide(self.dtype),
+                use_fast_variance=False,
+                name=f"ln{i}",
+            )(x)
             x = nn.relu(x)
         x = Linear(self.size, dtype=self.dtype, name=f"linear{len(self.hidden_sizes)}")(x)
-        return x.astype(jnp.float32)
+        return x.astype(wide(self.dtype))
 
 
 class EquivariancePredictor(nn.Module):
@@ -179,7 +186,7 @@ class EquivariancePredictor(nn.Module):
       size: d, of the predictions.
       parameter_size: of p.
       batch_norm: normalise; False leaves both norms out, and the linear layers have biases.
-      dtype: of the computation; parameters, statistics and output are float32.
+      dtype: of the computation; parameters, statistics and output are float32 at least.
 
     Example:
       >>> predictor = EquivariancePredictor(size=8)
@@ -217,7 +224,7 @@ class EquivariancePredictor(nn.Module):
           num_views: v; each view has batch statistics of its own (see `BatchNorm`).
 
         Returns:
-          [b * v, size] float32, not on the sphere.
+          [b * v, size], float32 at least, not on the sphere.
 
         Raises:
           ValueError: not as many rows of parameters as of embeddings.
@@ -234,4 +241,4 @@ class EquivariancePredictor(nn.Module):
         x = Linear(self.size, not self.batch_norm, self.dtype, name="linear")(x)
         if self.batch_norm:
             x = BatchNorm(use_scale=False, use_bias=False, name="bn")(x, train, num_views)
-        return x.astype(jnp.float32)
+        return x.astype(wide(self.dtype))

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from care_jax.losses.arrays import wide
 from care_jax.models.batch_norm import BatchNorm
 from care_jax.models.convolution import convolve
 from care_jax.models.pooling import max_pool
@@ -21,7 +22,7 @@ STEMS = ("cifar", "imagenet")
 
 
 class Conv(nn.Module):
-    """A square convolution without bias, padded as in torch; parameter `kernel`, float32 [size, size, in, out]."""
+    """A square convolution without bias, padded as in torch; parameter `kernel` [size, size, in, out]."""
 
     features: int
     size: int
@@ -32,7 +33,7 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, h, w, in] -> [b, h', w', features] in `dtype`."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", _kaiming_normal, shape, jnp.float32)
+        kernel = self.param("kernel", _kaiming_normal, shape, wide(self.dtype))
         return convolve(x.astype(self.dtype), kernel, self.stride)
 
 
@@ -76,7 +77,7 @@ class ResNet(nn.Module):
       bottleneck: bottleneck blocks (ResNet-50) instead of basic ones.
       width: features of the first stage; 64 in the paper, less for a narrow network that a laptop can train.
       stem: "cifar" (3x3 convolution, stride 1) or "imagenet" (7x7, stride 2, then a 3x3 max-pool, stride 2).
-      dtype: of the computation, say `jnp.bfloat16`; parameters, batch-norm statistics and features stay float32.
+      dtype: of the computation, say `jnp.bfloat16`; parameters, statistics and features are float32 at least.
       zero_init_residual: start every residual branch at zero (torchvision's option of that name).
 
     >>> model = ResNet(stage_sizes=(1,), width=8, stem="cifar")
@@ -117,7 +118,7 @@ class ResNet(nn.Module):
           num_views: v; each view has batch statistics of its own (see `BatchNorm`). `encode_views` sets it.
 
         Returns:
-          [b * v, num_features] float32: the last stage's output, averaged over positions in float32.
+          [b * v, num_features], float32 at least: the last stage's output, averaged over positions.
         """
         x = images.astype(self.dtype)
         if self.stem == "imagenet":
@@ -137,7 +138,7 @@ class ResNet(nn.Module):
                     zero_init_residual=self.zero_init_residual,
                     name=f"layer{stage + 1}_{index}",
                 )(x, train, num_views)
-        return x.astype(jnp.float32).mean((1, 2))
+        return x.astype(wide(self.dtype)).mean((1, 2))
 
 
 def resnet18(*, stem: str, width: int = 64, dtype: Any = jnp.float32, zero_init_residual: bool = False) -> ResNet:

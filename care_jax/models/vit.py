@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from care_jax.losses.arrays import wide
+
 PATCH_SIZES = {"cifar": 4, "imagenet": 16}
 
 _normal = nn.initializers.normal(0.02)
@@ -26,15 +28,19 @@ class TransformerBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, n, d] -> [b, n, d] in `dtype`."""
-        size = x.shape[-1]
-        y = nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype, name="ln1")(x)
+        size, types = x.shape[-1], {"dtype": self.dtype, "param_dtype": wide(self.dtype)}
+        y = nn.LayerNorm(epsilon=_EPSILON, **types, name="ln1")(x)
         x = x + nn.MultiHeadDotProductAttention(
-            self.num_heads, dtype=self.dtype, kernel_init=_normal, force_fp32_for_softmax=True, name="attention"
+            self.num_heads,
+            **types,
+            kernel_init=_normal,
+            force_fp32_for_softmax=wide(self.dtype) == jnp.float32,
+            name="attention",
         )(y)
-        y = nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype, name="ln2")(x)
-        y = nn.Dense(4 * size, dtype=self.dtype, kernel_init=_normal, name="linear1")(y)
+        y = nn.LayerNorm(epsilon=_EPSILON, **types, name="ln2")(x)
+        y = nn.Dense(4 * size, **types, kernel_init=_normal, name="linear1")(y)
         y = nn.gelu(y, approximate=False)
-        return x + nn.Dense(size, dtype=self.dtype, kernel_init=_normal, name="linear2")(y)
+        return x + nn.Dense(size, **types, kernel_init=_normal, name="linear2")(y)
 
 
 class VisionTransformer(nn.Module):
@@ -48,7 +54,7 @@ class VisionTransformer(nn.Module):
       num_heads: of each block's attention.
       width: channels of one head; 64 in the paper, less for a narrow network that a laptop can train.
       patch_size: side of a patch, pixels.
-      dtype: of the computation, say `jnp.bfloat16`; parameters, softmax and features stay float32.
+      dtype: of the computation, say `jnp.bfloat16`; parameters, softmax and features are float32 at least.
 
     Example:
       >>> model = VisionTransformer(depth=1, num_heads=2, width=4, patch_size=4)
@@ -85,7 +91,7 @@ class VisionTransformer(nn.Module):
           num_views: ignored likewise.
 
         Returns:
-          [b * v, num_features] float32.
+          [b * v, num_features], float32 at least.
 
         Raises:
           ValueError: the patch size doesn't divide the image's sides.
@@ -102,25 +108,27 @@ class VisionTransformer(nn.Module):
             strides=self.patch_size,
             padding="VALID",
             dtype=self.dtype,
+            param_dtype=wide(self.dtype),
             kernel_init=_uniform,
             name="patch_embedding",
         )(images)
         b, rows, columns, _ = x.shape
         x = x + self._position_embedding(rows, columns).astype(self.dtype)
         # The class token has a position as the patches do. The sum is one vector; timm and the paper count two.
-        token = self.param("class_token", nn.initializers.zeros_init(), (size,), jnp.float32)
-        token = token + self.param("class_position", _normal, (size,), jnp.float32)
+        token = self.param("class_token", nn.initializers.zeros_init(), (size,), wide(self.dtype))
+        token = token + self.param("class_position", _normal, (size,), wide(self.dtype))
         token = jnp.broadcast_to(token.astype(self.dtype), (b, 1, size))
         x = jnp.concatenate([token, x.reshape(b, rows * columns, size)], axis=1)
         for i in range(self.depth):
             x = TransformerBlock(self.num_heads, self.dtype, name=f"block{i}")(x)
-        return nn.LayerNorm(epsilon=_EPSILON, dtype=jnp.float32, name="ln")(x[:, 0])
+        dtype = wide(self.dtype)
+        return nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, param_dtype=dtype, name="ln")(x[:, 0])
 
     def _position_embedding(self, rows: int, columns: int) -> jax.Array:
-        """[rows, columns, num_features] float32; the parameter has the grid of the images at initialisation."""
+        """[rows, columns, num_features]; the parameter has the grid of the images at initialisation."""
         shape = (rows, columns, self.num_features)
         if not self.has_variable("params", "position_embedding"):
-            return self.param("position_embedding", _normal, shape, jnp.float32)
+            return self.param("position_embedding", _normal, shape, wide(self.dtype))
         # Not `self.param`: that refuses a parameter of another shape.
         embedding: jax.Array = self.get_variable("params", "position_embedding")
         return embedding if embedding.shape == shape else jax.image.resize(embedding, shape, "bilinear")

@@ -107,6 +107,15 @@ def test_a_bad_value_is_named(setting, value, message):
     assert "\n" not in str(caught.value)
 
 
+def test_float64_needs_jaxs_64_bits(tiny_config):
+    config = tiny_config(model__dtype="float64")
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    with pytest.raises(ConfigError, match=r"^config\.model\.dtype is 'float64', .*JAX_ENABLE_X64=1$"):
+        build.check(config, mesh)
+    with jax.enable_x64(True):
+        build.check(config, mesh)
+
+
 def test_imagenet_does_not_fit_a_device():
     from care_jax.configs import imagenet
 
