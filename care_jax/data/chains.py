@@ -125,15 +125,19 @@ def similar_groups(sequences: Sequence[str]) -> np.ndarray:
     Returns:
       int64 [n]: each one's group, numbered by first appearance.
     """
-    index, labels = _WordIndex(sequences), np.arange(len(sequences))
-    first: dict[str, int] = {}
-    for row, sequence in enumerate(sequences):
-        linked = np.append(np.flatnonzero(index.similarity(row) >= SIMILAR), [row, first.setdefault(sequence, row)])
-        joined = np.unique(labels[linked])
-        if len(joined) > 1:
-            labels[np.isin(labels, joined)] = joined[0]
-    # The smallest member names a group, so their order is that of first appearance.
-    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    rows = {sequence: row for row, sequence in enumerate(dict.fromkeys(sequences))}
+    index, labels, groups = _WordIndex(list(rows)), np.full(len(rows), -1), 0
+    for first in range(len(rows)):
+        if labels[first] >= 0:
+            continue
+        labels[first], pending = groups, [first]
+        while pending:
+            index.forget(labels >= 0)
+            linked = np.flatnonzero((index.similarity(pending.pop()) >= SIMILAR) & (labels < 0))
+            labels[linked] = groups
+            pending.extend(linked.tolist())
+        groups += 1
+    return labels[[rows[sequence] for sequence in sequences]] if rows else labels
 
 
 def split(chains: Sequence[Chain], test_fraction: float, seed: int = 0) -> Split:
@@ -180,7 +184,8 @@ def split(chains: Sequence[Chain], test_fraction: float, seed: int = 0) -> Split
 def _note(chains: Sequence[Chain], in_test: np.ndarray, groups: int, held_out: int) -> str:
     """What a split is, with the closest pair across it, looked for anew."""
     index = _WordIndex([chain.sequence for chain in chains])
-    closest = max(float(index.similarity(int(row))[~in_test].max()) for row in np.flatnonzero(in_test))
+    index.forget(in_test)
+    closest = max(float(index.similarity(row)[~in_test].max()) for row in np.flatnonzero(in_test).tolist())
     return (
         f"{len(chains)} chains in {groups} groups of similar sequence; {held_out} groups are held out "
         f"({in_test.sum()} chains, {in_test.mean():.1%}); a chain for training and one for test share {closest:.1%} of "
@@ -194,18 +199,32 @@ class _WordIndex:
     def __init__(self, sequences: Sequence[str]):
         self._words = [_words(sequence) for sequence in sequences]
         self._sizes = np.array([len(words) for words in self._words], np.int64)
-        words = np.concatenate([*self._words, np.empty(0, np.int64)])
-        order = np.argsort(words, kind="stable")
-        self._words_in_order, self._rows = words[order], np.repeat(np.arange(len(sequences)), self._sizes)[order]
+        rows = np.repeat(np.arange(len(sequences)), self._sizes)
+        self._build(np.concatenate([*self._words, np.empty(0, np.int64)]), rows)
 
     def similarity(self, row: int) -> np.ndarray:
-        """Of sequence `row` to each, [n]; 0 where one is shorter than a word."""
-        starts = np.searchsorted(self._words_in_order, self._words[row], "left")
-        counts = np.searchsorted(self._words_in_order, self._words[row], "right") - starts
+        """Of sequence `row` to each, [n]; 0 where one is shorter than a word. Of those forgotten: that, or 0."""
+        words = self._words[row]
+        found = np.searchsorted(self._distinct, words)
+        found = found[self._distinct[found] == words]
+        starts, counts = self._starts[found], self._starts[found + 1] - self._starts[found]
         # The entries of all its words, one range behind the other.
         entries = np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
         shared = np.bincount(self._rows[entries], minlength=len(self._sizes))
         return shared / np.maximum(np.minimum(self._sizes, self._sizes[row]), 1)
+
+    def forget(self, rows: np.ndarray) -> None:
+        """Looks for these, bool [n], no more, once they are half of it: that is what keeps large groups fast."""
+        if 2 * self._sizes[~rows].sum() <= len(self._rows):
+            kept = ~rows[self._rows]
+            self._build(np.repeat(self._distinct[:-1], np.diff(self._starts))[kept], self._rows[kept])
+
+    def _build(self, words: np.ndarray, rows: np.ndarray) -> None:
+        order = np.argsort(words, kind="stable")
+        self._rows = rows[order]
+        distinct, counts = np.unique(words, return_counts=True)
+        self._distinct = np.append(distinct, np.iinfo(np.int64).max)  # one to look at for a word above all
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
 
 
 def _words(sequence: str) -> np.ndarray:

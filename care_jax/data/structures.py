@@ -19,7 +19,7 @@ from care_jax.data.folder_tree import Tree
 
 _FORMATS = {".pdb": "Pdb", ".ent": "Pdb", ".cif": "Mmcif", ".mmcif": "Mmcif"}
 EXTENSIONS = (*_FORMATS, *(f"{extension}.gz" for extension in _FORMATS))
-# Bytes of a file, unpacked: room for three million atoms. Memory and time are some ten times that at most.
+# Bytes of a file, unpacked. A mmCIF file of this size, 2.7 million atoms, took 2.5 GB of memory and half a minute.
 MAX_BYTES = 2**28
 _PIECE = 2**20
 # The twenty standard amino acids, MSE (methionine with selenium, which crystallographers put in its place), and the
