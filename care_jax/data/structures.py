@@ -94,8 +94,8 @@ def read_structures(root: str | os.PathLike[str], *, min_length: int = 64) -> tu
     for name in names:
         try:
             found = _chains(gemmi, root, name)
-        except _UnreadableError as error:
-            skipped.files.add(name, str(error))
+        except (_UnreadableError, MemoryError) as error:
+            skipped.files.add(name, "too large for the memory" if isinstance(error, MemoryError) else str(error))
             continue
         for chain in found:
             reason = _unusable(chain, min_length, alike[chain.sequence])
@@ -171,6 +171,8 @@ def _chains(gemmi: Any, root: str, name: str) -> list[Chain]:
         structure = gemmi.read_structure_string(data, format=gemmi.CoorFormat.__members__[kind])
         structure.setup_entities()  # tells polymers from ligands and water
         parts = [part for chain in structure[0] for part in _parts(chain)] if len(structure) else []
+    except MemoryError:
+        raise
     except Exception as error:  # its parsers raise several kinds, names in another encoding one more
         raise _UnreadableError(f"not readable as {'PDB' if kind == 'Pdb' else 'mmCIF'}") from error
     if not len(structure) or not structure[0].count_atom_sites():

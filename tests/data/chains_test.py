@@ -79,6 +79,8 @@ def test_what_is_similar():
     labels = similar_groups([one, other, near, one, one[50:120], far, "AC", "AC", "CA", other[:30] + one[:100]])
     assert labels.tolist() == [0, 0, 0, 0, 0, 1, 2, 2, 3, 0]  # the last one links `one` and `other`
     assert similar_groups([one, other, near]).tolist() == [0, 1, 0]
+    long = sequence(900, 5)
+    assert similar_groups([long, long[400:430]]).tolist() == [0, 0]  # a fragment is in the whole, however long that is
     assert similar_groups([]).tolist() == []
 
 
@@ -100,7 +102,8 @@ def test_all_pairs_say_the_same():
 
 
 def test_a_letter_that_is_no_amino_acid_is_in_no_word():
-    assert similar_groups(["X" * 20 + sequence(50, 0), "X" * 20 + sequence(50, 1)]).tolist() == [0, 1]
+    common = "X".join(sequence(4, seed) for seed in range(10))
+    assert similar_groups([common + sequence(50, 20), common + sequence(50, 21)]).tolist() == [0, 1]
 
 
 def family(count: int, members: int) -> list[Chain]:

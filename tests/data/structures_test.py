@@ -134,6 +134,34 @@ def test_first_model_and_first_location(tmp_path, write):
     np.testing.assert_array_equal(only.points, places(10))
 
 
+def test_of_two_residues_in_one_place_the_first_counts(tmp_path):
+    lines = pdb(structure(A=protein())).splitlines()
+    here = [line for line in lines if line.startswith("ATOM") and line[22:26] == "   5"]
+    both = [f"{line[:16]}{place}{name}{line[20:]}" for place, name in (("A", "SER"), ("B", "TRP")) for line in here]
+    first = lines.index(here[0])
+    (tmp_path / "a.pdb").write_text("\n".join([*lines[:first], *both, *lines[first + len(here) :]]))
+    (only,), _ = read(tmp_path)
+    assert len(only) == 10 and only.sequence[4] == "S"
+    np.testing.assert_array_equal(only.points, places(10))
+
+
+def test_an_amino_acid_that_is_a_ligand_is_not_of_the_chain(tmp_path):
+    lines = pdb(structure(A=protein())).splitlines()
+    end = next(i for i, line in enumerate(lines) if line.startswith("TER"))
+    ligand = "HETATM   90  CA  GLU A 201      50.000  50.000  50.000  1.00  0.00           C"
+    (tmp_path / "a.pdb").write_text("\n".join([*lines[: end + 1], ligand, *lines[end + 1 :]]))
+    (only,), _ = read(tmp_path)
+    np.testing.assert_array_equal(only.points, places(10))
+
+
+def test_models_that_all_have_one_number(tmp_path):
+    """gemmi refuses such a file, of which the first model is enough."""
+    atoms = [line for line in pdb(structure(A=protein())).splitlines() if line.startswith("ATOM")]
+    (tmp_path / "a.pdb").write_text("\n".join(["MODEL        1", *atoms, "ENDMDL"] * 3))
+    (only,), _ = read(tmp_path)
+    np.testing.assert_array_equal(only.points, places(10))
+
+
 def test_segments_are_chains_of_their_own(tmp_path):
     """Simulations write several molecules under one name, with the same numbers."""
     lines = []
@@ -305,6 +333,19 @@ def test_large_files_and_small_ones_that_unpack_to_any_size(root, monkeypatch):
     assert sum(map(len, taken)) == size + 1
     assert set(skipped.files.reasons) == {"bomb.pdb.gz", "large.pdb"}
     assert all(reason.endswith("MiB unpacked") for reason in skipped.files.reasons.values())
+
+
+def test_a_file_for_which_memory_is_short(root, monkeypatch):
+    (root / "large.cif").write_text(cif(structure(A=protein(seed=1))))
+    original = gemmi.read_structure_string
+
+    def short(data, format):
+        if format == gemmi.CoorFormat.Mmcif:
+            raise MemoryError
+        return original(data, format=format)
+
+    monkeypatch.setattr(gemmi, "read_structure_string", short)
+    assert read(root)[1].files.reasons == {"large.cif": "too large for the memory"}
 
 
 def test_numbers_that_go_on_after_9999(tmp_path):
