@@ -96,7 +96,7 @@ class _Some:
 
 
 class SkippedFiles:
-    """Counts the image files that could not be used: each once, however often it is met, from any thread.
+    """Counts the files of a kind that could not be used: each once, however often it is met, from any thread.
 
     >>> skipped = SkippedFiles()
     >>> for _ in range(2):
@@ -105,7 +105,8 @@ class SkippedFiles:
     (1, 'skipped 1 image file that could not be used (1 truncated), first photos/a.jpg')
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "image file") -> None:
+        self._kind = kind
         self._reasons: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -135,8 +136,8 @@ class SkippedFiles:
             return ""
         counts = collections.Counter(reasons.values())
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
-        files = "file" if len(reasons) == 1 else "files"
-        return f"skipped {len(reasons)} image {files} that could not be used ({why}), first {next(iter(reasons))}"
+        files = self._kind if len(reasons) == 1 else f"{self._kind}s"
+        return f"skipped {len(reasons)} {files} that could not be used ({why}), first {next(iter(reasons))}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,11 +59,15 @@ class Tree:
 
     Attributes:
       root: as given.
+      extensions: of the files that are looked for, in lower case.
+      splits: whether a folder below may hold a training and a test set.
       repeated: paths below the root of links that led to such a folder.
     """
 
-    def __init__(self, root: str):
+    def __init__(self, root: str, extensions: tuple[str, ...] = EXTENSIONS, *, splits: bool = False):
         self.root = root
+        self.extensions = extensions
+        self.splits = splits
         self.repeated: list[str] = []
         self._containers: dict[tuple[int, int], str] = {}
         self._owners: dict[tuple[int, int], dict[str, str]] = {}
@@ -107,7 +111,8 @@ class Tree:
             if owners and found.images:
                 raise in_two_places(self.root, next(iter(owners.values())), here, "folder")
             owners[folder] = here
-            self._check_no_root(here, found.folders)
+            if not self.splits:
+                self._check_no_root(here, found.folders)
             below.images.extend(found.images)
             below.ignored.update(found.ignored)
             pending.extend(os.path.join(here, name) for name in reversed(found.folders))
@@ -119,7 +124,7 @@ class Tree:
         with os.scandir(self._path(folder)) as entries:
             for entry in entries:
                 name = entry.name
-                is_image = name.lower().endswith(EXTENSIONS)
+                is_image = name.lower().endswith(self.extensions)
                 if name.startswith(".") or name.lower() in _LITTER:
                     # Of what is hidden, an image may be missed; "._" is what macOS keeps beside each file.
                     if is_image and not name.startswith("._"):
