@@ -186,9 +186,10 @@ def _note(chains: Sequence[Chain], in_test: np.ndarray, groups: int, held_out: i
     """What a split is, with the closest pair across it, looked for anew."""
     index = _WordIndex([chain.sequence for chain in chains])
     index.forget(in_test)
+    held = "1 group is" if held_out == 1 else f"{held_out} groups are"
     closest = max(float(index.similarity(row)[~in_test].max()) for row in np.flatnonzero(in_test).tolist())
     return (
-        f"{len(chains)} chains in {groups} groups of similar sequence; {held_out} {'group is' if held_out == 1 else 'groups are'} held out "
+        f"{len(chains)} chains in {groups} groups of similar sequence; {held} held out "
         f"({in_test.sum()} chains, {in_test.mean():.1%}); a chain for training and one for test share {closest:.1%} of "
         f"their words of {WORD} residues at most, similar is {SIMILAR:.0%}"
     )
