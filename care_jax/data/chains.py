@@ -9,12 +9,13 @@ import numpy as np
 
 from care_jax.data.errors import DataError
 
-# Ångström, about the radius of gyration of a window of 128 residues (the median of 170 windows of 84 chains is 15.1 Å;
-# of 64 residues 13.5 Å). One number for all data sets: sizes stay comparable, and no cloud is scaled by what it is.
+# Ångström, about the radius of gyration of a window of 128 residues (the median of 167 windows of 83 chains is 15.0 Å;
+# of 64 residues 13.4 Å). One number for all data sets: sizes stay comparable, and no cloud is scaled by what it is.
 SCALE = 15.0
 # Chains are similar from this share of common words of `WORD` residues on. Two sequences of which a share p of the
 # residues are equal, evenly spread, share about p^5 of these words: 0.05 is 55 %. By chance two chains of 64 and 1,000
-# residues share 0.0003.
+# residues share 0.0003. Of 9,831 pairs of real chains all 109 with 50 % or more in an alignment were above, none with
+# less than 40 %.
 WORD = 5
 SIMILAR = 0.05
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
@@ -185,9 +186,10 @@ def _note(chains: Sequence[Chain], in_test: np.ndarray, groups: int, held_out: i
     """What a split is, with the closest pair across it, looked for anew."""
     index = _WordIndex([chain.sequence for chain in chains])
     index.forget(in_test)
+    held = "1 group is" if held_out == 1 else f"{held_out} groups are"
     closest = max(float(index.similarity(row)[~in_test].max()) for row in np.flatnonzero(in_test).tolist())
     return (
-        f"{len(chains)} chains in {groups} groups of similar sequence; {held_out} groups are held out "
+        f"{len(chains)} chains in {groups} groups of similar sequence; {held} held out "
         f"({in_test.sum()} chains, {in_test.mean():.1%}); a chain for training and one for test share {closest:.1%} of "
         f"their words of {WORD} residues at most, similar is {SIMILAR:.0%}"
     )

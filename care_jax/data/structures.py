@@ -7,7 +7,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,9 @@ _LETTERS |= dict.fromkeys(("HID", "HIE", "HIP", "HSD", "HSE", "HSP"), "H")
 _CA_COORDINATES = re.compile(rb"^(?:ATOM  |HETATM)[^\n]{6}(?: CA |CA  )[^\n]{14}([^\n]{24})", re.MULTILINE)
 # Of the same chain in two files, ångström: a PDB file has three decimals, a mmCIF file may have more.
 _SAME = 2e-3
+# Ångström between the Cα of residues that follow each other in number: 3.8 where they are bonded. Of 322 chains one had
+# more than 6: a simulation whose periodic box had cut it in pieces.
+_TORN = 10.0
 
 
 @dataclasses.dataclass
@@ -55,6 +58,13 @@ class Skipped:
         return [line for line in (self.files.summary(), self.chains.summary(), "; ".join(self.notes)) if line]
 
 
+class _Part(NamedTuple):
+    """A chain and the numbers of its residues, int [k]."""
+
+    chain: Chain
+    numbers: np.ndarray
+
+
 class _UnreadableError(Exception):
     """Why nothing can be read from a file, in words that can be counted."""
 
@@ -66,9 +76,9 @@ def read_structures(root: str | os.PathLike[str], *, min_length: int = 64) -> tu
     those of its subfolders; links are followed, and what several names lead to is read once. Of each file the first
     model counts, of each residue the first alternative location, and of the residues the standard amino acids, MSE and
     the names of force fields for protonated ones; others (phosphoserine, say) are left out, and so are residues without
-    a Cα. What a file calls one chain is one, but for the segments of a PDB file, which are a chain each. A chain with
-    the sequence and, to 0.002 Å, the coordinates of one before it (the same entry as PDB and as mmCIF) is left out and
-    counted.
+    a Cα. What a file calls one chain is one, but for the segments of a PDB file, which are a chain each. Left out and
+    counted are chains with more than 10 Å between two residues whose numbers follow each other, and those with the
+    sequence and, to 0.002 Å, the coordinates of one before (the same entry as PDB and as mmCIF).
 
     Args:
       root: the folder.
@@ -97,8 +107,8 @@ def read_structures(root: str | os.PathLike[str], *, min_length: int = 64) -> tu
         except (_UnreadableError, MemoryError) as error:
             skipped.files.add(name, "too large for the memory" if isinstance(error, MemoryError) else str(error))
             continue
-        for chain in found:
-            reason = _unusable(chain, min_length, alike[chain.sequence])
+        for chain, numbers in found:
+            reason = _unusable(chain, numbers, min_length, alike[chain.sequence])
             if reason:
                 skipped.chains.add(chain.name, reason)
             else:
@@ -156,7 +166,7 @@ def _find(root: str) -> tuple[list[str], list[str]]:
     return once, notes
 
 
-def _chains(gemmi: Any, root: str, name: str) -> list[Chain]:
+def _chains(gemmi: Any, root: str, name: str) -> list[_Part]:
     """The protein chains of a file, of any length.
 
     Raises:
@@ -179,33 +189,39 @@ def _chains(gemmi: Any, root: str, name: str) -> list[Chain]:
         raise _UnreadableError("no atoms")
     chains = []
     for part, residues in parts:
-        points = np.array([place for _, place in residues], np.float64)
+        letters, places, numbers = zip(*residues, strict=True)
+        if None in numbers:  # of a mmCIF file without auth_seq_id; gemmi makes one of all residues of a name
+            raise _UnreadableError("residues without numbers")
+        points = np.array(places, np.float64)
         if not np.isfinite(points).all():
             raise _UnreadableError("coordinates that are no numbers")
-        chains.append(Chain(f"{name}:{part}", points, "".join(letter for letter, _ in residues)))
+        chains.append(_Part(Chain(f"{name}:{part}", points, "".join(letters)), np.array(numbers)))
     if not chains:
         raise _UnreadableError("no Cα of a protein")
     return chains
 
 
-def _parts(chain: Any) -> Iterator[tuple[str, list[tuple[str, list[float]]]]]:
-    """Its polymer, segment by segment: name, and letter and place of the Cα of each residue."""
-    segments: dict[str, list[tuple[str, list[float]]]] = collections.defaultdict(list)
+def _parts(chain: Any) -> Iterator[tuple[str, list[tuple[str, list[float], int | None]]]]:
+    """Its polymer, segment by segment: name, and letter, place of the Cα and number of each residue."""
+    segments: dict[str, list[tuple[str, list[float], int | None]]] = collections.defaultdict(list)
     for residue in chain.get_polymer().first_conformer():
         letter = _LETTERS.get(residue.name)
         atom = residue.find_atom("CA", "*") if letter else None
         if letter and atom:
-            segments[residue.segment].append((letter, atom.pos.tolist()))
+            segments[residue.segment].append((letter, atom.pos.tolist(), residue.seqid.num))
     for segment, residues in segments.items():
         yield chain.name if len(segments) == 1 else f"{chain.name}.{segment}", residues
 
 
-def _unusable(chain: Chain, min_length: int, alike: list[Chain]) -> str:
+def _unusable(chain: Chain, numbers: np.ndarray, min_length: int, alike: list[Chain]) -> str:
     """Why a chain is left out, in words that can be counted; empty if it is not."""
     if len(chain) < min_length:
         return f"of fewer than {min_length} residues"
     if not np.ptp(chain.points, axis=0).any():
         return "all at one point"
+    steps = np.linalg.norm(np.diff(chain.points, axis=0), axis=1)
+    if (steps[np.diff(numbers) == 1] > _TORN).any():
+        return "torn apart, as by a periodic box"
     if any(np.abs(chain.points - other.points).max() <= _SAME for other in alike):
         return "the same as one before"
     return ""

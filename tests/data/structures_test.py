@@ -232,6 +232,15 @@ def test_coordinates_that_are_no_numbers_in_mmcif(root, put):
     assert read(root)[1].files.reasons == {"bad.cif": "coordinates that are no numbers"}
 
 
+def test_residues_without_numbers(root):
+    document = structure(A=protein()).make_mmcif_document()
+    numbers = document[0].find_loop("_atom_site.auth_seq_id")
+    for row in range(len(numbers)):
+        numbers[row] = "?"
+    (root / "bad.cif").write_text(document.as_string())
+    assert read(root)[1].files.reasons == {"bad.cif": "residues without numbers"}
+
+
 def test_cut_off_files(root):
     packed = gzip.compress(pdb(structure(A=protein(50))).encode())
     (root / "a.pdb.gz").write_bytes(packed[: len(packed) // 2])
@@ -256,6 +265,19 @@ def test_short_chains_and_points(root):
     short = "of fewer than 9 residues"
     assert skipped.chains.reasons == {"one.pdb:A": short, "short.cif:A": short, "short.cif:C": "all at one point"}
     assert not len(skipped.files)
+
+
+def test_chains_that_a_periodic_box_has_torn_apart(root):
+    """Not those that lack residues: their numbers go on elsewhere."""
+    torn = [(called, place + np.array([60.0 * (row > 4), 0, 0])) for row, (called, place) in enumerate(protein(10, 1))]
+    (root / "torn.pdb").write_text(pdb(structure(A=torn)))
+    gap = structure(A=torn)
+    for late in list(gap[0]["A"])[5:]:
+        late.seqid = gemmi.SeqId(str(late.seqid.num + 20))
+    (root / "wide.pdb").write_text(pdb(gap))
+    chains, skipped = read(root)
+    assert [chain.name for chain in chains] == ["good.pdb:A", "wide.pdb:A"]
+    assert skipped.chains.reasons == {"torn.pdb:A": "torn apart, as by a periodic box"}
 
 
 def test_the_same_entry_as_pdb_and_mmcif(root):
@@ -361,8 +383,7 @@ def test_numbers_that_go_on_after_9999(tmp_path):
 
 def test_many_atoms_take_seconds(tmp_path):
     """A hundred thousand."""
-    place = iter(np.round(np.random.default_rng(0).uniform(-99, 99, (25_000, 3)), 3))
-    whole = structure(**{name: [("ALA", next(place)) for _ in range(2500)] for name in "ABCDEFGHIJ"})
+    whole = structure(**{name: protein(2500, seed) for seed, name in enumerate("ABCDEFGHIJ")})
     for chain in whole[0]:
         for each in chain:
             each.add_atom(each[0].clone())
