@@ -61,14 +61,17 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
     """Everything about a configuration that can be known before the data is.
 
     Raises:
-      ConfigError, LoggerError: one line that names the setting.
+      ConfigError: one line that names the setting.
     """
     extensions.load(config)
     choice.open_colors(config)
     validate(config, choices())
     config = choice.filled(config, choice.choose(config, mesh, MAX_COUNT))  # whatever is chosen in the end
     validate(config, choices())
-    loggers.chosen(config.train.loggers)
+    try:
+        loggers.chosen(config.train.loggers)
+    except loggers.LoggerError as error:
+        raise ConfigError(str(error)) from error
     specs = [augment_spec(config, branch) for branch in BRANCHES]
     check_architecture(config)
     make_objective(config, specs[0], num_steps=1)  # how many they are depends on the data

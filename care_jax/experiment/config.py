@@ -217,12 +217,12 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(_with_tuples(settings))
     for name in sorted(ADDED.keys() - leaves(config).keys()):
         *path, key = name.split(".")
-        section = config
+        section: Any = config
         for part in path:
-            if part not in section:
-                section[part] = ml_collections.ConfigDict()
-            section = section[part]
-        section[key] = ADDED[name]
+            if isinstance(section, ml_collections.ConfigDict):
+                section = section.setdefault(part, ml_collections.ConfigDict())
+        if isinstance(section, ml_collections.ConfigDict):  # where it is none, the check of all settings says so
+            section[key] = ADDED[name]
     extensions.load(config)  # which know settings of their own
     found = leaves(config)
     begun_before = all(found.get(name) is not None for name in STOOD_FOR_NONE)

@@ -60,6 +60,10 @@ def test_settings_are_those_of_the_numbers_and_old_runs_have_what_they_did(make_
     (workdir / "summary.json").write_text(json.dumps({"steps": 6, "config": config}))
     settings = runs.read(workdir).settings
     assert settings["evaluate.knn_k"] == 1 and settings["extensions"] == [] and settings["evaluate.monitor"] == ["knn"]
-    for odd, noted in (({}, False), ({"train": 3}, False), (config | {"extensions": ["no_such_module"]}, True)):
+    for odd, noted in (
+        ({}, False),
+        ({"train": 3, "evaluate": 2}, False),
+        (config | {"extensions": ["no_such_module"]}, True),
+    ):
         (workdir / "summary.json").write_text(json.dumps({"steps": 6, "config": odd}))
         assert any("as they were written down" in note for note in runs.read(workdir).notes) == noted
