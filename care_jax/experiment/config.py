@@ -220,7 +220,9 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
         section: Any = config
         for part in path:
             if isinstance(section, ml_collections.ConfigDict):
-                section = section.setdefault(part, ml_collections.ConfigDict())
+                if part not in section:
+                    section[part] = ml_collections.ConfigDict()
+                section = section[part]
         if isinstance(section, ml_collections.ConfigDict):  # where it is none, the check of all settings says so
             section[key] = ADDED[name]
     extensions.load(config)  # which know settings of their own
