@@ -18,6 +18,7 @@ from care_jax.errors import UserError
 from care_jax.experiment.choice import filled
 from care_jax.experiment.config import ConfigError, UnreadableConfigError, read_config
 from care_jax.experiment.continuation import check_goes_on, kept_choices
+from care_jax.loggers.kept import forget
 from care_jax.train import checkpoint_files
 
 # What file systems answer that have no locks of one kind.
@@ -212,6 +213,7 @@ def _note_config(workdir: Path, config: ml_collections.ConfigDict, warn: Callabl
         kept = kept_choices(begun, config)
     if not holds_run(workdir):
         failed_start.tell_of_rows(workdir, warn)
+        forget(workdir)  # a start that saved nothing may have had other settings: elsewhere, too, this is another run
     _write_config(workdir, filled(config, kept))
     return kept
 

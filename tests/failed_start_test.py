@@ -4,6 +4,7 @@ import pytest
 
 from care_jax import failed_start, loggers
 from care_jax.experiment.config import read_config
+from care_jax.loggers import kept
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.metric_writer import MetricWriter
 from care_jax.workdir import claim
@@ -36,8 +37,9 @@ def test_what_someone_may_want_stays_and_claims_nothing(tmp_path, tiny_config, l
     assert (tmp_path / "run" / "metrics.jsonl").exists() and list((tmp_path / "run" / "tensorboard").iterdir())
     assert (tmp_path / "run" / "notes.txt").exists() == (left == "other")
     said = []
+    kept.keep(tmp_path / "run", "wandb", "of the start that failed")
     with claim(tmp_path / "run", tiny_config(seed=1), warn=said.append):
-        assert read_config(tmp_path / "run").seed == 1
+        assert read_config(tmp_path / "run").seed == 1 and kept.kept(tmp_path / "run", "wandb") == ""
     assert ["(up to step 3): this one begins anew" in line for line in said] == [True] * (left == "row")
 
 
@@ -57,5 +59,6 @@ def test_rows_of_a_run_that_saved_something_are_no_matter(tmp_path, tiny_config,
     _fail(tmp_path / "run", tiny_config(), row=True)
     (tmp_path / "run" / "checkpoints" / "3").mkdir()
     monkeypatch.setattr(failed_start, "tell_of_rows", pytest.fail)
+    kept.keep(tmp_path / "run", "wandb", "goes on")
     with claim(tmp_path / "run", tiny_config()):
-        pass
+        assert kept.kept(tmp_path / "run", "wandb") == "goes on"

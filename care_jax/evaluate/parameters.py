@@ -26,6 +26,7 @@ _MEANING = (
     "on the other, both ways; every image has draws of its own of the equivariance branch, so many that there are "
     f"{_ROWS:,} pairs, but {_REPEATED} at most; of the first {_MOST:,}"
 )
+_ALIKE = Missing("every drawn parameter is the same for all test images of a half")
 _KINDS: dict[str, tuple[Literal["linear", "mlp"], str, str]] = {
     "parameters_explained_linear": ("linear", "ridge regression", "parameters explained, linear"),
     "parameters_explained_mlp": ("mlp", "a network of one hidden layer", "parameters explained, network"),
@@ -48,7 +49,7 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
 
 
 def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
-    """Both regressions, of one draw an image."""
+    """Both regressions, of the same pairs."""
     test, spec = embedded.part("test"), embedded.experiment.plan.equivariance
     n, d = test.embeddings[:_MOST].shape
     if n < _FEWEST:
@@ -76,7 +77,8 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
             shares = parameters_explained(
                 before, after, drawn, inputs=images, kind=kind, seed=settings.seed, bootstraps=1
             )
-            found[name] = float(np.mean([share.mean for share in shares.values() if share is not None]))
+            known = [share.mean for share in shares.values() if share is not None]
+            found[name] = float(np.mean(known)) if known else _ALIKE
     return found
 
 

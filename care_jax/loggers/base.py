@@ -95,7 +95,8 @@ def check_installed(names: Sequence[str]) -> None:
     """Raises a `LoggerError` for the first of these loggers whose package is missing."""
     for name in names:
         package, extra = LOGGERS[name]
-        if find_spec(package) is None:
+        found = find_spec(package)
+        if found is None or found.origin is None:  # none: a folder of that name that lies here, as wandb leaves one
             raise LoggerError(
                 f"config.train.loggers has {name!r}, and {package} is not installed: pip install 'care_jax[{extra}]', "
                 "or leave it out"

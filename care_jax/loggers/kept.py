@@ -24,6 +24,11 @@ def keep(workdir: Path, logger: str, name: str) -> None:
         storage.replace_file(Path(workdir) / FILE, json.dumps(names | {logger: name}, indent=2) + "\n")
 
 
+def forget(workdir: Path) -> None:
+    """The run that begins in a workdir is a new one to every logger."""
+    (Path(workdir) / FILE).unlink(missing_ok=True)
+
+
 def _read(workdir: Path) -> dict[str, str]:
     try:
         names = json.loads((Path(workdir) / FILE).read_text())

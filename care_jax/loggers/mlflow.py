@@ -11,7 +11,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from care_jax.loggers.base import Final, LoggerError, tags
-from care_jax.loggers.kept import keep, kept
+from care_jax.loggers.kept import FILE, keep, kept
 
 _MOST = 100  # parameters that it takes at a time
 
@@ -25,11 +25,11 @@ def start(workdir: Path, settings: Mapping[str, Any], say: Callable[[str], None]
             client.update_run(begun, status="RUNNING")
             run = begun
         else:
-            run = _create(client, workdir.name, settings)
+            run = _create(client, workdir.resolve().name, settings)  # "." has no name
     except (MlflowException, OSError) as error:
         raise LoggerError(
             f"MLflow can't begin ({' '.join(str(error).split())}): see MLFLOW_TRACKING_URI, or leave 'mlflow' out of "
-            "config.train.loggers"
+            f"config.train.loggers; without {workdir / FILE} the run is a new one there"
         ) from error
     keep(workdir, "mlflow", run)
     say(f"MLflow: run {run} at {client.tracking_uri}")

@@ -19,7 +19,7 @@ def start(workdir: Path, settings: Mapping[str, Any], say: Callable[[str], None]
         run = wandb.init(
             id=begun or None,
             resume="allow" if begun else None,
-            name=workdir.name,
+            name=workdir.resolve().name,  # "." has none
             dir=workdir,
             config={name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
             settings=wandb.Settings(console="off", silent=True),

@@ -134,6 +134,13 @@ def test_what_varies_is_named_as_it_is_drawn():
     assert "hue" not in whole and {"hue_sine", "hue_cosine"} <= set(whole)
 
 
+def test_parameters_that_are_all_alike_in_a_half_are_said(experiment, monkeypatch):
+    monkeypatch.setattr(parameters, "parameters_explained", lambda *_, **__: {"flip": None})
+    found = parameters.run(_Planted(experiment, lambda pixels, uniforms: _vectors(pixels)), _settings())
+    told = "every drawn parameter is the same for all test images of a half"
+    assert found == dict.fromkeys(parameters.measures(()), Missing(told))
+
+
 def test_each_pair_is_of_one_image_and_knows_which(experiment, monkeypatch):
     """Image by image, draw by draw: the pairs of an image are in the same half only if it is known whose they are."""
     seen = {}

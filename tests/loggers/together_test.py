@@ -117,6 +117,15 @@ def test_names_are_checked_and_so_is_what_is_installed(monkeypatch, tmp_path):
         loggers.check_installed(["tensorboard", "wandb"])
 
 
+def test_a_folder_of_the_packages_name_is_no_package(monkeypatch, tmp_path):
+    """As Weights & Biases leaves one, wandb/, where it was used."""
+    (tmp_path / "a_service").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(LOGGERS, "mlflow", ("a_service", "mlflow"))
+    with pytest.raises(LoggerError, match="a_service is not installed"):
+        loggers.check_installed(["mlflow"])
+
+
 @pytest.mark.parametrize("damage", [None, "", "[1]", '{"wandb": 3}', "\xff"])
 def test_what_a_run_is_called_elsewhere_is_kept_in_its_folder(tmp_path, damage):
     if damage is not None:
