@@ -11,8 +11,8 @@ lets the run choose, for the number of images and the kind of device (care_jax/e
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from care_jax.augment import AugmentSpec
-from care_jax.experiment.settings import add_declared
+from care_jax.augment import AugmentSpec, CloudSpec
+from care_jax.experiment.settings import BRANCHES, ONLY_IMAGES, add_declared
 
 
 def augmentation() -> ml_collections.ConfigDict:
@@ -39,8 +39,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.extensions = ()  # modules of one's own, ("my_lab.posterize",) say: docs/extending.md
 
     config.data = data = ml_collections.ConfigDict()
-    data.name = "cifar10"  # digits, fashion, cifar10, cifar100, stl10, imagenet2012, image_folder
-    data.root = placeholder(str)  # TFDS's data_dir, or the image folder; None: TFDS's default
+    data.name = "cifar10"  # digits, fashion, cifar10, cifar100, stl10, imagenet2012, image_folder; of clouds: proteins
+    data.root = placeholder(str)  # TFDS's data_dir, or the folder of images or structures; None: the data set's default
     data.image_size = 32  # pixels a side that the encoder sees
     data.stored_size = placeholder(int)  # pixels a side of the images kept on the device; None: image_size
     # Of the data set, by channel, for images in [0, 1]; None, or "dataset": computed from the training images.
@@ -59,10 +59,12 @@ def get_config() -> ml_collections.ConfigDict:
     augment.num_threads = placeholder(int)  # of tf.data; None: one a CPU core
 
     config.model = model = ml_collections.ConfigDict()
-    model.backbone = "resnet50"  # resnet10, resnet18, resnet34, resnet50, vit_small, vit_base
+    # resnet10, resnet18, resnet34, resnet50, vit_small, vit_base; of clouds of points: deep_set.
+    model.backbone = "resnet50"
     # "cifar": 3x3 stride 1, no max-pool; or patches of 4 pixels. "imagenet": 7x7 stride 2, max-pool; or patches of 16.
     model.stem = "cifar"
-    # Channels of a ResNet's first stage, or of one attention head (6 in vit_small, 12 in vit_base); None: chosen.
+    # Channels of a ResNet's first stage, or of one attention head (6 in vit_small, 12 in vit_base); units of deep_set's
+    # first layer; None: chosen.
     model.width = 64
     # Of the computation: "float32"; "bfloat16", with parameters and statistics in float32; or "float64", all of them,
     # where the environment has JAX_ENABLE_X64=1: slow, to compare programs by.
@@ -166,4 +168,24 @@ def get_config() -> ml_collections.ConfigDict:
     finetune.weight_decay = 0.0
     finetune.schedule = "cosine"  # constant, cosine
     finetune.augmentation = "crop_flip"  # crops and flips of augment.invariance, no colours; or "none"
+    return config
+
+
+def for_clouds() -> ml_collections.ConfigDict:
+    """The complete configuration of a run on clouds of points: settings of images are left out, these come in."""
+    config = get_config()
+    with config.unlocked():
+        for name in ONLY_IMAGES:
+            section, _, key = name.rpartition(".")
+            del config[section][key]
+        for branch in BRANCHES:  # `care_jax.augment.CloudSpec` explains them; all off
+            config.augment[branch] = ml_collections.ConfigDict(CloudSpec.settings())
+        data, model = config.data, config.model
+        data.name = "proteins"
+        data.test_fraction = 0.2  # share of the chains held out, with all that are similar to them
+        data.window_lengths = (64, 96, 128)  # residues of a piece of a chain, which has pieces of each that it reaches
+        data.window_stride = 8  # residues between the beginnings of two pieces
+        model.backbone = "deep_set"
+        model.pooling = "mean"  # over the points of a set: mean, sum, max; only the sum tells how many they are
+    config.evaluate.monitor = ("clouds",)
     return config

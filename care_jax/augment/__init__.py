@@ -18,6 +18,8 @@ measures equivariance; two in turn make a composition. The same code runs on the
 from care_jax.augment import color, geometry
 from care_jax.augment.apply import apply, apply_after_crop, crop, share, unit_range
 from care_jax.augment.augmentation import Augmentation, AugmentSpec, box_fractions
+from care_jax.augment.clouds import CloudAugmentation, CloudSpec, apply_cloud, cloud_identity, sample_cloud
+from care_jax.augment.inputs import Drawn, Spec, augmented, image_spec, input_shape
 from care_jax.augment.operations import OPERATIONS, Operation
 from care_jax.augment.sample import NUM_UNIFORMS, draw_uniforms, identity, sample, sample_box, sample_given_box
 from care_jax.augment.views import ViewPlan, ViewUniforms
@@ -27,19 +29,29 @@ __all__ = [
     "OPERATIONS",
     "AugmentSpec",
     "Augmentation",
+    "CloudAugmentation",
+    "CloudSpec",
+    "Drawn",
     "Operation",
+    "Spec",
     "ViewPlan",
     "ViewUniforms",
     "apply",
     "apply_after_crop",
+    "apply_cloud",
+    "augmented",
     "box_fractions",
+    "cloud_identity",
     "color",
     "crop",
     "draw_uniforms",
     "geometry",
     "identity",
+    "image_spec",
+    "input_shape",
     "sample",
     "sample_box",
+    "sample_cloud",
     "sample_given_box",
     "share",
     "unit_range",

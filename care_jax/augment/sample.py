@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from care_jax.augment.augmentation import Augmentation, AugmentSpec
+from care_jax.augment.clouds import NUM_CLOUD_UNIFORMS, CloudSpec
 from care_jax.augment.namespace import Array, namespace, round_half_to_even, to_float
 
 CROP_TRIES = 10
@@ -119,8 +120,8 @@ def num_uniforms(spec: AugmentSpec) -> int:
     return NUM_UNIFORMS + sum(operation.size for operation in spec.operations)
 
 
-def draw_uniforms(key: jax.Array, shape: tuple[int, ...], spec: AugmentSpec) -> jax.Array:
-    """Rows for `sample`.
+def draw_uniforms(key: jax.Array, shape: tuple[int, ...], spec: AugmentSpec | CloudSpec) -> jax.Array:
+    """Rows for `sample`, or for `sample_cloud`.
 
     Args:
       key: of the draw. What further operations add at the end of a row changes none of the numbers before.
@@ -130,6 +131,8 @@ def draw_uniforms(key: jax.Array, shape: tuple[int, ...], spec: AugmentSpec) -> 
     Returns:
       [..., K] float32 in [0, 1).
     """
+    if isinstance(spec, CloudSpec):
+        return jax.random.uniform(key, (*shape, NUM_CLOUD_UNIFORMS), jnp.float32)
     rows = [jax.random.uniform(key, (*shape, NUM_UNIFORMS), jnp.float32)]
     for operation in spec.operations:
         own = jax.random.fold_in(key, zlib.crc32(operation.name.encode()))

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from care_jax.augment.augmentation import AugmentSpec
+from care_jax.augment.clouds import CloudSpec
+from care_jax.augment.inputs import Spec
 from care_jax.augment.sample import draw_uniforms
 
 DRAWS = ("group", "batch")
@@ -18,7 +20,7 @@ _STREAM = int.from_bytes(b"view", "big")  # keeps these bits apart from others d
 
 
 class ViewUniforms(NamedTuple):
-    """Rows for `sample`, float32 in [0, 1); K is that of the branch's ranges."""
+    """Rows for `augmented`, float32 in [0, 1); K is that of the branch's ranges."""
 
     invariance: jax.Array  # [2, b, K] one row an image and view
     equivariance: jax.Array  # [2, e, K] row i is the draw of image i's group
@@ -46,8 +48,8 @@ class ViewPlan(NamedTuple):
     [True, True, False, False]
     """
 
-    invariance: AugmentSpec
-    equivariance: AugmentSpec
+    invariance: Spec
+    equivariance: Spec
     seed: int
     batch_size: int
     equivariance_batch_size: int
@@ -86,10 +88,13 @@ class ViewPlan(NamedTuple):
             third=own(third),
         )
 
-    def plain(self) -> AugmentSpec:
+    def plain(self) -> Spec:
         """Ranges of the view for which nothing is drawn."""
+        if isinstance(self.invariance, CloudSpec):
+            return CloudSpec()
         return AugmentSpec(size=self.invariance.size, crop="center", mean=self.invariance.mean, std=self.invariance.std)
 
     def rotated(self) -> AugmentSpec:
         """Ranges of the third view: the others' at half the side, so that its four turns cost what one view does."""
+        assert isinstance(self.invariance, AugmentSpec), "only images have a third view"
         return dataclasses.replace(self.invariance, size=self.invariance.size // 2)

@@ -10,7 +10,7 @@ Nothing here imports TensorFlow until a data set or a pipeline that needs it is 
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from care_jax.data.any_images import image_files, images_below
 from care_jax.data.assembly import canvas_shape, whole_shape
@@ -25,6 +25,7 @@ from care_jax.data.in_order import batches_in_order
 from care_jax.data.indices import batch_indices
 from care_jax.data.manifest import check_unchanged
 from care_jax.data.pipeline import host_batches
+from care_jax.data.proteins import LENGTHS, STRIDE, load_proteins
 from care_jax.data.tfds import load_imagenet, load_small
 
 __all__ = [
@@ -65,6 +66,7 @@ DATA_SETS: dict[str, tuple[Callable[..., DataSet], tuple[str, ...]]] = {
     "cifar100": (functools.partial(load_small, "cifar100"), ("root", "image_size", "download")),
     "stl10": (functools.partial(load_small, "stl10"), ("root", "image_size", "download")),
     "imagenet2012": (load_imagenet, ("root", "class_file", "download")),
+    "proteins": (load_proteins, ("root", "window_lengths", "window_stride", "test_fraction")),
 }
 
 
@@ -77,19 +79,23 @@ def load(
     class_file: Root = None,
     download: bool = False,
     test_fraction: float = 0.1,
+    window_lengths: Sequence[int] = LENGTHS,
+    window_stride: int = STRIDE,
 ) -> DataSet:
     """Loads a data set by name. What an argument does not apply to ignores it.
 
     Args:
       name: a key of `DATA_SETS`: "digits" (always at hand), "image_folder" (yours), or one of TensorFlow Datasets:
-        "cifar10", "cifar100", "stl10", "imagenet2012".
-      root: the folder of images; for TensorFlow Datasets its data directory (None: its default, ~/tensorflow_datasets).
+        "cifar10", "cifar100", "stl10", "imagenet2012"; or "proteins", clouds of points.
+      root: the folder of images, or of protein structures; for TensorFlow Datasets its data directory (None: its
+        default, ~/tensorflow_datasets).
       image_size: side of the resident images, pixels (None: 32 for digits, else as they are stored).
       resident: for image_folder: hold decoded images in memory, rather than decode the files batch by batch.
         imagenet2012 always stays encoded; the others are always resident.
       class_file: for imagenet2012: a file of WordNet ids, one a line, of the classes to keep.
       download: let TensorFlow Datasets download what is missing.
-      test_fraction: for image_folder without a test folder: the share held out.
+      test_fraction: for image_folder without a test folder, and for proteins: the share held out.
+      window_lengths, window_stride: for proteins: residues of a piece of a chain, and between two beginnings.
 
     Raises:
       DataError: data missing or unusable, an unknown name, or an argument out of range; a ValueError too, of one line.
@@ -103,6 +109,8 @@ def load(
         "class_file": class_file,
         "download": download,
         "test_fraction": test_fraction,
+        "window_lengths": window_lengths,
+        "window_stride": window_stride,
     }
     loader, accepted = DATA_SETS[name]
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from care_jax.augment import ViewPlan, ViewUniforms
+from care_jax.augment import ViewPlan, ViewUniforms, image_spec
 from care_jax.data.decode import Box, SourceImage, UnreadableImageError, canvas_side, central_square, reduction_for
 from care_jax.data.host_draws import IMAGES_A_CALL, sample_boxes, step_uniforms
 from care_jax.data.indices import batch_indices
@@ -63,13 +63,13 @@ class Share:
 
 def canvas_shape(plan: ViewPlan) -> tuple[int, ...]:
     """[C, C, 3], of what holds both crops of an encoded image."""
-    side = canvas_side(plan.invariance.size)
+    side = canvas_side(image_spec(plan.invariance).size)
     return side, side, 3
 
 
 def whole_shape(plan: ViewPlan) -> tuple[int, ...]:
     """[c, c, 3], of an encoded image that equivariance views are made of."""
-    spec = plan.equivariance
+    spec = image_spec(plan.equivariance)
     side = round(spec.size / spec.center_fraction) if spec.crop == "center" else spec.size
     return side, side, 3
 
@@ -86,7 +86,7 @@ class _Step:
     def __init__(self, share: Share, step: int, jobs: np.ndarray, crops: bool):
         self.indices = share.indices(step)[jobs]
         self.uniforms = np.swapaxes(share.uniforms(step).invariance[:, jobs], 0, 1)
-        size = share.plan.invariance.size
+        size = image_spec(share.plan.invariance).size
         count = len(share.rows)
         if crops:
             self.arrays = {"crops": np.zeros((2, count, size, size, 3), np.uint8)}
@@ -148,7 +148,7 @@ class Assembly:
         if opened is None:
             return np.int64(step)
         sizes = [(image.height, image.width) for _, image in opened]
-        spec = self._share.plan.invariance
+        spec = image_spec(self._share.plan.invariance)
         drawn = sample_boxes(making.uniforms[jobs.start : jobs.stop], spec, sizes)
         # Popped: what is done with need not lie in memory, encoded.
         for job, wanted in zip(reversed(jobs), reversed(drawn), strict=True):
@@ -182,7 +182,7 @@ class Assembly:
         share = self._share
         row = int(self._jobs[job])
         examples = share.reader.examples
-        sizes = [share.plan.invariance.size] * 2
+        sizes = [image_spec(share.plan.invariance).size] * 2
         if row < share.plan.equivariance_batch_size and not examples.resident:
             wanted = [*wanted, central_square(image.height, image.width)]
             sizes.append(share.whole_shape[0])

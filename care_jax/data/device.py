@@ -9,21 +9,19 @@ from care_jax.augment import unit_range
 from care_jax.data.examples import Examples
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["height", "width"])
+@partial(jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["shape"])
 @dataclasses.dataclass(frozen=True)
 class ResidentImages:
-    """All images of a data set, n of one size.
+    """All images of a data set, n of one size, or all clouds.
 
     Attributes:
       rows: uint8 [n, h * w * 3], an image a row: of [n, h, w, 3] a TPU makes a copy in another layout, of all images
-        in every step, before it gathers any.
-      height: h.
-      width: w.
+        in every step, before it gathers any. Of clouds float32 [n, L * 4].
+      shape: of one, (h, w, 3) or (L, 4).
     """
 
     rows: jax.Array
-    height: int
-    width: int
+    shape: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -41,22 +39,22 @@ def put_resident(examples: Examples, sharding: jax.sharding.Sharding | None = No
     """
     if not examples.resident:
         raise ValueError("encoded images can't be put on a device: load with resident=True, or train with host_batches")
-    count, height, width, _ = examples.pixels.shape
-    rows = examples.pixels.reshape(count, -1)
+    shape = examples.pixels.shape[1:]
+    rows = examples.pixels.reshape(len(examples), -1)
     if sharding is None:
-        return ResidentImages(jax.device_put(rows), height, width)
+        return ResidentImages(jax.device_put(rows), shape)
     # With several processes, device_put would send all pixels around to compare them.
-    return ResidentImages(jax.make_array_from_process_local_data(sharding, rows), height, width)
+    return ResidentImages(jax.make_array_from_process_local_data(sharding, rows), shape)
 
 
 def take(images: ResidentImages, indices: jax.Array) -> jax.Array:
     """Rows of a resident data set as floats, for use inside a jitted step.
 
     Args:
-      images: n of them, h by w.
+      images: n of them, h by w, or clouds.
       indices: int32 [b], in [0, n).
 
     Returns:
-      float32 [b, h, w, 3] in [0, 1].
+      float32 [b, h, w, 3] in [0, 1]; clouds as they are, [b, L, 4].
     """
-    return unit_range(images.rows[indices].reshape(-1, images.height, images.width, 3))
+    return unit_range(images.rows[indices].reshape(-1, *images.shape))

@@ -1,4 +1,4 @@
-"""What every data set is once loaded: examples and their labels."""
+"""What every data set is once loaded: examples, images or clouds of points, and their labels."""
 
 import collections
 import dataclasses
@@ -31,11 +31,13 @@ class EncodedImages(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Images and their labels, in a fixed order.
+    """Images, or clouds of points, and their labels, in a fixed order.
 
     Attributes:
-      images: uint8 array [n, h, w, 3] (resident in memory) or `EncodedImages` of length n.
+      images: uint8 array [n, h, w, 3] (resident in memory) or `EncodedImages` of length n; or clouds, float32
+        [n, L, 4]: of each of up to L points its coordinates and 1, and four zeros where there is none.
       labels: name of a labelling -> int32 array [n]; empty where nothing is labelled.
+      names: of each, for people; empty where they have none.
 
     Raises:
       DataError: an array of another type or shape; the message names the first value to blame, where one is.
@@ -43,10 +45,15 @@ class Examples:
 
     images: np.ndarray | EncodedImages
     labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.resident:
+        if self.clouds:
+            _check_clouds(self.pixels)
+        elif self.resident:
             _check_images(self.pixels)
+        if self.names and len(self.names) != len(self):
+            raise DataError(f"there are {len(self.names)} names of {len(self)} examples")
         for name, values in self.labels.items():
             _check_labels(name, values, len(self))
 
@@ -56,7 +63,8 @@ class Examples:
     def take(self, rows: np.ndarray) -> "Examples":
         """Those with these numbers, [m]; files stay where they are."""
         images = self.pixels[rows] if self.resident else _Some(self.encoded, rows)
-        return Examples(images, {name: labels[rows] for name, labels in self.labels.items()})
+        names = [self.names[row] for row in rows] if self.names else ()
+        return Examples(images, {name: labels[rows] for name, labels in self.labels.items()}, names)
 
     @property
     def resident(self) -> bool:
@@ -64,8 +72,18 @@ class Examples:
         return isinstance(self.images, np.ndarray)
 
     @property
+    def clouds(self) -> bool:
+        """Whether they are clouds of points."""
+        return isinstance(self.images, np.ndarray) and self.images.ndim == 3
+
+    @property
+    def noun(self) -> str:
+        """What they are called in messages: "images" or "clouds"."""
+        return "clouds" if self.clouds else "images"
+
+    @property
     def pixels(self) -> np.ndarray:
-        """The images [n, h, w, 3] of resident examples; a TypeError for others."""
+        """The images [n, h, w, 3] of resident examples, or the clouds [n, L, 4]; a TypeError for others."""
         if not isinstance(self.images, np.ndarray):
             raise TypeError("encoded images have no pixels before they are decoded")
         return self.images
@@ -179,7 +197,9 @@ class DataSet:
         for part in ("pretrain", "train", "test"):
             examples: Examples = getattr(self, part)
             if not len(examples):
-                raise DataError(f"the {part} part of {self.name} holds no images")
+                raise DataError(f"the {part} part of {self.name} holds no {examples.noun}")
+            if examples.clouds != self.clouds:
+                raise DataError(f"the parts of {self.name} are clouds and images: make all of them one kind")
             for name, values in examples.labels.items():
                 count = self.num_classes.get(name)
                 wrong = np.flatnonzero((values < 0) | (values >= (np.inf if count is None else count)))
@@ -193,6 +213,11 @@ class DataSet:
             if lacking and part != "pretrain":  # which no probe is fitted on
                 raise DataError(f"the {part} part of {self.name} has no labels {min(lacking)!r}")
 
+    @property
+    def clouds(self) -> bool:
+        """Whether it is one of clouds of points."""
+        return self.pretrain.clouds
+
     def description(self) -> str:
         """What it holds and what was left out, for the line at the start of a run: a wrong guess should show.
 
@@ -202,7 +227,7 @@ class DataSet:
         '3 training and 3 test images in 2 classes (cat, dog); 1 folder'
         """
         classes = [self._classes(name) for name in self.num_classes]
-        held = f"{len(self.pretrain)} training and {len(self.test)} test images"
+        held = f"{len(self.pretrain)} training and {len(self.test)} test {self.pretrain.noun}"
         return "; ".join([f"{held} in {', '.join(classes)}" if classes else f"{held}, unlabelled", *self.notes])
 
     def _classes(self, name: str) -> str:
@@ -232,3 +257,22 @@ def _check_images(images: np.ndarray) -> None:
         raise DataError(
             f"images must be uint8 [n, h, w, 3] with h and w above 0, got {images.dtype} {list(images.shape)}"
         )
+
+
+def _check_clouds(clouds: np.ndarray) -> None:
+    """Raises a DataError unless they are float32 [n, L, 4], each of a point or more, as `Examples` has them."""
+    if clouds.dtype != np.float32 or clouds.shape[-1] != 4 or not clouds.shape[1]:
+        raise DataError(f"clouds must be float32 [n, L, 4] with L above 0, got {clouds.dtype} {list(clouds.shape)}")
+    if not np.isfinite(clouds).all():
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(clouds))[0])
+        raise DataError(f"clouds must be finite; clouds{list(first)} is {clouds[first]}")
+    is_point = clouds[..., 3] == 1
+    padded = (clouds == 0).all(axis=-1)
+    if not (is_point | padded).all():
+        first = tuple(int(i) for i in np.argwhere(~(is_point | padded))[0])
+        raise DataError(
+            f"a row of a cloud must end with 1, or be all 0 where there is no point; clouds{list(first)} is "
+            f"{clouds[first].tolist()}"
+        )
+    if not is_point.any(axis=1).all():
+        raise DataError(f"clouds must have a point; clouds[{int(is_point.any(axis=1).argmin())}] has none")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from care_jax import augment
-from care_jax.augment import Augmentation, AugmentSpec, ViewPlan, ViewUniforms
+from care_jax.augment import Augmentation, AugmentSpec, ViewPlan, ViewUniforms, image_spec
 from care_jax.data.decode import Box
 
 # Images that one call from `tf.data` reads and decodes: enough to share what a call costs (its way into Python, the
@@ -47,8 +47,10 @@ def step_augmentations(
     def draw(invariance: jax.Array, equivariance: jax.Array) -> dict[str, Augmentation]:
         (height, width), (other_height, other_width) = size, equivariance_size
         return {
-            "invariance": augment.sample(invariance, plan.invariance, height=height, width=width),
-            "equivariance": augment.sample(equivariance, plan.equivariance, height=other_height, width=other_width),
+            "invariance": augment.sample(invariance, image_spec(plan.invariance), height=height, width=width),
+            "equivariance": augment.sample(
+                equivariance, image_spec(plan.equivariance), height=other_height, width=other_width
+            ),
         }
 
     return draw

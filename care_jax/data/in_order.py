@@ -42,8 +42,8 @@ def batches_in_order(
       skipped: where unreadable images are counted.
 
     Returns:
-      An iterator of (images, indices, mask): uint8 [b, h, w, 3]; int32 [b] into the examples; bool [b], False on the
-      rows that fill up the last batch (index 0) and on unreadable images, which must not be counted.
+      An iterator of (images, indices, mask): uint8 [b, h, w, 3], or clouds [b, L, 4]; int32 [b] into the examples; bool
+      [b], False on the rows that fill up the last batch (index 0) and on unreadable images, which must not be counted.
 
     Raises:
       ValueError: the batch size is not positive, or the processes don't divide it.

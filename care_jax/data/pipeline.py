@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from care_jax import augment
-from care_jax.augment import Augmentation, AugmentSpec, ViewPlan
+from care_jax.augment import Augmentation, AugmentSpec, ViewPlan, image_spec
 from care_jax.data.assembly import Assembly, Share
 from care_jax.data.examples import Examples, SkippedFiles
 from care_jax.data.host_draws import step_augmentations
@@ -98,7 +98,7 @@ def host_batches(
 def _augmented(tf: ModuleType, share: Share) -> Any:
     """A `tf.data.Dataset` of what "host" makes."""
     plan, examples = share.plan, share.reader.examples
-    size = examples.pixels.shape[1:3] if examples.resident else (plan.invariance.size,) * 2
+    size = examples.pixels.shape[1:3] if examples.resident else (image_spec(plan.invariance).size,) * 2
     draw = step_augmentations(plan, size, share.whole_shape[:2])
 
     def draws_of_steps() -> Iterator[dict[str, dict[str, np.ndarray]]]:
@@ -133,14 +133,15 @@ def _augmented(tf: ModuleType, share: Share) -> Any:
         def twice(images: Any) -> Any:
             return tf.stack([images, images], axis=1)
 
-        drawn = draws["invariance"]
+        drawn, spec = draws["invariance"], image_spec(plan.invariance)
         if examples.resident:
-            made = {"invariance_views": both(augment.apply, drawn, twice(pixels["images"]), plan.invariance)}
+            made = {"invariance_views": both(augment.apply, drawn, twice(pixels["images"]), spec)}
         else:
-            made = {"invariance_views": both(augment.apply_after_crop, drawn, pixels["crops"], plan.invariance)}
+            made = {"invariance_views": both(augment.apply_after_crop, drawn, pixels["crops"], spec)}
         if "equivariance" in draws:
             images = twice(pixels["equivariance_images"])
-            made["equivariance_views"] = both(augment.apply, draws["equivariance"], images, plan.equivariance)
+            spec = image_spec(plan.equivariance)
+            made["equivariance_views"] = both(augment.apply, draws["equivariance"], images, spec)
         return made
 
     def _merge(x: Any) -> Any:
@@ -165,7 +166,7 @@ def _crops(tf: ModuleType, share: Share) -> Any:
     Bytes: the resized pixel is rounded to a 255th, as in every pipeline built on Pillow.
     """
     assembly = Assembly(share, crops=True)
-    size = share.plan.invariance.size
+    size = image_spec(share.plan.invariance).size
     shapes: dict[str, tuple[int, ...]] = {"crops": (len(share.rows), 2, size, size, 3)}
     if share.equivariance_rows:
         shapes["equivariance_images"] = (len(share.equivariance_rows), *share.whole_shape)

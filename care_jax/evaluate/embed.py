@@ -10,8 +10,8 @@ import numpy as np
 from flax import linen
 from jax.sharding import Mesh
 
-from care_jax import augment, data
-from care_jax.augment import AugmentSpec
+from care_jax import data
+from care_jax.augment import AugmentSpec, CloudSpec, Spec, augmented
 from care_jax.data import DataError, Examples, SkippedFiles
 from care_jax.devices import sharding
 from care_jax.evaluate.rows import Gathering, Rows
@@ -32,14 +32,14 @@ class Embedded(NamedTuple):
 
 
 class Embedder:
-    """Embeds sets of images on all devices.
+    """Embeds sets of images, or of clouds, on all devices.
 
     Its arguments but the encoder and the batch's size are its attributes.
 
     Args:
       encoder: `models.Encoder`.
       mesh: the devices.
-      spec: what an image goes through when nothing is drawn: the central square, normalised.
+      spec: what an image goes through when nothing is drawn: the central square, normalised; a cloud stays as it is.
       batch_size: images a forward pass; rounded up to a multiple of the number of devices.
       skipped: counts files that could not be read.
       check: called before each batch; raises what ends the embedding.
@@ -51,7 +51,7 @@ class Embedder:
         self,
         encoder: linen.Module,
         mesh: Mesh,
-        spec: AugmentSpec,
+        spec: Spec,
         *,
         batch_size: int,
         skipped: SkippedFiles,
@@ -63,7 +63,9 @@ class Embedder:
         self.skipped = skipped
         self.check = check
         self.mesh = mesh
-        self.side = round(spec.size / spec.center_fraction) if side is None else side
+        if side is None:
+            side = 0 if isinstance(spec, CloudSpec) else round(spec.size / spec.center_fraction)
+        self.side = side
         self._rows = sharding.along_axis(mesh, 0)
         # Embeddings are whole on every device, so that every process has all of them, whoever read the image.
         shardings = self._rows, sharding.replicated(mesh), sharding.replicated(mesh)
@@ -82,17 +84,17 @@ class Embedder:
         variables: Mapping[str, Any],
         examples: Examples,
         uniforms: np.ndarray | None = None,
-        spec: AugmentSpec | None = None,
+        spec: Spec | None = None,
         then: np.ndarray | None = None,
     ) -> Embedded:
         """Embeds every example, as it is or augmented.
 
         Args:
           variables: of the encoder.
-          examples: n images.
-          uniforms: [K], one draw shared by all the images, or [n, K], a draw each; None for none.
+          examples: n images or clouds.
+          uniforms: [K], one draw shared by all of them, or [n, K], a draw each; None for none.
           spec: the ranges they are drawn from.
-          then: [K], a second draw, applied to what the first makes, as pixels of whole bytes.
+          then: [K], a second draw, applied to what the first makes: of images as pixels of whole bytes.
 
         Raises:
           DataError: not one of the images could be read.
@@ -155,7 +157,7 @@ class Embedder:
         variables: Mapping[str, Any],
         examples: Examples,
         uniforms: np.ndarray | None,
-        spec: AugmentSpec | None,
+        spec: Spec | None,
         then: np.ndarray | None = None,
     ) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
         """Features, embeddings and which rows of a batch are real, on the devices, as soon as they are dispatched."""
@@ -167,7 +169,9 @@ class Embedder:
             ranges = self.spec if spec is None else spec
             views = _view(self._put(images), drawn, spec=ranges, mesh=self.mesh)
             if then is not None:
-                views = _view(_pixels(views, spec=ranges, mesh=self.mesh), then, spec=ranges, mesh=self.mesh)
+                if isinstance(ranges, AugmentSpec):
+                    views = _pixels(views, spec=ranges, mesh=self.mesh)
+                views = _view(views, then, spec=ranges, mesh=self.mesh)
             yield self._forward(variables, views, self._put(mask))
 
     def _put(self, rows: np.ndarray) -> jax.Array:
@@ -176,7 +180,7 @@ class Embedder:
     def batches(
         self, examples: Examples, *, all_rows: bool = False
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Images uint8 [b, h, w, 3], their rows [b], and which of them are real: the last batch is padded.
+        """Images uint8 [b, h, w, 3] or clouds [b, L, 4], their rows [b], and which are real: the last batch is padded.
 
         Args:
           examples: n images.
@@ -195,13 +199,8 @@ class Embedder:
 
 # Apart from the encoder, which is compiled once for all that is drawn.
 @partial(jax.jit, static_argnames=("spec", "mesh"))
-def _view(images: jax.Array, uniforms: jax.Array | None, *, spec: AugmentSpec, mesh: Mesh) -> jax.Array:
-    height, width = images.shape[1:3]
-    if uniforms is None:
-        augmentation = augment.identity(spec, height=height, width=width)
-    else:
-        augmentation = augment.sample(uniforms, spec, height=height, width=width)
-    views = augment.apply(augmentation, images, spec)
+def _view(images: jax.Array, uniforms: jax.Array | None, *, spec: Spec, mesh: Mesh) -> jax.Array:
+    _, views = augmented(uniforms, images, spec)
     return jax.lax.with_sharding_constraint(views, sharding.along_axis(mesh, 0))
 
 

@@ -18,6 +18,7 @@ from care_jax.evaluate.evaluators import EVALUATORS
 from care_jax.evaluate.measure import Missing
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import ConfigError
+from care_jax.experiment.settings import of_clouds
 
 
 class Measured(NamedTuple):
@@ -150,6 +151,8 @@ def monitors(config: ml_collections.ConfigDict) -> dict[str, int]:
         where = f"config.evaluate.monitor names {entry!r}"
         if name not in EVALUATORS:
             raise ConfigError(f"{where}; there are {', '.join(EVALUATORS)}, each alone or as name@epochs")
+        if name == "clouds" and not of_clouds(config):
+            raise ConfigError(f"{where}, which is of clouds of points, and this run is on images; leave it out")
         settings = config.evaluate
         asked_for = {"label_fractions": settings.label_fractions, "finetune": settings.finetune.enabled}.get(name, True)
         if not asked_for:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from care_jax.data import CLASS
 from care_jax.evaluate import (
     alignment,
+    clouds,
     equivariance_error,
     finetune,
     knn,
@@ -27,6 +28,7 @@ EVALUATORS = {
     "parameters": Evaluator(parameters.measures, parameters.run),
     "term_space": Evaluator(term_space.measures, term_space.run),
     "alignment": Evaluator(alignment.measures, alignment.run),
+    "clouds": Evaluator(clouds.measures, clouds.run),
     "label_fractions": Evaluator(label_fractions.measures, label_fractions.run),
     "finetune": Evaluator(finetune.measures, finetune.run),
 }

@@ -14,7 +14,7 @@ from flax import linen
 from jax.sharding import Mesh
 
 from care_jax import augment, data, models
-from care_jax.augment import AugmentSpec
+from care_jax.augment import AugmentSpec, CloudSpec, Spec, augmented
 from care_jax.data import CLASS, Examples
 from care_jax.devices import sharding
 from care_jax.devices.distributed import is_first
@@ -63,7 +63,8 @@ class Fit:
         )
         mesh, whole = self._embedder.mesh, sharding.replicated(self._embedder.mesh)
         backbone = experiment.encoder.backbone
-        spec = augmentation(experiment.plan.invariance) if settings.augmentation == "crop_flip" else self._embedder.spec
+        drawn = settings.get("augmentation", "crop_flip") == "crop_flip"  # clouds have no such setting
+        spec = augmentation(experiment.plan.invariance) if drawn else self._embedder.spec
         step = partial(_step, backbone, self._optimizer, spec, mesh, experiment.config.model.remat)
         self._step = jax.jit(step, donate_argnums=0, out_shardings=whole)
         self._count = jax.jit(partial(_count, backbone, self._embedder.spec, mesh), out_shardings=whole)
@@ -112,8 +113,10 @@ class Fit:
         return _State(params, start["batch_stats"], self._optimizer.init(params))
 
 
-def augmentation(invariance: AugmentSpec) -> AugmentSpec:
-    """The crops and flips of a branch alone."""
+def augmentation(invariance: Spec) -> Spec:
+    """The crops and flips of a branch alone; of clouds all that it draws."""
+    if isinstance(invariance, CloudSpec):
+        return invariance
     off = [f"{name}_probability" for name in ("jitter", "grayscale", "blur", "solarize")]
     off += ["rotation_degrees", "translation"]
     return dataclasses.replace(invariance, **dict.fromkeys(off, 0.0), operations=())  # type: ignore[arg-type]
@@ -122,7 +125,7 @@ def augmentation(invariance: AugmentSpec) -> AugmentSpec:
 def _step(
     backbone: linen.Module,
     optimizer: optax.GradientTransformation,
-    spec: AugmentSpec,
+    spec: Spec,
     mesh: Mesh,
     remat: bool,
     state: _State,
@@ -131,12 +134,8 @@ def _step(
     key: jax.Array,
 ) -> tuple[_State, jax.Array]:
     """The state after an update, and the loss before it; batch norm is over the whole batch."""
-    height, width = images.shape[1:3]
-    if spec.crop == "center":
-        drawn = augment.identity(spec, height=height, width=width)
-    else:
-        drawn = augment.sample(augment.draw_uniforms(key, (len(images),), spec), spec, height=height, width=width)
-    views = augment.apply(drawn, images, spec)
+    still = isinstance(spec, AugmentSpec) and spec.crop == "center"
+    _, views = augmented(None if still else augment.draw_uniforms(key, (len(images),), spec), images, spec)
     views = jax.lax.with_sharding_constraint(views, sharding.along_axis(mesh, 0))
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
@@ -161,11 +160,10 @@ def _logits(params: Any, features: jax.Array) -> jax.Array:
 
 
 def _count(
-    backbone: linen.Module, spec: AugmentSpec, mesh: Mesh, state: _State, images: jax.Array, labels: jax.Array
+    backbone: linen.Module, spec: Spec, mesh: Mesh, state: _State, images: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """How many images are told right, NaN where a logit is; and how many there are, those with labels above -1."""
-    height, width = images.shape[1:3]
-    views = augment.apply(augment.identity(spec, height=height, width=width), images, spec)
+    _, views = augmented(None, images, spec)
     views = jax.lax.with_sharding_constraint(views, sharding.along_axis(mesh, 0))
     variables = {"params": state.params["backbone"], "batch_stats": state.batch_stats}
     features: Any = backbone.apply(variables, views, train=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from care_jax.augment import NUM_UNIFORMS
+from care_jax.augment import NUM_UNIFORMS, image_spec
 from care_jax.augment.sample import SLOTS
 from care_jax.evaluate import equivariance_error
 from care_jax.evaluate.embedded import EmbeddedDataSet
@@ -118,7 +118,7 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
 def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
     """All of them, of the draws and the embeddings that `equivariance_error` has; compositions are embedded beside."""
     numbers = _of_draws(embedded, settings)
-    if _HUE in embedded.labellings:
+    if _HUE in embedded.labellings and not embedded.experiment.dataset.clouds:
         numbers["hue_follow"] = hue_follow(embedded) if len(embedded.part("test").rows) > 1 else SEVERAL
     return numbers
 
@@ -128,7 +128,7 @@ def hue_follow(embedded: EmbeddedDataSet) -> float:
     dataset, test = embedded.experiment.dataset, embedded.part("test")
     num_classes = dataset.num_classes[_HUE]
     classes = round(num_classes / 3)
-    spec = dataclasses.replace(embedded.embedder.spec, jitter_probability=1.0, hue=0.5)
+    spec = dataclasses.replace(image_spec(embedded.embedder.spec), jitter_probability=1.0, hue=0.5)
     uniforms = np.zeros(NUM_UNIFORMS, np.float32)
     uniforms[SLOTS["hue"]] = 0.5 + classes / num_classes  # of [-1/2, 1/2) turns
     chosen = np.unique(np.linspace(0, len(test.rows) - 1, _HUE_QUERIES).astype(int))

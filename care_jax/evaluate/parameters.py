@@ -2,14 +2,15 @@
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from care_jax import augment
-from care_jax.augment import AugmentSpec
+from care_jax.augment import AugmentSpec, CloudSpec, sample_cloud
 from care_jax.augment.augmentation import box_fractions
 from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.measure import SEVERAL, Measure, Missing, Numbers
@@ -21,8 +22,8 @@ _MOST = 4096  # test images, the first ones: a network of more takes minutes.
 _ROWS, _REPEATED = 2048, 8  # Of fewer images each has several draws, up to so many, for that many pairs in all.
 _WIDEST = 2048  # dimensions, for the same reason.
 _MEANING = (
-    "mean over the drawn parameters (box of the crop, flip, factors of the jitter, turn of the hue, gray, blur, ...) "
-    "of R^2 = 1 - sum (y - g(f(x), f(ax)))^2 / sum (y - mean y)^2, g {} fitted on one half of the test images, judged "
+    "mean over the drawn parameters (box of the crop, flip, factors of the jitter, turn of the hue, gray, blur, ...; of "
+    "clouds the nine numbers of the rotation and the factor) of R^2 = 1 - sum (y - g(f(x), f(ax)))^2 / sum (y - mean y)^2, g {} fitted on one half of the test images, judged "
     "on the other, both ways; every image has draws of its own of the equivariance branch, so many that there are "
     f"{_ROWS:,} pairs, but {_REPEATED} at most; of the first {_MOST:,}"
 )
@@ -60,8 +61,11 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
     examples, repeated = embedded.experiment.dataset.test, min(-(-_ROWS // n), _REPEATED)
     key = jax.random.fold_in(jax.random.key(settings.seed), _SEED)
     uniforms = np.asarray(augment.draw_uniforms(key, (repeated, n), spec))
-    side = examples.pixels.shape[1] if examples.resident else embedded.embedder.side
-    drawn = varying(spec, uniforms.reshape(repeated * n, -1), side)
+    rows = uniforms.reshape(repeated * n, -1)
+    if isinstance(spec, CloudSpec):
+        drawn = varying_clouds(spec, rows)
+    else:
+        drawn = varying(spec, rows, examples.pixels.shape[1] if examples.resident else embedded.embedder.side)
     if not drawn:
         return dict.fromkeys(_MEASURES, Missing("augment.equivariance draws nothing"))
     shown = examples.take(test.rows[:_MOST])
@@ -119,5 +123,16 @@ def varying(spec: AugmentSpec, uniforms: np.ndarray, side: int) -> dict[str, np.
         found |= {f"{name}_sine": np.sin(angle), f"{name}_cosine": np.cos(angle)} if half else {name: angle}
     further = np.asarray(drawn.further, np.float64)
     found |= {f"further_{number}": further[:, number] for number in range(further.shape[1])}
+    return _varying(found)
+
+
+def varying_clouds(spec: CloudSpec, uniforms: np.ndarray) -> dict[str, np.ndarray]:
+    """The same of clouds: the nine numbers of the rotation, and the logarithm of the factor; rows [n, K]."""
+    drawn = sample_cloud(jnp.asarray(uniforms), spec)
+    found = {f"rotation_{row}{column}": drawn.rotation[:, row, column] for row in range(3) for column in range(3)}
+    return _varying(found | {"scale": np.log(np.asarray(drawn.scale, np.float64))})
+
+
+def _varying(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
     columns = {name: np.asarray(column, np.float64) for name, column in found.items()}
     return {name: column for name, column in columns.items() if np.ptp(column) > 0}

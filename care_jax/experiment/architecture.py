@@ -8,6 +8,7 @@ import ml_collections
 
 from care_jax import models
 from care_jax.experiment.config import ConfigError
+from care_jax.experiment.settings import of_clouds
 from care_jax.methods import TERMS
 
 # Of the computation; parameters and statistics have float32 at least.
@@ -51,7 +52,11 @@ def dtype_of(config: ml_collections.ConfigDict) -> Any:
 def make_encoder(config: ml_collections.ConfigDict) -> models.Encoder:
     """The backbone and its projection head."""
     model = config.model
-    backbone = models.BACKBONES[model.backbone](stem=model.stem, width=model.width, dtype=dtype_of(config))
+    dtype = dtype_of(config)
+    if of_clouds(config):
+        backbone = models.CLOUD_BACKBONES[model.backbone](width=model.width, pooling=model.pooling, dtype=dtype)
+    else:
+        backbone = models.BACKBONES[model.backbone](stem=model.stem, width=model.width, dtype=dtype)
     return models.Encoder(backbone=backbone, head=make_head(config, output_batch_norm=model.head_output_batch_norm))
 
 

@@ -10,16 +10,17 @@ import optax
 from jax.sharding import Mesh
 
 from care_jax import data, loggers, methods, models
-from care_jax.augment import AugmentSpec, ViewPlan
+from care_jax.augment import ViewPlan, image_spec
 from care_jax.data import DataSet
 from care_jax.data.colors import colors
 from care_jax.devices import sharding
 from care_jax.experiment import choice, extensions
 from care_jax.experiment.architecture import check_architecture, make_encoder
 from care_jax.experiment.config import ConfigError, validate
+from care_jax.experiment.inputs import augment_spec, evaluation_spec, stored_side
 from care_jax.experiment.names import choices
 from care_jax.experiment.objective import make_objective
-from care_jax.experiment.settings import BRANCHES, MAX_COUNT
+from care_jax.experiment.settings import BRANCHES, MAX_COUNT, of_clouds
 from care_jax.storage import is_url, local_path
 from care_jax.train import optim
 from care_jax.train.batches import stacked_batches
@@ -88,32 +89,6 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
         raise ConfigError("config.augment.placement is 'device', but imagenet2012 does not fit a device; use 'decode'")
 
 
-def augment_spec(config: ml_collections.ConfigDict, branch: str) -> AugmentSpec:
-    """The ranges of a branch, "invariance" or "equivariance", with the sizes and colours of the data set."""
-    settings = config.augment[branch].to_dict()
-    try:
-        return AugmentSpec.from_settings(
-            settings, size=config.data.image_size, mean=tuple(config.data.mean), std=tuple(config.data.std)
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"config.augment.{branch}: {error}") from error
-
-
-def evaluation_spec(config: ml_collections.ConfigDict) -> AugmentSpec:
-    """What evaluation sees: the central square, normalised, nothing drawn."""
-    return AugmentSpec(
-        size=config.data.image_size,
-        crop="center",
-        center_fraction=config.evaluate.center_fraction,
-        mean=tuple(config.data.mean),
-        std=tuple(config.data.std),
-        flip_probability=0.0,
-        jitter_probability=0.0,
-        grayscale_probability=0.0,
-        blur_probability=0.0,
-    )
-
-
 def load_data(config: ml_collections.ConfigDict) -> DataSet:
     """The data set that the configuration names.
 
@@ -121,19 +96,43 @@ def load_data(config: ml_collections.ConfigDict) -> DataSet:
       DataError: missing or unusable data, with what to do about it.
     """
     settings = config.data
-    root, class_file = settings.root, settings.class_file
+    root, class_file = settings.root, settings.get("class_file")
     # TensorFlow Datasets reads whole splits from anywhere; single records and files are read where they lie.
     if root is not None and not (is_url(root) and settings.name in data.READ_BY_TFDS):
         root = local_path(root, "config.data.root")
-    return data.load(
+    of_kind: dict[str, Any] = (
+        {"window_lengths": tuple(settings.window_lengths), "window_stride": settings.window_stride}
+        if of_clouds(config)
+        else {
+            "image_size": stored_side(config),
+            "class_file": None if class_file is None else local_path(class_file, "config.data.class_file"),
+            "download": settings.download,
+        }
+    )
+    dataset = data.load(
         settings.name,
         root=root,
-        image_size=settings.image_size if settings.stored_size is None else settings.stored_size,
         resident=config.augment.placement == "device",
-        class_file=None if class_file is None else local_path(class_file, "config.data.class_file"),
-        download=settings.download,
         test_fraction=settings.test_fraction,
+        **of_kind,
     )
+    _check_kind(config, dataset)
+    return dataset
+
+
+def _check_kind(config: ml_collections.ConfigDict, dataset: DataSet) -> None:
+    """Raises ConfigError where the backbone does not embed what the data set is of."""
+    backbone = config.model.backbone
+    if dataset.clouds and not of_clouds(config):
+        raise ConfigError(
+            f"config.data.name is {config.data.name!r}, a data set of clouds of points, but config.model.backbone is "
+            f"{backbone!r}, which embeds images; start from configs/proteins.py"
+        )
+    if not dataset.clouds and of_clouds(config):
+        raise ConfigError(
+            f"config.model.backbone is {backbone!r}, which embeds clouds of points, but config.data.name is "
+            f"{config.data.name!r}, a data set of images; start from configs/digits.py for instance"
+        )
 
 
 def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: DataSet | None = None) -> Experiment:
@@ -154,14 +153,14 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
         config,
         mesh,
         len(dataset.pretrain),
-        lambda config: colors(dataset.pretrain, evaluation_spec(config), dataset.skipped),
+        lambda config: colors(dataset.pretrain, image_spec(evaluation_spec(config)), dataset.skipped),
     )
     config = choice.filled(config, chosen)
     batch_size = config.train.batch_size
     if batch_size > len(dataset.pretrain):
         raise ConfigError(
-            f"config.train.batch_size is {batch_size}, more than the {len(dataset.pretrain)} training images "
-            f"of {config.data.name}"
+            f"config.train.batch_size is {batch_size}, more than the {len(dataset.pretrain)} training "
+            f"{dataset.pretrain.noun} of {config.data.name}"
         )
     steps_per_epoch = len(dataset.pretrain) // batch_size
     num_steps = config.train.num_steps
@@ -287,6 +286,6 @@ def make_stacked_batches(experiment: Experiment, start_step: int, counts: Iterab
         start_step=start_step,
         num_steps=experiment.num_steps,
         counts=counts,
-        num_threads=experiment.config.augment.num_threads,
+        num_threads=experiment.config.augment.get("num_threads"),
         labelled=experiment.config.evaluate.online_probe,
     )

@@ -12,10 +12,10 @@ from jax.sharding import Mesh
 from ml_collections.config_dict import RequiredValueError
 
 from care_jax.data.colors import Colors
-from care_jax.experiment.settings import CHOSEN, COLORS
+from care_jax.experiment.settings import CHOSEN, COLORS, ONLY_IMAGES, of_clouds
 
 # Images of 64 x 64 that a run of configs/image_folder.py sees by its end: within an hour on two CPU cores, minutes on a
-# GPU. An image of another size counts by its pixels.
+# GPU. An image of another size counts by its pixels, a cloud of points as one.
 _BUDGET = {"cpu": 120_000, "accelerator": 1_000_000}
 _SIDE = 64
 _MOST_EPOCHS = 400.0
@@ -53,7 +53,8 @@ def filled(config: ml_collections.ConfigDict, values: dict[str, Any]) -> ml_coll
 
 def without_value(config: ml_collections.ConfigDict) -> list[str]:
     """The settings that are to be chosen."""
-    return [name for name in CHOSEN if _value(config, name) is None]
+    without = ONLY_IMAGES if of_clouds(config) else ()
+    return [name for name in CHOSEN if name not in without and _value(config, name) is None]
 
 
 def choose(
@@ -85,7 +86,7 @@ def choose(
         images = batch_size if part is None else part
         found["equivariance.num_groups"] = math.gcd(images, 2 ** (max(images // _GROUP, 1).bit_length() - 1))
     if "train.epochs" in wanted:
-        images = _BUDGET[kind] * _SIDE**2 / config.data.image_size**2
+        images = _BUDGET[kind] * (1 if of_clouds(config) else _SIDE**2 / config.data.image_size**2)
         found["train.epochs"] = float(min(max(round(images / num_examples), 1), _MOST_EPOCHS))
     colors = [name for name in COLORS if name in wanted]
     if colors:

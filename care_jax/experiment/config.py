@@ -22,6 +22,7 @@ from care_jax.experiment.settings import (
     STOOD_FOR_NONE,
     ConfigError,
     add_declared,
+    of_clouds,
     optional,
     rules,
     sections,
@@ -62,7 +63,9 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
     required = _without_value(config)
     if required:
         raise ConfigError(f"config.{required} has no value; give it one in the configuration file")
-    found, known, without = leaves(config), rules(), optional()
+    clouds = of_clouds(config)
+    found, known, without = leaves(config), rules(clouds), optional()
+    _check_kind(config, found, clouds)
     parts = sections(known)
     for name in found:
         if name in parts:
@@ -77,13 +80,30 @@ def validate(config: ml_collections.ConfigDict, choices: Mapping[str, Iterable[s
     for name, (kind, rule) in known.items():
         _check(name, found[name], kind, rule, name in without)
     for name, allowed in choices.items():
-        if found[name] not in allowed:
+        if name in known and found[name] not in allowed:
             raise ConfigError(f"config.{name} is {_shown(found[name])}; choose one of {', '.join(allowed)}")
     _check_groups(config)
-    if config.data.stored_size is not None and config.augment.placement == "decode":
+    if clouds and config.augment.placement != "device":
+        raise ConfigError(
+            f"config.augment.placement is {config.augment.placement!r}, but clouds of points are drawn on the device "
+            "alone; use 'device'"
+        )
+    if not clouds and config.data.stored_size is not None and config.augment.placement == "decode":
         raise ConfigError(
             "config.data.stored_size is for images kept on the device; with augment.placement=decode leave it "
             "without a value (None)"
+        )
+
+
+def _check_kind(config: ml_collections.ConfigDict, found: Mapping[str, Any], clouds: bool) -> None:
+    """Whether the backbone embeds what the other settings are of."""
+    others = rules(not clouds).keys() - rules(clouds).keys()
+    if wrong := sorted(others & found.keys()):
+        embedded, other = ("clouds of points", "images") if clouds else ("images", "clouds of points")
+        start = "configs/proteins.py" if clouds else "a configuration of images, configs/digits.py for instance"
+        raise ConfigError(
+            f"config.model.backbone is {_shown(config.model.backbone)}, which embeds {embedded}, but config.{wrong[0]} "
+            f"is a setting of {other}; choose another backbone, or start from {start}"
         )
 
 

@@ -5,7 +5,7 @@ import inspect
 import re
 
 from care_jax import methods
-from care_jax.augment import AugmentSpec
+from care_jax.augment import AugmentSpec, CloudSpec
 from care_jax.experiment.bundled import bundled_configs
 from care_jax.experiment.settings import BRANCHES, declared
 
@@ -73,8 +73,9 @@ def _name(target: ast.expr, sections: dict[str, str]) -> str:
 
 
 def _of_spec() -> dict[str, str]:
-    """The Args of `AugmentSpec`, by name."""
-    text = inspect.getdoc(AugmentSpec) or ""
-    arguments = re.search(r"^Args:\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE)
-    found = re.findall(r"^  (\w+): (.*(?:\n    .*)*)", arguments[1] if arguments else "", re.MULTILINE)
+    """The Args of `AugmentSpec` and of `CloudSpec`, by name."""
+    found: list[tuple[str, str]] = []
+    for text in (inspect.getdoc(AugmentSpec) or "", inspect.getdoc(CloudSpec) or ""):
+        arguments = re.search(r"^Args:\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE)
+        found += re.findall(r"^  (\w+): (.*(?:\n    .*)*)", arguments[1] if arguments else "", re.MULTILINE)
     return {name: " ".join(meaning.split()) for name, meaning in found}

@@ -3,6 +3,7 @@
 from care_jax import data, methods, models
 from care_jax.augment.views import DRAWS
 from care_jax.experiment.architecture import DTYPES
+from care_jax.models.deep_sets import POOLINGS
 from care_jax.train import optim
 from care_jax.train.placements import PLACEMENTS
 
@@ -12,7 +13,8 @@ def choices() -> dict[str, tuple[str, ...]]:
     return {
         "data.name": tuple(data.DATA_SETS),
         "augment.placement": tuple(PLACEMENTS),
-        "model.backbone": tuple(models.BACKBONES),
+        "model.backbone": (*models.BACKBONES, *models.CLOUD_BACKBONES),
+        "model.pooling": POOLINGS,
         "model.stem": ("cifar", "imagenet"),
         "model.dtype": tuple(DTYPES),
         "loss.method": tuple(methods.METHODS),

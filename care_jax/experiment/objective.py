@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from care_jax.augment import AugmentSpec
+from care_jax.augment import Spec, input_shape
 from care_jax.experiment.architecture import dtype_of, make_encoder, make_head
 from care_jax.experiment.config import ConfigError
+from care_jax.experiment.settings import of_clouds
 from care_jax.methods import METHODS, TERMS, Method, Objective, Pieces, Term, settings_of
 
 
-def make_objective(config: ml_collections.ConfigDict, spec: AugmentSpec, *, num_steps: int) -> Objective:
+def make_objective(config: ml_collections.ConfigDict, spec: Spec, *, num_steps: int) -> Objective:
     """The objective that a configuration names.
 
     Args:
@@ -34,7 +35,7 @@ def make_objective(config: ml_collections.ConfigDict, spec: AugmentSpec, *, num_
         hidden_sizes=tuple(model.head_hidden_sizes[:1]) * 2,
         batch_norm=model.head_batch_norm,
         dtype=dtype_of(config),
-        num_features=partial(_num_features, config),
+        num_features=partial(_num_features, config, spec),
     )
     method = _made(METHODS, "loss", "method", config.loss, pieces)
     if not equivariance.weight:
@@ -44,6 +45,10 @@ def make_objective(config: ml_collections.ConfigDict, spec: AugmentSpec, *, num_
             )
         return Objective(method)
     _check_views(config)
+    if of_clouds(config) and (why := TERMS[equivariance.term].only_images):
+        raise ConfigError(
+            f"config.equivariance.term is {equivariance.term!r}, which {why}; for clouds of points use care or equimod"
+        )
     term = _made(TERMS, "equivariance", "term", equivariance, pieces)
     return Objective(method, term, equivariance.weight)
 
@@ -91,9 +96,8 @@ def _check_views(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _num_features(config: ml_collections.ConfigDict) -> int:
-    size = config.data.image_size
-    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+def _num_features(config: ml_collections.ConfigDict, spec: Spec) -> int:
+    images = jax.ShapeDtypeStruct((2, *input_shape(spec)), jnp.float32)
     backbone = make_encoder(config).backbone
     features, _ = jax.eval_shape(lambda x: backbone.init_with_output(jax.random.key(0), x), images)
     return features.shape[-1]

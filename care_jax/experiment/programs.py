@@ -33,7 +33,7 @@ def arguments(experiment: build.Experiment, image_shape: Shape | None, count: in
 
     Args:
       experiment: of the run.
-      image_shape: [h, w, 3] of images that are in memory; None: they are encoded.
+      image_shape: [h, w, 3] of images that are in memory, [L, 4] of clouds; None: they are encoded.
       count: steps in the call.
     """
     batches = abstract_batches(

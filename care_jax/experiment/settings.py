@@ -6,8 +6,8 @@ from typing import Any
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from care_jax import methods
-from care_jax.augment import AugmentSpec
+from care_jax import methods, models
+from care_jax.augment import AugmentSpec, CloudSpec
 from care_jax.augment.operations import settings_of_operations
 from care_jax.errors import UserError
 from care_jax.rules import ANY, POSITIVE, Rule, Setting, at_least
@@ -45,11 +45,14 @@ _SETTINGS: dict[str, tuple[Kind, Rule]] = {
     "data.class_file": (str, _NOT_EMPTY),
     "data.download": (bool, ANY),
     "data.test_fraction": (float, _INSIDE),
+    "data.window_lengths": ((int, None), at_least(4)),
+    "data.window_stride": (int, at_least(1)),
     "augment.placement": (str, ANY),
     "augment.num_threads": (int, at_least(1)),
     "model.backbone": (str, ANY),
     "model.stem": (str, ANY),
     "model.width": (int, at_least(1)),
+    "model.pooling": (str, ANY),
     "model.dtype": (str, ANY),
     "model.head_hidden_sizes": ((int, None), at_least(1)),
     "model.head_size": (int, at_least(2)),
@@ -116,6 +119,14 @@ _SETTINGS: dict[str, tuple[Kind, Rule]] = {
 }
 BRANCHES = ("invariance", "equivariance")
 
+# Settings that only a configuration of images has, and only one of clouds of points; and so the ranges of the branches.
+ONLY_IMAGES = (
+    *("data.image_size", "data.stored_size", "data.mean", "data.std", "data.class_file", "data.download"),
+    *("augment.num_threads", "model.stem", "evaluate.center_fraction"),
+    *("evaluate.finetune.augmentation",),
+)
+ONLY_CLOUDS = ("data.window_lengths", "data.window_stride", "model.pooling")
+
 # Settings that may have no value, None, and then mean what configs/base.py says beside them: 0 is 0 everywhere.
 _OPTIONAL = {
     "data.root",
@@ -178,6 +189,14 @@ def declared() -> dict[str, Setting]:
     return {f"{section}.{name}": one for section, settings in found.items() for name, one in settings.items()}
 
 
+def of_clouds(config: ml_collections.ConfigDict) -> bool:
+    """Whether a configuration is of clouds of points: by its backbone, which embeds one or the other."""
+    try:
+        return config["model"]["backbone"] in models.CLOUD_BACKBONES
+    except (KeyError, TypeError):  # which is refused where settings are checked
+        return False
+
+
 def add_declared(config: ml_collections.ConfigDict) -> None:
     """Adds the settings of methods, terms and operations, those that leave it off, where the configuration lacks them.
 
@@ -186,7 +205,7 @@ def add_declared(config: ml_collections.ConfigDict) -> None:
     """
     rules()  # which refuses what is there twice
     brought = {name: one.default if one.stated else placeholder(one.kind) for name, one in declared().items()}
-    for branch in BRANCHES:
+    for branch in () if of_clouds(config) else BRANCHES:
         brought |= {f"augment.{branch}.{name}": value for name, value in settings_of_operations().items()}
     with config.unlocked():
         for name, value in brought.items():
@@ -198,8 +217,11 @@ def add_declared(config: ml_collections.ConfigDict) -> None:
                 section[key] = value
 
 
-def rules() -> dict[str, tuple[Kind, Rule]]:
+def rules(clouds: bool | None = None) -> dict[str, tuple[Kind, Rule]]:
     """Every setting that there is -> its type and its rule: those of methods, terms and operations too.
+
+    Args:
+      clouds: of configurations of clouds alone, or of images alone; None: of both.
 
     Raises:
       ConfigError: a method, a term or an operation brings a setting that there is already.
@@ -207,12 +229,17 @@ def rules() -> dict[str, tuple[Kind, Rule]]:
     own = declared()
     for name in own.keys() & _SETTINGS.keys():
         raise ConfigError(f"a method or term declares {name!r}, which is a setting already: use another name")
+    kinds: dict[str, Kind] = {}
     try:
-        kinds = {name: _kind(value) for name, value in AugmentSpec.settings().items()}
+        for kind, settings in ((False, AugmentSpec.settings()), (True, CloudSpec.settings())):
+            if clouds in (None, kind):
+                kinds |= {name: _kind(value) for name, value in settings.items()}
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    others: tuple[str, ...] = () if clouds is None else ONLY_IMAGES if clouds else ONLY_CLOUDS
+    known = {name: rule for name, rule in _SETTINGS.items() if name not in others}
     of_branches = {f"augment.{branch}.{name}": (kind, ANY) for branch in BRANCHES for name, kind in kinds.items()}
-    return _SETTINGS | of_branches | {name: (one.kind, one.rule) for name, one in own.items()}
+    return known | of_branches | {name: (one.kind, one.rule) for name, one in own.items()}
 
 
 def sections(names: Iterable[str]) -> set[str]:

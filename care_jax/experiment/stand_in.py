@@ -7,6 +7,7 @@ import ml_collections
 from care_jax.data import DataSet, Examples
 from care_jax.data.folder_layout import find_layout
 from care_jax.errors import UserError
+from care_jax.experiment.inputs import resident_shape
 
 # Images that are pre-trained on. stl10: its training images and those without labels. Those of imagenet2012 are 1,000
 # classes; of a class file the 100 classes of the CMC repository, with which the paper's ImageNet100 has this size.
@@ -70,7 +71,7 @@ def images(config: ml_collections.ConfigDict, num_examples: int | None = None) -
                 "--num_examples=10000 for instance"
             ) from error
         return StandIn(len(layout.train.listing), "files in the folder")
-    if settings.name == "imagenet2012" and settings.class_file is not None:
+    if settings.name == "imagenet2012" and settings.get("class_file") is not None:
         return StandIn(_IMAGENET100, "assumed: ImageNet100's classes; --num_examples changes it")
     if settings.name in SIZES:
         return StandIn(SIZES[settings.name], "the data set's")
@@ -80,13 +81,12 @@ def images(config: ml_collections.ConfigDict, num_examples: int | None = None) -
     )
 
 
-def image_shape(config: ml_collections.ConfigDict) -> tuple[int, int, int] | None:
-    """[h, w, 3] of images that are in memory; None where they stay encoded."""
+def image_shape(config: ml_collections.ConfigDict) -> tuple[int, ...] | None:
+    """[h, w, 3] of images that are in memory, [L, 4] of clouds; None where they stay encoded."""
     on_device = config.augment.placement == "device"
     if config.data.name == "imagenet2012" or (config.data.name == "image_folder" and not on_device):
         return None
-    side = config.data.image_size if config.data.stored_size is None else config.data.stored_size
-    return side, side, 3
+    return resident_shape(config)
 
 
 def dataset(name: str, counted: StandIn) -> DataSet:

@@ -6,7 +6,7 @@ from typing import Any, Self
 import jax.numpy as jnp
 from flax import linen
 
-from care_jax.augment import Augmentation, AugmentSpec, box_fractions
+from care_jax.augment import Augmentation, AugmentSpec, box_fractions, image_spec
 from care_jax.augment.namespace import Array, namespace, to_float
 from care_jax.methods.base import Outputs, Pieces, Term, Terms, Views
 from care_jax.models import Networks, ProjectionHead
@@ -31,6 +31,7 @@ class AugSelf(Term):
 
     name = "augself"
     needs = ("drawn",)
+    only_images = "tells crops and colours"
     num_views = 2
     spec: AugmentSpec
     hidden_sizes: tuple[int, ...]
@@ -40,7 +41,7 @@ class AugSelf(Term):
     @classmethod
     def make(cls, pieces: Pieces, **settings: Any) -> Self:
         return cls(
-            spec=pieces.spec,
+            spec=image_spec(pieces.spec),
             hidden_sizes=pieces.hidden_sizes,
             batch_norm=pieces.batch_norm,
             dtype=pieces.dtype,
@@ -53,7 +54,7 @@ class AugSelf(Term):
         return {f"{kind}_predictor": head for kind in KINDS}
 
     def embed(self, networks: Networks, views: Views, outputs: Outputs) -> Outputs:
-        assert views.drawn is not None  # `needs` says so
+        assert isinstance(views.drawn, Augmentation)  # `needs` says so
         height, width = views.image_size
         color = augself_color(views.drawn, self.spec)
         boxes = augself_crop(views.drawn, height=height, width=width)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
-from care_jax.augment import Augmentation, AugmentSpec
+from care_jax.augment import Drawn, Spec
 from care_jax.losses.arrays import promote
 from care_jax.models import Networks, ProjectionHead, normalize
 from care_jax.rules import POSITIVE, Setting, setting
@@ -26,7 +26,9 @@ TEMPERATURE: Any = setting(
 
 
 class Views(NamedTuple):
-    """The images of a step, normalised, and how they were drawn. None for what the objective does not need.
+    """The inputs of a step and how they were drawn. None for what the objective does not need.
+
+    Images [s, s, 3] are normalised; clouds [L, 4] may be in their place, but for `rotated`.
 
     Attributes:
       invariance: [2, b, s, s, 3], each augmented by a draw of its own.
@@ -41,7 +43,7 @@ class Views(NamedTuple):
     equivariance: jax.Array | None = None
     plain: jax.Array | None = None
     rotated: jax.Array | None = None
-    drawn: Augmentation | None = None
+    drawn: Drawn | None = None
     image_size: tuple[int, int] = (0, 0)
 
 
@@ -73,7 +75,7 @@ class Pieces(NamedTuple):
       num_features: () -> w, the dimension of the features.
     """
 
-    spec: AugmentSpec
+    spec: Spec
     num_steps: int
     num_groups: int
     head: Callable[..., ProjectionHead]
@@ -172,10 +174,12 @@ class Term(_Declared):
       name: as `equivariance.term` in the config names it.
       needs: the fields of `Views` that it uses beside `invariance`.
       num_views: how many of the two invariance views it needs through the encoder.
+      only_images: why it makes no sense for clouds of points; empty where it does.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
     num_views: ClassVar[int] = 1
+    only_images: ClassVar[str] = ""
 
     @property
     def space(self) -> Space | None:

@@ -11,7 +11,18 @@ import numpy as np
 from flax import linen
 
 from care_jax import losses
-from care_jax.augment import NUM_UNIFORMS, Augmentation, AugmentSpec, box_fractions, sample
+from care_jax.augment import (
+    NUM_UNIFORMS,
+    Augmentation,
+    CloudAugmentation,
+    CloudSpec,
+    Drawn,
+    Spec,
+    box_fractions,
+    sample,
+    sample_cloud,
+)
+from care_jax.augment.clouds import NUM_CLOUD_UNIFORMS
 from care_jax.augment.namespace import Array, namespace, to_float
 from care_jax.methods.base import Outputs, Pieces, Term, Terms, Views
 from care_jax.models import EquivariancePredictor, Networks, ProjectionHead, normalize
@@ -28,7 +39,8 @@ class EquiMod(Term):
     """NT-Xent whose positive pairs are a view's embedding and its prediction: the term `equimod`.
 
     A head of its own embeds the plain image, y_0, and each view, y_t; a predictor makes y^_t of y_0 and of t's
-    parameters (`equimod_parameters`, standardised). Of 2 v b vectors each has one positive and 2 v b - 2
+    parameters (`equimod_parameters`, standardised; of a cloud, which the original has not, its rotation's nine numbers
+    and the logarithm of its factor). Of 2 v b vectors each has one positive and 2 v b - 2
     negatives; no gradient is stopped.
 
     Attributes:
@@ -41,7 +53,7 @@ class EquiMod(Term):
 
     name = "equimod"
     needs = ("plain", "drawn")
-    spec: AugmentSpec
+    spec: Spec
     equivariance_head: ProjectionHead
     batch_norm: bool
     temperature: float = setting(0.2, POSITIVE, "of its NT-Xent")
@@ -62,7 +74,7 @@ class EquiMod(Term):
         features = outputs["features"]
         height, width = views.image_size
         mean, std = equimod_standardisation(self.spec)
-        parameters = equimod_parameters(views.drawn, height=height, width=width)[: len(features)]
+        parameters = _parameters(views.drawn, height=height, width=width)[: len(features)]
         embedded = networks.through("equivariance_head", jnp.concatenate([networks.features(views.plain), features]))
         plain = jnp.broadcast_to(embedded[:1], embedded[1:].shape)
         predicted = networks.through("equivariance_predictor", plain, (parameters - mean) / std)
@@ -73,6 +85,14 @@ class EquiMod(Term):
         pairs = (normalize(outputs[name]) for name in ("view_embeddings", "predicted_embeddings"))
         rows, predicted = (x.reshape(-1, size) for x in pairs)
         return {"equimod": losses.info_nce(rows, predicted, temperature=self.temperature)}
+
+
+def _parameters(drawn: Drawn, *, height: int | Array, width: int | Array) -> Array:
+    """`equimod_parameters`; of clouds [..., 10]."""
+    if isinstance(drawn, CloudAugmentation):
+        turned = drawn.rotation.reshape(*drawn.scale.shape, 9)
+        return jnp.concatenate([turned, jnp.log(drawn.scale)[..., None]], axis=-1)
+    return equimod_parameters(drawn, height=height, width=width)
 
 
 def equimod_parameters(augmentation: Augmentation, *, height: int | Array, width: int | Array) -> Array:
@@ -110,7 +130,7 @@ def equimod_parameters(augmentation: Augmentation, *, height: int | Array, width
 
 
 @functools.lru_cache
-def equimod_standardisation(spec: AugmentSpec) -> tuple[np.ndarray, np.ndarray]:
+def equimod_standardisation(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of `equimod_parameters` over a fixed set of draws of the spec.
 
     Not an estimate that moves with training: a function of the spec alone, constant under `jax.jit` as well. The
@@ -120,8 +140,8 @@ def equimod_standardisation(spec: AugmentSpec) -> tuple[np.ndarray, np.ndarray]:
       spec: the ranges.
 
     Returns:
-      mean [15] and std [15], NumPy float32, over 4,096 draws for an image of 224 x 224 pixels. The std of what never
-      varies is 1. Don't write to them: they are cached.
+      mean [15] and std [15], or [10] of clouds, NumPy float32, over 4,096 draws for an image of 224 x 224
+      pixels. The std of what never varies is 1. Don't write to them: they are cached.
 
     Example:
       >>> spec = AugmentSpec(size=8, flip_probability=0.5, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -132,12 +152,16 @@ def equimod_standardisation(spec: AugmentSpec) -> tuple[np.ndarray, np.ndarray]:
 
     Source: EquiMod standardises the vector before its linear layer.
     """
-    uniforms = np.random.default_rng(0).random((_NUM_DRAWS, NUM_UNIFORMS), np.float32)
-    side, spec = _NOMINAL_SIDE, dataclasses.replace(spec, operations=())  # of which the vector says nothing
+    side, of_clouds = _NOMINAL_SIDE, isinstance(spec, CloudSpec)
+    count = NUM_CLOUD_UNIFORMS if of_clouds else NUM_UNIFORMS
+    uniforms = np.random.default_rng(0).random((_NUM_DRAWS, count), np.float32)
 
     @jax.jit
     def draw(uniforms: jax.Array) -> jax.Array:
-        return equimod_parameters(sample(uniforms, spec, height=side, width=side), height=side, width=side)
+        if isinstance(spec, CloudSpec):
+            return _parameters(sample_cloud(uniforms, spec), height=side, width=side)
+        images = dataclasses.replace(spec, operations=())  # of which the vector says nothing
+        return _parameters(sample(uniforms, images, height=side, width=side), height=side, width=side)
 
     # Wherever it is first asked for: while a step is traced, or under a guard against accidental transfers.
     with jax.ensure_compile_time_eval(), jax.transfer_guard("allow"):

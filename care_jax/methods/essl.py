@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen
 
+from care_jax.augment import image_spec
 from care_jax.methods.base import Outputs, Pieces, Term, Terms, Views
 from care_jax.models import LayerNormHead, Networks
 
@@ -27,12 +28,13 @@ class ESSL(Term):
 
     name = "essl"
     needs = ("rotated",)
+    only_images = "tells the quarter turns of an image"
     hidden_sizes: tuple[int, ...]
     dtype: Any = jnp.float32
 
     @classmethod
     def make(cls, pieces: Pieces, **settings: Any) -> Self:
-        angle = pieces.spec.rotation_degrees
+        angle = image_spec(pieces.spec).rotation_degrees
         if angle:
             raise ValueError(
                 f"config.augment.invariance.rotation_degrees is {angle:g}, but essl tells how far an image was turned; "

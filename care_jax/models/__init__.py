@@ -7,7 +7,7 @@ from flax import linen
 
 from care_jax.losses.arrays import normalize
 from care_jax.models.batch_norm import BatchNorm
-from care_jax.models.deep_sets import DeepSet
+from care_jax.models.deep_sets import CloudBackbone, DeepSet, deep_set
 from care_jax.models.encoder import Encoder, encode_views
 from care_jax.models.heads import EquivariancePredictor, LayerNormHead, Linear, ProjectionHead
 from care_jax.models.networks import Networks, init_heads
@@ -36,9 +36,15 @@ BACKBONES: dict[str, Callable[..., linen.Module]] = {
     "vit_base": vit_base,
 }
 
+# The same for clouds of points, called with width, pooling and dtype: (clouds [b * v, n, 4], train, num_views) ->
+# features.
+CLOUD_BACKBONES: dict[str, Callable[..., linen.Module]] = {"deep_set": deep_set}
+
 __all__ = [
     "BACKBONES",
+    "CLOUD_BACKBONES",
     "BatchNorm",
+    "CloudBackbone",
     "DeepSet",
     "Encoder",
     "EquivariancePredictor",
@@ -50,6 +56,7 @@ __all__ = [
     "ResNet",
     "TorchCheckpoint",
     "VisionTransformer",
+    "deep_set",
     "encode_views",
     "head_to_torch",
     "init_heads",

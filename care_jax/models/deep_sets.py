@@ -102,3 +102,29 @@ class DeepSet(nn.Module):
             return jnp.max(x, axis=1, where=is_point, initial=0.0)
         total = jnp.sum(x, axis=1, where=is_point)
         return total / jnp.maximum(is_point.sum(1), 1) if self.pooling == "mean" else total
+
+
+class CloudBackbone(nn.Module):
+    """A backbone for clouds as data sets have them, one array each: coordinates, and 1 for a point or 0 for none.
+
+    Attributes:
+      network: what embeds points [b * v, n, c] with a mask [b * v, n].
+    """
+
+    network: DeepSet
+
+    @property
+    def num_features(self) -> int:
+        """The size w of the feature vectors."""
+        return self.network.num_features
+
+    @nn.compact
+    def __call__(self, clouds: jax.Array, train: bool = False, num_views: int = 1) -> jax.Array:
+        """Clouds [b * v, n, c + 1] -> features [b * v, w]; see `DeepSet`."""
+        features: jax.Array = self.network(clouds[..., :-1], train, num_views, mask=clouds[..., -1] > 0)
+        return features
+
+
+def deep_set(*, width: int = 64, pooling: str = "mean", dtype: Any = jnp.float32) -> CloudBackbone:
+    """Three layers for a point, of w, w and 2 w units, and two for the set, of 2 w: 2 w features. See `DeepSet`."""
+    return CloudBackbone(DeepSet((width, width, 2 * width), (2 * width, 2 * width), pooling, dtype))

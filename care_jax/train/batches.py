@@ -1,6 +1,7 @@
 """From a data set to the batches of a run's steps on the devices, each process reading its own rows alone."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from care_jax import data
-from care_jax.augment import ViewPlan
+from care_jax.augment import ViewPlan, input_shape
 from care_jax.data import DataSet
 from care_jax.devices import sharding
 from care_jax.train.placements import BATCH_AXES, Batch
@@ -80,20 +81,21 @@ def abstract_batches(
       mesh: the devices.
       placement: where views are made.
       num_examples: n, of the data set's `pretrain` part.
-      image_shape: [h, w, 3] of its images where they are resident, which "device" asks for; None: they are encoded.
+      image_shape: [h, w, 3] of its images where they are resident, which "device" asks for, or [L, 4] of its clouds;
+        None: they are encoded.
       count: how many batches.
       labelled: whether a batch has "labels" too.
     """
     images, few = plan.batch_size, plan.equivariance_batch_size
-    views, shared = ((spec.size, spec.size, 3) for spec in (plan.invariance, plan.equivariance))
+    views, shared = (input_shape(spec) for spec in (plan.invariance, plan.equivariance))
     resident: dict[str, data.ResidentImages] = {}
     if placement == "device":
         assert image_shape is not None, "images on the device are resident"
-        height, width, _ = image_shape
+        dtype: Any = jnp.float32 if len(image_shape) == 2 else jnp.uint8
         rows: Any = jax.ShapeDtypeStruct(
-            (num_examples, height * width * 3), jnp.uint8, sharding=sharding.replicated(mesh)
+            (num_examples, math.prod(image_shape)), dtype, sharding=sharding.replicated(mesh)
         )
-        resident["images"] = data.ResidentImages(rows, height, width)
+        resident["images"] = data.ResidentImages(rows, image_shape)
         arrays: dict[str, tuple[tuple[int, ...], Any]] = {"indices": ((images,), jnp.int32)}
     elif placement == "host":
         arrays = {

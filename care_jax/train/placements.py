@@ -8,23 +8,23 @@ import jax
 import jax.numpy as jnp
 
 from care_jax import augment, data
-from care_jax.augment import Augmentation, AugmentSpec, ViewPlan, ViewUniforms
+from care_jax.augment import AugmentSpec, ViewPlan, ViewUniforms, augmented, input_shape
 from care_jax.methods import Views
 
 Batch = Mapping[str, Any]  # arrays, and what holds them
 
 
 def example(plan: ViewPlan) -> Views:
-    """Views of two images, all zeros: their shapes are what the networks' parameters depend on."""
-    size = plan.invariance.size
+    """Views of two inputs, all zeros: their shapes are what the networks' parameters depend on."""
     views = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), _example_shapes(plan))
-    return views._replace(image_size=(size, size))
+    height, width, *_ = input_shape(plan.invariance)
+    return views._replace(image_size=(height, width))
 
 
 @functools.lru_cache(maxsize=8)
 def _example_shapes(plan: ViewPlan) -> Views:
     # Traced, not computed: XLA would compile the whole augmentation, only to find that no parameter depends on it.
-    images = jax.ShapeDtypeStruct((2, plan.invariance.size, plan.invariance.size, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, *input_shape(plan.invariance)), jnp.float32)
     few = 2 if plan.equivariance_batch_size else 0
     of_two = plan._replace(batch_size=2, equivariance_batch_size=few, num_groups=1)
     return jax.eval_shape(lambda images, step: from_images(plan, images, of_two.uniforms(step)), images, jnp.int32(0))
@@ -60,15 +60,10 @@ def part(batch: Batch, uniforms: ViewUniforms, index: jax.Array, count: int) -> 
     )
 
 
-def _augmented(uniforms: jax.Array, images: jax.Array, spec: AugmentSpec) -> tuple[Augmentation, jax.Array]:
-    drawn = augment.sample(uniforms, spec, height=images.shape[-3], width=images.shape[-2])
-    return drawn, augment.apply(drawn, images, spec)
-
-
 def from_images(plan: ViewPlan, images: jax.Array, uniforms: ViewUniforms) -> Views:
-    """All views of images [b, h, w, 3] in [0, 1] that the plan asks for."""
+    """All views that the plan asks for, of images [b, h, w, 3] in [0, 1] or of clouds [b, n, 4]."""
     height, width = images.shape[1:3]
-    drawn, invariance = zip(*(_augmented(rows, images, plan.invariance) for rows in uniforms.invariance), strict=True)
+    drawn, invariance = zip(*(augmented(rows, images, plan.invariance) for rows in uniforms.invariance), strict=True)
     views = Views(
         invariance=jnp.stack(invariance),
         equivariance=_equivariance_views(plan, images, uniforms),
@@ -77,11 +72,10 @@ def from_images(plan: ViewPlan, images: jax.Array, uniforms: ViewUniforms) -> Vi
     if "drawn" in plan.needs:
         views = views._replace(drawn=jax.tree.map(lambda *rows: jnp.stack(rows), *drawn))
     if "plain" in plan.needs:
-        spec = plan.plain()
-        plain = augment.apply(augment.identity(spec, height=height, width=width), images, spec)
+        _, plain = augmented(None, images, plan.plain())
         views = views._replace(plain=plain[None])
     if "rotated" in plan.needs:
-        _, small = _augmented(uniforms.third, images, plan.rotated())
+        _, small = augmented(uniforms.third, images, plan.rotated())
         turned = jnp.stack([jnp.rot90(small, k, axes=(1, 2)) for k in range(4)], axis=1)
         views = views._replace(rotated=turned.reshape(1, -1, *small.shape[1:]))
     return views
@@ -99,6 +93,7 @@ def _on_host(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
 def _decoded(plan: ViewPlan, batch: Batch, uniforms: ViewUniforms) -> Views:
     """The host has decoded images of any size onto canvases, and drawn the boxes that are cut out here."""
     views = []
+    assert isinstance(plan.invariance, AugmentSpec), "clouds are on the device"
     for rows, boxes in zip(uniforms.invariance, batch["boxes"], strict=True):
         top, left, height, width = (boxes[..., i] for i in range(4))
         drawn = augment.sample_given_box(rows, plan.invariance, (top, left, height, width))
@@ -112,7 +107,7 @@ def _equivariance_views(plan: ViewPlan, images: jax.Array | None, uniforms: View
     if not plan.equivariance_batch_size or images is None:
         return None
     images = images[: uniforms.equivariance.shape[1]]
-    pairs = (_augmented(rows, images, plan.equivariance) for rows in uniforms.equivariance)
+    pairs = (augmented(rows, images, plan.equivariance) for rows in uniforms.equivariance)
     return jnp.stack([views for _, views in pairs])
 
 
