@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.invariance.jitter = 0.05
     config.augment.invariance.dropping = 0.2
     config.augment.equivariance.rotation = True
-    config.model.pooling = "sum"  # of the mean 200 steps more are needed, and it does not tell how many points there are
+    config.model.pooling = "sum"  # one rotation explains 98 % then, with "mean" 78 % after as many steps (one seed)
     config.model.width = 64
     config.model.head_hidden_sizes = (128,)
     config.model.head_size = 16
