@@ -1,7 +1,7 @@
 """The augmentations of clouds of points that are swept, each one number of which 0 leaves a cloud as it is.
 
-What a draw would choose beside the strength is fixed: the axis of a rotation, the noise of each point and its turn to be
-left out, by its number. So a strength is one augmentation, the same for every cloud.
+What a draw would choose beside the strength is fixed: the axis of a rotation; by the number of a point its noise, and
+when it is left out. So a strength is one augmentation, the same for every cloud.
 """
 
 import math

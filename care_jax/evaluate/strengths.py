@@ -83,7 +83,9 @@ def sweeps_of(clouds: bool) -> dict[str, Sweep]:
     return CLOUD_SWEEPS if clouds else SWEEPS
 
 
-def chosen(names: Sequence[str], strengths: Sequence[str] = (), *, clouds: bool = False) -> dict[str, tuple[float, ...]]:
+def chosen(
+    names: Sequence[str], strengths: Sequence[str] = (), *, clouds: bool = False
+) -> dict[str, tuple[float, ...]]:
     """What --augmentations and --strengths ask for.
 
     Args:
@@ -111,8 +113,8 @@ def chosen(names: Sequence[str], strengths: Sequence[str] = (), *, clouds: bool 
     if not strengths:
         return {name: sweeps[name].strengths for name in (dict.fromkeys(names) or sweeps)}
     if len(set(names)) != 1:
-        example = next(iter(sweeps))
-        raise UsageError(f"--strengths are of one augmentation: name it, --augmentations={example} for instance; {there}")
+        one = next(iter(sweeps))
+        raise UsageError(f"--strengths are of one augmentation: name it, --augmentations={one} for instance; {there}")
     (name,) = set(names)
     sweep, found = sweeps[name], []
     for text in strengths:
