@@ -20,6 +20,7 @@ _FOLLOWED = 4  # clouds along an orbit
 _FITTED = 512  # clouds that the rotation of a turn is fitted to
 _STEPS = 100  # of a full turn
 _QUERIES, _NEIGHBOURS = 6, 5
+_WORDS = ("cloud", "nearest to it", "turned", "nearest to that")
 _AXES = dict(zip("xyz", np.eye(3, dtype=np.float32), strict=True))
 _ENERGY = 1e-9  # a turn of which less is in any plane moves nothing
 # Four steps of one scale, the first and the last dark enough for white.
@@ -61,7 +62,7 @@ def size_quarters(clouds: np.ndarray) -> tuple[np.ndarray, list[str]]:
     radii = radius_of_gyration(clouds[..., :3], clouds[..., 3] > 0)
     edges = np.quantile(radii, (0.0, 0.25, 0.5, 0.75, 1.0))
     labels = np.searchsorted(edges[1:-1], radii, side="right")
-    return labels, [f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges)]
+    return labels, [f"{low:.2f}–{high:.2f}" for low, high in itertools.pairwise(edges)]
 
 
 def _orbits(embedded: EmbeddedDataSet) -> Picture:
@@ -78,14 +79,16 @@ def _orbits(embedded: EmbeddedDataSet) -> Picture:
         )
         if one is not None and one.energy > _ENERGY:
             found.append(one)
-            round_ = orbits.roundness(one.coordinates)
-            whats.append(f"about {name}: " + ("still" if round_ is None else f"roundness {round_:.2f}"))
+            circle = orbits.circle(one.coordinates)
+            how = "still" if circle is None else f"roundness {circle.roundness:.2f}, radius {circle.radius:.2g}"
+            whats.append(f"about {name}:\n{how}")
     return Picture(
         f"A few clouds, while they turn through the full circle about each axis in {_STEPS} steps, in the plane of the "
         "fitted rotation that moves the embeddings most; a ring marks where each begins. An embedding that turns with "
         "the cloud goes round a circle about the cross, once or several times; one that does not care stays where it "
-        "is. Roundness is 1 - standard deviation / mean of the distances of a way's points from their mean, itself a "
-        "mean over the ways shown: 1 of a circle of any size, 0.52 of a line that is gone to and fro, 0.48 of noise.",
+        "is. Roundness is 1 - standard deviation / mean of the distances of a way's points from their mean: 1 of a "
+        "circle of any size, 0.52 of a line that is gone to and fro, 0.48 of noise. The radius is the mean of these "
+        "distances; embeddings have length 1. Both are means over the ways shown.",
         (embedding_pictures.orbits(found, whats, names),) if found else (),
         wide=True,
     )
@@ -101,12 +104,13 @@ def _neighbours(embedded: EmbeddedDataSet) -> Picture:
     origins = [_origin(examples.names[row]) for row in test.rows[rows]] if examples.names else [*map(str, rows)]
     near = [nearest(points, embeddings, queries, origins) for points in (embeddings[queries], moved)]
     k = min(len(one) for lists in near for one in lists)
-    drawn_ = thumbnails(np.concatenate([bank, changed]))
-    found = Retrieval(
-        drawn_[queries], drawn_[len(bank) :], *(np.asarray([one[:k] for one in lists], int) for lists in near)
-    )
-    words = ("cloud", "nearest to it", "turned", "nearest to that")
-    figure = pictures.neighbour_grid(found, drawn_[: len(bank)], words)
+    before, after = (np.asarray([one[:k] for one in lists], int).reshape(len(queries), k) for lists in near)
+    # Only what is shown is drawn, all to one scale.
+    shown, places = np.unique(np.concatenate([queries, before.ravel(), after.ravel()]), return_inverse=True)
+    drawn_ = thumbnails(np.concatenate([bank[shown], changed]))
+    rows_before, rows_after = places[len(queries) :].reshape(2, len(queries), k)
+    found = Retrieval(drawn_[places[: len(queries)]], drawn_[len(shown) :], rows_before, rows_after)
+    figure = pictures.neighbour_grid(found, drawn_[: len(shown)], _WORDS)
     return Picture(
         "Test clouds, their nearest test clouds by the cosine of the embeddings, and the same for the cloud turned by "
         "90 degrees about the third axis, along which all are seen. An equivariant encoder's neighbours follow the "

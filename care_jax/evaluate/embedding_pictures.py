@@ -1,5 +1,6 @@
 """Pictures of embeddings: in the plane, along an orbit, and what rotations make of an augmentation."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -183,6 +184,7 @@ def orbit(found: Orbit, what: str, names: Sequence[str]) -> Figure:
     """
     figure, axis = plots.panel(4.6, 4.5)
     _ways(axis, found, what, names, _reach([found]))
+    axis.set_xlabel(_plane_in_words(found))
     figure.legend(loc="outside lower center", ncols=4, frameon=False, handletextpad=0.3, columnspacing=0.9)
     return figure
 
@@ -198,8 +200,11 @@ def orbits(found: Sequence[Orbit], whats: Sequence[str], names: Sequence[str]) -
     figure, ((*axes,),) = plots.panels(1, len(found), width=3.45, height=4.1)
     for axis, one, what in zip(axes, found, whats, strict=True):
         _ways(axis, one, what, names, _reach(found))
+        axis.set_xlabel(textwrap.fill(_plane_in_words(one), 40), fontsize=8.5)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, handletextpad=0.3, columnspacing=0.9)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=2, frameon=False, handletextpad=0.3, columnspacing=0.9
+    )
     return figure
 
 
@@ -217,7 +222,10 @@ def _ways(axis: Axes, found: Orbit, what: str, names: Sequence[str], reach: floa
     axis.plot(0, 0, "+", color=plots.GRAY, markersize=10)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axis.set_title(what)
-    axis.set_xlabel(
+
+
+def _plane_in_words(found: Orbit) -> str:
+    return (
         f"plane that a turn by {360 * found.turn:.0f} degrees rotates by {np.degrees(found.angle):.0f};\n"
         f"it holds {100 * found.energy:.0f} % of the embeddings' squared length"
     )

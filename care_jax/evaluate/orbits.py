@@ -1,7 +1,7 @@
 """The ways of a few inputs' embeddings while images' hue, images themselves, or clouds turn through a full circle."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from care_jax.evaluate.embedding_pictures import Orbit
 # Images [n, h, w, 3] uint8 or clouds [n, L, 4], shares [n] of a full turn -> the same, turned.
 Turn = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _STEPS = 24
-_STILL = 1e-5  # of the embeddings' length: what float32 makes of nothing
+_STILL = 1e-5  # of unit vectors: what float32 makes of nothing
 WIDEST = 1024  # dimensions of which a rotation is fitted: it takes d^3
 
 
@@ -79,26 +79,28 @@ def orbit(
     return Orbit(coordinates, float(found.angles[best]), float(energy), turn)
 
 
-def roundness(coordinates: np.ndarray) -> float | None:
-    """How nearly ways in a plane are circles, each about its own middle.
+class Circle(NamedTuple):
+    """How nearly ways in a plane are circles, each about its own middle, m = mean_t x_t; means over the ways.
 
-        1 - std_t |x_t - m| / mean_t |x_t - m|,    m = mean_t x_t,    mean over the ways
-
-    1 of a circle, however large and however often it is gone round; 0.52 of a line that is gone to and fro as a circle
-    is seen from its side; 1 - sqrt(4 / pi - 1) = 0.48 of normal noise. What stays where it is has none.
-
-    Args:
-      coordinates: [q, t, 2], evenly spaced over a full turn.
-
-    Returns:
-      At most 1; None where no way moves by more than rounding.
+    Attributes:
+      roundness: 1 - std_t |x_t - m| / mean_t |x_t - m|. 1 of a circle, however large and however often it is gone
+        round; 0.52 of a line that is gone to and fro, as a circle is seen from its side; 1 - sqrt(4 / pi - 1) = 0.48 of
+        normal noise, however small.
+      radius: mean_t |x_t - m|.
     """
+
+    roundness: float
+    radius: float
+
+
+def circle(coordinates: np.ndarray) -> Circle | None:
+    """Of ways [q, t, 2], evenly spaced over a full turn; None where one does not move by more than rounding."""
     coordinates = np.asarray(coordinates, np.float64)
-    radii = np.linalg.norm(coordinates - coordinates.mean(axis=1, keepdims=True), axis=-1)
-    moving = radii.mean(axis=1) > _STILL * max(float(np.abs(coordinates).max(initial=0.0)), 1.0)
-    if not moving.any():
+    distances = np.linalg.norm(coordinates - coordinates.mean(axis=1, keepdims=True), axis=-1)
+    radii = distances.mean(axis=1)
+    if (radii <= _STILL).any():
         return None
-    return float(np.mean(1.0 - radii[moving].std(axis=1) / radii[moving].mean(axis=1)))
+    return Circle(float(np.mean(1.0 - distances.std(axis=1) / radii)), float(radii.mean()))
 
 
 def _pixels(images: jax.Array) -> np.ndarray:

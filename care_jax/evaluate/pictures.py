@@ -41,6 +41,7 @@ _VIEWS = (
     ("equivariance", 1, plots.PALETTE[4]),
 )
 _WORDS = ("image", "nearest to it", "hue turned", "nearest to that")
+_TITLE = 42  # characters that a curve's panel has room for
 _FEW = 30  # points of a curve, which are marked
 _SHOWN = 0.88  # of the place of an image in a grid; the rest is a gap
 
@@ -75,7 +76,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], measures: Mapping[str, 
             *zip(*points, strict=True), color=plots.BLUE, marker="o" if len(points) < _FEW else None, markersize=3
         )
         title = curve_title(name, measures.get(name))
-        axis.set_title(title)
+        axis.set_title(textwrap.fill(title, _TITLE))
         axis.set_xlabel("step")
         axis.set_ylabel("%" if title.endswith(", %") else _AXES.get(name, "value"))
         if name == "learning_rate":
