@@ -45,7 +45,7 @@ CLOUD_SWEEPS: dict[str, Sweep] = {
         "1 - factor; 1 is a point", (0.1, 0.2, 0.4, 0.6, 0.8), -10.0, 1.0, _scale, partial(_on, "scaling", 1.0)
     ),
     "jitter": Sweep(
-        "standard deviation in units of the coordinates; of proteins 15 Å", (0.02, 0.05, 0.1, 0.2, 0.4), 0.0, 10.0,
+        "standard deviation; of proteins 1 is 15 Å", (0.02, 0.05, 0.1, 0.2, 0.4), 0.0, 10.0,
         partial(_field, "jitter"), partial(_on, "jitter", 1.0),
     ),
     "dropping": Sweep(

@@ -179,9 +179,17 @@ def _of_clouds(measure: Measure) -> Measure:
     return Measure(**fields)
 
 
-def table(numbers: Mapping[str, Any], labellings: Iterable[str]) -> str:
-    """Lines of text: a measure, its value, its spread where it has one, its unit, and which way is better."""
+def table(numbers: Mapping[str, Any], labellings: Iterable[str], *, clouds: bool = False) -> str:
+    """Lines of text: a measure, its value, its spread where it has one, its unit, and which way is better.
+
+    Args:
+      numbers: by the names of summary.json.
+      labellings: of the data set.
+      clouds: whether they are of clouds of points.
+    """
     named = evaluators.of_numbers(numbers, labellings)
+    if clouds:
+        named = {name: _of_clouds(measure) for name, measure in named.items()}
     rows: list[tuple[str, ...]] = [("measure", "value", "spread", "unit", "better")]
     for name, measure in named.items():
         if name.removesuffix("_spread") in named and name.endswith("_spread"):
