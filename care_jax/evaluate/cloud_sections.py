@@ -38,7 +38,7 @@ def drawn(plan: ViewPlan, examples: Examples) -> Picture:
     clouds = examples.pixels[spaced(len(examples), COLUMNS)]
     return Picture(
         "Invariance views are drawn cloud by cloud, for the contrastive loss. An equivariance view's draw is the same "
-        "for all clouds of a group: along its line all are turned alike. Seen along the third axis, nearer points "
+        "for all clouds of a group: along its line the same is done to all. Seen along the third axis, nearer points "
         "larger, coloured by their number from dark to light.",
         (pictures.cloud_grid(plan, clouds),),
         wide=True,
