@@ -23,9 +23,7 @@ from care_jax.experiment.settings import of_clouds
 
 EXAMPLE = "care-jax export runs/digits --to=torch --out=digits.pth"
 FLAGS = flags.FLAGS
-flags.DEFINE_string(
-    "to", "", "torch or safetensors, which torchvision and timm load; or flax, also for clouds of points."
-)
+flags.DEFINE_string("to", "", "torch or safetensors, which torchvision and timm load; or flax; of clouds flax alone.")
 flags.DEFINE_string("out", "", "File to write; one of that name is replaced.")
 flags.DEFINE_bool("head", False, "The projection head too, not the backbone alone.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")

@@ -29,8 +29,8 @@ def describe(config: ml_collections.ConfigDict) -> dict[str, Any]:
     `resize` is the shorter side, in pixels, that an image is resized to; its central square of `image_size` is taken,
     divided by 255, and normalised by `mean` and `std`, by channel.
 
-    Of a cloud `points` says what a row of it is, in words. Of the proteins `angstrom` is the unit of the coordinates, and
-    `residues` the lengths of the pieces that chains are cut into, each about its own centre.
+    Of a cloud `points` says what a row of it is, in words. Of the proteins `angstrom` is the unit of the coordinates,
+    and `residues` the lengths of the pieces that chains are cut into, each about its own centre.
     """
     if of_clouds(config):
         row = "x, y, z, 1 of a point; 0, 0, 0, 0 where there is none"
