@@ -20,9 +20,9 @@ _NONE: Mapping[str, float] = MappingProxyType({})
 _EXPLAINED = "motion that one rotation explains"
 _INFORMATION = ("_probe_top1", "_knn_top1", "hue_follow")  # what is known of the labels: more of it is better to have
 _SAME_IMAGES_MEASURE = Measure(
-    "1 - W^2 / D^2 of the means, the rotation fitted and judged on the same images, which flatters it",
+    "1 - W^2 / D^2 of the means, the rotation fitted and judged on the same examples, which flatters it",
     better="higher",
-    heading=f"{_EXPLAINED}, on the images it was fitted to",
+    heading=f"{_EXPLAINED}, on the examples it was fitted to",
 )
 
 
@@ -165,7 +165,7 @@ def _motion(numbers: Mapping[str, Any]) -> str:
         return f"one rotation explains {'' if share >= 0.5 else 'only '}{_percent(share)} %{interval} {what}{acts}"
     if fitted is not None:
         only = "" if fitted >= 0.5 else "only "
-        return f"one rotation, fitted and judged on the same images, explains {only}{_percent(fitted)} % {what}"
+        return f"one rotation, fitted and judged on the same examples, explains {only}{_percent(fitted)} % {what}"
     return "how an augmentation moves the embeddings is not known"
 
 

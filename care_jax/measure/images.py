@@ -77,7 +77,7 @@ def anywhere(encoder: Encoder, images: str | None, on: str | None, part: str) ->
     """For an encoder without images of its own: the folder `images`, or a part of the data set `on`.
 
     Raises:
-      UsageError: there is neither, or both, or no such data set of images.
+      UsageError: there is neither, or both, or no such data set.
       DataError: as its loader says.
     """
     if (images is None) == (on is None):
@@ -93,8 +93,6 @@ def anywhere(encoder: Encoder, images: str | None, on: str | None, part: str) ->
         config = config_on(config, str(on))
     except UsageError as error:
         raise UsageError(str(error).replace(f"--on={on}", f"--data={on}")) from error
-    if "window_lengths" in data.DATA_SETS[config.data.name][1]:
-        raise UsageError(f"--data={on} is of clouds of points; --model and --function are measured on images")
     if config.data.name == "digits":
         config.data.stored_size = min(config.data.stored_size, _DIGITS)
     return image_set.part_of(config, part)

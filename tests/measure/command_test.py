@@ -1,6 +1,8 @@
 """The whole command: encoders whose numbers are known, a run, and mistakes, each one line and status 2."""
 
 import json
+import re
+import shutil
 import sys
 from html.parser import HTMLParser
 
@@ -206,6 +208,42 @@ def test_a_run_is_measured_on_any_images(measure, saved_run):
     assert found["config"]["model"]["head_size"] == 8 and len(found["encoder"]["params_sha256"]) == 64
 
 
+@pytest.mark.slow
+def test_a_run_on_clouds_is_measured_on_its_own_and_on_any_structures(measure, saved_clouds, tmp_path, capsys):
+    few = ("--config.evaluate.num_augmentations=2", "--num_images=40")
+    found = measure(str(saved_clouds.workdir), "--part=train", "--augmentations=rotation,scaling", *few)
+    assert list(found["augmentations"]) == ["rotation", "scaling"]
+    strengths = [entry["strength"] for entry in found["augmentations"]["rotation"]["strengths"]]
+    assert strengths == [15, 45, 90, 135, 180]
+    assert found["augmentations"]["rotation"]["composition"]["strengths"] == [45, 90]
+    assert "images" not in found and found["clouds"]["taken"] == found["embeddings"]["n"] <= 40
+    assert found["encoder"].keys() == {"name", "what", "steps", "params_sha256"}
+    assert found["draws"]["numbers"]["displacement_mean"] > 0 and "all clouds" in found["draws"]["of"]
+    said = capsys.readouterr()
+    page = (tmp_path / "out" / "measure.html").read_text()
+    assert not [text for text in (said.out, said.err, page) if re.search(r"\bimages?\b", text)]
+
+    shutil.copytree(saved_clouds.structures, tmp_path / "mine")
+    any_ = measure(
+        *(str(saved_clouds.workdir), "--images=mine", "--augmentations=dropping", "--strengths=0.2", "--what=features"),
+        *few,
+    )
+    assert any_["clouds"]["of"].endswith("mine")
+    assert any_["clouds"]["taken"] == 40 and list(any_["augmentations"]) == ["dropping"]
+
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        measure(str(saved_clouds.workdir), "--augmentations=rotation,hue")
+    assert left.value.code == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith(
+            "--augmentations: 'hue' is one of images; of clouds of points there are rotation, scaling, jitter, dropping"
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
@@ -225,6 +263,8 @@ def test_a_run_is_measured_on_any_images(measure, saved_run):
         (["--function=wrong:hue"], "wrong can't be imported: ZeroDivisionError: division by zero ("),
         (["--function=encoders"], "give package.module:function"),
         (["--function=encoders:hue", "--augmentations=hues"], "did you mean hue?"),
+        (["--function=encoders:hue", "--augmentations=jitter"], "'jitter' is one of clouds of points; of images there"),
+        (["--function=encoders:hue", "--data=proteins"], "--data=proteins is of clouds of points, and the encoder"),
         (["--function=encoders:hue", "--data=dig"], "--data=dig is no data set"),
         (["--function=encoders:hue", "--images=none"], "say which images"),
         (["--function=encoders:hue", "--part=some"], "--part=some: give one of train, test, pretrain"),
