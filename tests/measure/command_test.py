@@ -1,82 +1,12 @@
 """The whole command: encoders whose numbers are known, a run, and mistakes, each one line and status 2."""
 
-import json
-import re
-import shutil
 import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from absl import flags, logging
 
 from tests import browser
-from tests.saved_clouds import PIECES
-
-# With the hue each point turns by that angle, and by twice that in the other plane; noise knows nothing of anything.
-ENCODERS = """
-import numpy as np
-from matplotlib.colors import rgb_to_hsv
-
-RNG = np.random.default_rng(0)
-
-def hue(images):
-    turns, saturation, value = np.moveaxis(rgb_to_hsv(images), -1, 0)
-    weights = saturation * value * np.linspace(0, 1, images.shape[1])
-    points = [weights * wave(2 * np.pi * k * turns) for k in (1, 2) for wave in (np.cos, np.sin)]
-    return np.stack(points, axis=-1).mean((1, 2))
-
-hue.image_size = 16
-
-def colour(images):
-    return images.mean((1, 2))
-
-def noise(images): return RNG.normal(size=(len(images), 4))
-def flat(images): return np.zeros(len(images))
-def short(images): return np.zeros((len(images) - 1, 3))
-def text(images): return [["a"]] * len(images)
-def infinite(images): return np.full((len(images), 3), np.nan)
-def raises(images): raise KeyError("wei\\nghts")
-def zero(images): return np.zeros((len(images), 3))
-def leaps(images): return np.zeros((len(images), RNG.integers(1, 1000)))
-number = 3
-"""
-
-
-@pytest.fixture(scope="module")
-def module():
-    """The command's module; its flags, and it, go at the end: others have flags of these names."""
-    before, verbosity = set(flags.FLAGS), logging.get_verbosity()
-    from care_jax.measure import __main__ as module
-
-    yield module
-    logging.set_verbosity(verbosity)
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
-    del sys.modules[module.__name__]
-
-
-@pytest.fixture
-def measure(module, tmp_path, monkeypatch):
-    """Runs it as a command line would, in a folder with encoders.py; gives what measure.json holds."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    (tmp_path / "encoders.py").write_text(ENCODERS)
-    own = set(flags.FLAGS)
-
-    def run(*argv):
-        argv = ["measure", *argv, "--nocompilation_cache", "--out=out"]
-        monkeypatch.setattr(sys, "argv", argv)
-        module.main(module.parse(argv))
-        return json.loads((tmp_path / "out" / "measure.json").read_text())
-
-    yield run
-    sys.modules.pop("encoders", None)
-    for name in set(flags.FLAGS) - own:
-        delattr(flags.FLAGS, name)
-    flags.FLAGS.unparse_flags()
-    for name in flags.FLAGS:
-        flags.FLAGS[name].unparse()
 
 
 def test_an_encoder_that_turns_with_the_hue_is_explained_by_a_rotation(measure, capsys):
@@ -207,48 +137,6 @@ def test_a_run_is_measured_on_any_images(measure, saved_run):
     assert numbers["rotation_share_explained"] < 1 and {"alignment", "uniformity"} <= numbers.keys()
     assert [entry["strength"] for entry in found["augmentations"]["hue"]["strengths"]] == [0.1, 0.3]
     assert found["config"]["model"]["head_size"] == 8 and len(found["encoder"]["params_sha256"]) == 64
-
-
-@pytest.mark.slow
-def test_a_run_on_clouds_is_measured(measure, saved_clouds, tmp_path, capsys):
-    found = measure(
-        *(str(saved_clouds.workdir), "--part=train", "--augmentations=rotation,scaling", "--num_images=40"),
-        "--config.evaluate.num_augmentations=2",
-    )
-    assert list(found["augmentations"]) == ["rotation", "scaling"]
-    strengths = [entry["strength"] for entry in found["augmentations"]["rotation"]["strengths"]]
-    assert strengths == [15, 45, 90, 135, 180]
-    assert found["augmentations"]["rotation"]["composition"]["strengths"] == [45, 90]
-    assert "images" not in found and found["clouds"]["taken"] == found["embeddings"]["n"] <= 40
-    assert found["encoder"].keys() == {"name", "what", "steps", "params_sha256"}
-    assert found["draws"]["numbers"]["displacement_mean"] > 0 and "all clouds" in found["draws"]["of"]
-    said = capsys.readouterr()
-    page = re.sub(r"<svg.*?</svg>", "", (tmp_path / "out" / "measure.html").read_text(), flags=re.DOTALL)
-    assert not [text for text in (said.out, said.err, page) if re.search(r"\bimages?\b", text)]
-
-
-@pytest.mark.slow
-def test_a_run_on_clouds_is_measured_on_any_structures(measure, saved_clouds, tmp_path):
-    shutil.copytree(saved_clouds.structures, tmp_path / "mine")
-    found = measure(
-        *(str(saved_clouds.workdir), "--images=mine", "--augmentations=dropping", "--strengths=0.2"),
-        *("--what=features", "--num_images=40", "--config.evaluate.num_augmentations=2"),
-    )
-    assert found["clouds"] == {"of": f"{PIECES} clouds of mine", "taken": 40}
-    assert list(found["augmentations"]) == ["dropping"] and found["embeddings"]["d"] == 8
-
-
-def test_augmentations_of_images_are_refused_for_a_run_on_clouds(measure, saved_clouds, capsys):
-    with pytest.raises(SystemExit) as left:
-        measure(str(saved_clouds.workdir), "--augmentations=rotation,hue")
-    assert left.value.code == 2
-    assert (
-        capsys.readouterr()
-        .err.splitlines()[-1]
-        .endswith(
-            "--augmentations: 'hue' is one of images; of clouds of points there are rotation, scaling, jitter, dropping"
-        )
-    )
 
 
 @pytest.mark.parametrize(
