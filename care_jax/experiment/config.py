@@ -18,6 +18,7 @@ from care_jax.experiment.settings import (
     ADDED,
     COLORS,
     MAX_COUNT,
+    ONLY_IMAGES,
     SEED,
     STOOD_FOR_NONE,
     ConfigError,
@@ -235,7 +236,8 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     all settings of `loss`.
     """
     config = ml_collections.ConfigDict(_with_tuples(settings))
-    for name in sorted(ADDED.keys() - leaves(config).keys()):
+    of_others = ONLY_IMAGES if of_clouds(config) else ()
+    for name in sorted(ADDED.keys() - leaves(config).keys() - set(of_others)):
         *path, key = name.split(".")
         section: Any = config
         for part in path:
