@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from care_jax import data
-from care_jax.experiment import stand_in
+from care_jax.configs import proteins
+from care_jax.experiment import build, stand_in
 from care_jax.experiment.stand_in import SizeError, StandIn
 
 
@@ -14,7 +15,17 @@ def test_the_digits_are_as_many_as_are_loaded():
 
 
 def test_every_named_data_set_is_known_but_one_s_own_folder():
-    assert stand_in.SIZES.keys() == data.DATA_SETS.keys() - {"image_folder"}
+    assert stand_in.SIZES.keys() == data.DATA_SETS.keys() - {"image_folder", "proteins"}
+
+
+def test_pieces_of_proteins_are_counted(monkeypatch):
+    pytest.importorskip("gemmi", reason="the extra `proteins`")
+    config = proteins.get_config()
+    config.data.window_lengths, config.data.test_fraction = (100, 90), 0.3
+    counted = stand_in.images(config)
+    assert counted == StandIn(len(build.load_data(config).pretrain), "pieces of the structures")
+    assert stand_in.image_shape(config) == (100, 4)
+    assert stand_in.images(config, 77) == StandIn(77, "given")
 
 
 def test_images_are_counted_by_name_by_flag_or_in_the_folder(tiny_config, tmp_path):
