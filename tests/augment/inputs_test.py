@@ -16,7 +16,7 @@ from care_jax.augment import (
     sample_cloud,
 )
 
-IMAGES = AugmentSpec(size=8, flip_probability=0.5, grayscale_probability=0.5, mean=(0.4, 0.5, 0.6), std=(0.2,) * 3)
+IMAGES = AugmentSpec(size=8, crop="center", flip_probability=0.5, mean=(0.4, 0.5, 0.6), std=(0.2,) * 3)
 CLOUDS = CloudSpec(rotation=True, jitter=0.1)
 PIXELS = np.random.default_rng(0).random((4, 12, 10, 3), np.float32)
 POINTS = np.concatenate([np.random.default_rng(1).normal(size=(4, 6, 3)), np.ones((4, 6, 1))], axis=-1)
