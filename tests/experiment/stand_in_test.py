@@ -1,13 +1,11 @@
 """Data sets that are known by their size; each number is that of the loader, or of the data set's makers."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from care_jax import data
-from care_jax.data import proteins
+from care_jax.configs import proteins
 from care_jax.experiment import build, stand_in
 from care_jax.experiment.stand_in import SizeError, StandIn
 from tests.saved_clouds import make_cloud_config
@@ -17,8 +15,18 @@ def test_the_digits_are_as_many_as_are_loaded():
     assert stand_in.SIZES["digits"] == len(data.load("digits", image_size=8).pretrain)
 
 
-def test_every_named_data_set_is_known_but_one_s_own_folder_and_what_is_counted():
+def test_every_named_data_set_is_known_but_one_s_own_folder():
     assert stand_in.SIZES.keys() == data.DATA_SETS.keys() - {"image_folder", "proteins"}
+
+
+def test_pieces_of_proteins_are_counted(monkeypatch):
+    pytest.importorskip("gemmi", reason="the extra `proteins`")
+    config = proteins.get_config()
+    config.data.window_lengths, config.data.test_fraction = (100, 90), 0.3
+    counted = stand_in.images(config)
+    assert counted == StandIn(len(build.load_data(config).pretrain), "pieces of the structures")
+    assert stand_in.image_shape(config) == (100, 4)
+    assert stand_in.images(config, 77) == StandIn(77, "given")
 
 
 def test_images_are_counted_by_name_by_flag_or_in_the_folder(tiny_config, tmp_path):
@@ -56,23 +64,11 @@ def test_resident_images_have_the_size_that_is_stored(tiny_config):
     assert stand_in.image_shape(tiny_config(data__name="imagenet2012", augment__placement="decode")) is None
 
 
-def test_clouds_are_counted_in_their_files(saved_clouds, tmp_path):
+def test_clouds_are_counted_in_a_folder(saved_clouds, tmp_path):
     config = saved_clouds.config
-    found = stand_in.images(config)
-    assert found == StandIn(len(build.load_data(config).pretrain), "counted in the folder")
-    assert stand_in.images(config, 77) == StandIn(77, "given") and stand_in.image_shape(config) == (12, 4)
+    assert stand_in.images(config) == StandIn(len(build.load_data(config).pretrain), "pieces of the structures")
     with pytest.raises(data.DataError, match=r"no protein structures"):
         stand_in.images(make_cloud_config(tmp_path))
     other = make_cloud_config(tmp_path, data__name="of_my_own")
-    with pytest.raises(
-        SizeError, match=r"^the number of training clouds of of_my_own is not known: give --num_examples"
-    ):
+    with pytest.raises(SizeError, match=r"^the number of training clouds of of_my_own is not known: give --num_examp"):
         stand_in.images(other)
-
-
-@pytest.mark.skipif(not (find_spec("gemmi") and find_spec(proteins.PACKAGE)), reason="the extra `proteins`")
-def test_the_proteins_of_the_package_are_counted():
-    from care_jax.configs import proteins
-
-    config = proteins.get_config()
-    assert stand_in.images(config) == StandIn(len(build.load_data(config).pretrain), "counted")
