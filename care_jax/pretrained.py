@@ -124,6 +124,9 @@ def read(config: ml_collections.ConfigDict) -> InitialWeights | None:
     own = flax.traverse_util.flatten_dict(shapes)
     wanted = {path: leaf.shape for path, leaf in own.items()}
     notes = [*source.notes, *_resize_positions(leaves, wanted)]
+    before, here = (getattr(_network(module), "pooling", None) for module in (source.module, backbone))
+    if clouds and before != here:  # no array tells
+        notes.append(f"its points were pooled by their {before}, here by their {here}")
     if {path: leaf.shape for path, leaf in leaves.items()} != wanted:
         raise ConfigError(f"config.{name} {_misfit(source.module, backbone)}")
     leaves = {path: leaf.astype(own[path].dtype, copy=False) for path, leaf in leaves.items()}

@@ -5,6 +5,7 @@ A cloud is one array, [n, 4]: the coordinates of a point, and 1; or, where there
 
 import dataclasses
 import math
+import numbers
 from typing import Any, NamedTuple
 
 import jax
@@ -44,14 +45,16 @@ class CloudSpec:
         return {field.name: field.default for field in dataclasses.fields(cls)}
 
     def __post_init__(self) -> None:
-        for name, holds, expected in (
-            ("rotation", isinstance(self.rotation, bool), "True or False"),
-            ("scaling", 0 <= self.scaling < math.inf, "at least 0"),
-            ("jitter", 0 <= self.jitter < math.inf, "at least 0"),
-            ("dropping", 0 <= self.dropping < 1, "a probability, in [0, 1)"),
+        if not isinstance(self.rotation, bool):
+            raise ValueError(f"CloudSpec.rotation must be True or False; got {self.rotation!r}")
+        for name, below, expected in (
+            ("scaling", math.inf, "a finite number, at least 0"),
+            ("jitter", math.inf, "a finite number, at least 0"),
+            ("dropping", 1, "a probability, in [0, 1)"),
         ):
-            if not holds:
-                raise ValueError(f"CloudSpec.{name} must be {expected}; got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or not 0 <= value < below:
+                raise ValueError(f"CloudSpec.{name} must be {expected}; got {value!r}")
 
 
 class CloudAugmentation(NamedTuple):

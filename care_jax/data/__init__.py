@@ -30,7 +30,9 @@ from care_jax.data.tfds import load_imagenet, load_small
 
 __all__ = [
     "CLASS",
+    "CLOUD_DATA_SETS",
     "DATA_SETS",
+    "IMAGE_DATA_SETS",
     "READ_BY_TFDS",
     "DataError",
     "DataSet",
@@ -68,6 +70,9 @@ DATA_SETS: dict[str, tuple[Callable[..., DataSet], tuple[str, ...]]] = {
     "imagenet2012": (load_imagenet, ("root", "class_file", "download")),
     "proteins": (load_proteins, ("root", "window_lengths", "window_stride", "test_fraction")),
 }
+# What those that come with the package are of.
+CLOUD_DATA_SETS = ("proteins",)
+IMAGE_DATA_SETS = tuple(name for name in DATA_SETS if name not in CLOUD_DATA_SETS)
 
 
 def load(

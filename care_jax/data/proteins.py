@@ -66,9 +66,8 @@ def load_proteins(
     examples = [Examples(part.clouds, names=part.names) for part in (train, test)]
     notes = [source] if source else []
     notes += [f"pieces of {', '.join(map(str, lengths))} residues, every {window_stride}", split.note]
-    return DataSet(
-        "proteins", examples[0], examples[0], examples[1], {}, skipped=skipped.files, notes=[*notes, *skipped.notes]
-    )
+    notes += filter(None, (skipped.chains.summary(), *skipped.notes))
+    return DataSet("proteins", examples[0], examples[0], examples[1], {}, skipped=skipped.files, notes=notes)
 
 
 def clouds_below(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from care_jax.augment import CloudSpec, apply_cloud, cloud_identity, color, geometry
@@ -65,14 +66,14 @@ def _changed_images(images: np.ndarray, change: str) -> np.ndarray:
 
 
 def _changed_clouds(clouds: np.ndarray, change: str) -> np.ndarray:
-    drawn = cloud_identity((len(clouds),))
+    drawn, number = cloud_identity((len(clouds),)), jnp.arange(len(clouds), dtype=jnp.uint32)
     if change == "rotation":  # about the axis that pictures look along: what is turned shows
-        turned = axis_rotation(np.array([0.0, 0.0, 1.0], np.float32), np.float32(np.pi / 2))
-        drawn = drawn._replace(rotation=np.broadcast_to(turned, drawn.rotation.shape))
+        turned = axis_rotation(jnp.array([0.0, 0.0, 1.0]), jnp.float32(jnp.pi / 2))
+        drawn = drawn._replace(rotation=jnp.broadcast_to(turned, drawn.rotation.shape))
         spec = CloudSpec(rotation=True)
     else:
-        radius = radius_of_gyration(clouds[..., :3], clouds[..., 3] > 0).astype(np.float32)
-        noise = np.stack([np.full(len(clouds), _SEED, np.uint32), np.arange(len(clouds), dtype=np.uint32)], axis=-1)
-        drawn = drawn._replace(jitter=_JITTER * radius, noise=noise)
+        radius = radius_of_gyration(clouds[..., :3], clouds[..., 3] > 0)
+        noise = jnp.stack([jnp.full_like(number, _SEED), number], axis=-1)
+        drawn = drawn._replace(jitter=jnp.asarray(_JITTER * radius, jnp.float32), noise=noise)
         spec = CloudSpec(jitter=_JITTER)
-    return np.asarray(apply_cloud(drawn, clouds, spec))
+    return np.asarray(apply_cloud(drawn, jnp.asarray(clouds), spec))

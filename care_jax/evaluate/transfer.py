@@ -28,7 +28,6 @@ from care_jax.workdir import plain, writing
 _ENCODED = ("image_folder", "imagenet2012")
 # Pixels a side of the images that TensorFlow Datasets has: they are kept no larger.
 _SIDES = {"fashion": 28, "cifar10": 32, "cifar100": 32, "stl10": 96}
-_OF_IMAGES = ("digits", *_SIDES, *_ENCODED)
 # Of a run's `data`, what its encoder sees: the rest says which images, or clouds, there are.
 _OF_THE_ENCODER = ("image_size", "stored_size", "mean", "std", "window_lengths", "window_stride")
 _SECONDS = 30.0  # between lines that say how far it has got
@@ -139,8 +138,8 @@ def _data_of(on: str, warn: Callable[[str], None], clouds: bool) -> tuple[dict[s
     if on in bundled:
         return _data_of_file(bundled[on], on, clouds)
     if on in data.DATA_SETS:
-        if on in _OF_IMAGES:
-            _check_kind(on, False, clouds)
+        if on in data.IMAGE_DATA_SETS + data.CLOUD_DATA_SETS:  # of others it is known once they are loaded
+            _check_kind(on, on in data.CLOUD_DATA_SETS, clouds)
         return {"name": on, "root": None}, ()
     path = storage.local_path(on, "--on")
     if path.is_dir():

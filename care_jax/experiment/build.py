@@ -17,7 +17,7 @@ from care_jax.devices import sharding
 from care_jax.experiment import choice, extensions
 from care_jax.experiment.architecture import check_architecture, make_encoder
 from care_jax.experiment.config import ConfigError, validate
-from care_jax.experiment.inputs import augment_spec, evaluation_spec, stored_side
+from care_jax.experiment.inputs import augment_spec, check_embedded, evaluation_spec, stored_side
 from care_jax.experiment.names import choices
 from care_jax.experiment.objective import make_objective
 from care_jax.experiment.settings import BRANCHES, MAX_COUNT, of_clouds
@@ -83,6 +83,8 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
             sharding.check_divides(mesh, "config.equivariance.batch_size", config.equivariance.batch_size, parts)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if config.data.name in data.IMAGE_DATA_SETS + data.CLOUD_DATA_SETS:  # of others it is known once they are loaded
+        check_embedded(config, clouds=config.data.name in data.CLOUD_DATA_SETS)
     if config.data.name == "image_folder" and config.data.root is None:
         raise ConfigError("config.data.root has no value: give the folder of your images, --config.data.root=my_images")
     if config.augment.placement == "device" and config.data.name == "imagenet2012":
@@ -116,23 +118,8 @@ def load_data(config: ml_collections.ConfigDict) -> DataSet:
         test_fraction=settings.test_fraction,
         **of_kind,
     )
-    _check_kind(config, dataset)
+    check_embedded(config, clouds=dataset.clouds)
     return dataset
-
-
-def _check_kind(config: ml_collections.ConfigDict, dataset: DataSet) -> None:
-    """Raises ConfigError where the backbone does not embed what the data set is of."""
-    backbone = config.model.backbone
-    if dataset.clouds and not of_clouds(config):
-        raise ConfigError(
-            f"config.data.name is {config.data.name!r}, a data set of clouds of points, but config.model.backbone is "
-            f"{backbone!r}, which embeds images; start from configs/proteins.py"
-        )
-    if not dataset.clouds and of_clouds(config):
-        raise ConfigError(
-            f"config.model.backbone is {backbone!r}, which embeds clouds of points, but config.data.name is "
-            f"{config.data.name!r}, a data set of images; start from configs/digits.py for instance"
-        )
 
 
 def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: DataSet | None = None) -> Experiment:
@@ -148,7 +135,10 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
     """
     mesh = sharding.make_mesh() if mesh is None else mesh
     check(config, mesh)
-    dataset = load_data(config) if dataset is None else dataset
+    if dataset is None:
+        dataset = load_data(config)
+    elif dataset.pretrain.resident:  # a stand-in is of neither
+        check_embedded(config, clouds=dataset.clouds)
     chosen = choice.choose(
         config,
         mesh,

@@ -111,6 +111,7 @@ def _check_kind(config: ml_collections.ConfigDict, found: Mapping[str, Any], clo
 def _check_groups(config: ml_collections.ConfigDict) -> None:
     """Batch and groups, as far as they have values."""
     batch_size, part, groups = config.train.batch_size, config.equivariance.batch_size, config.equivariance.num_groups
+    inputs = "clouds" if of_clouds(config) else "images"
     named, images = ("train", batch_size) if part is None else ("equivariance", part)
     if None not in (images, batch_size) and images > batch_size:
         raise ConfigError(f"config.equivariance.batch_size is {images}, more than the batch of {batch_size}")
@@ -118,12 +119,12 @@ def _check_groups(config: ml_collections.ConfigDict) -> None:
         return
     if images % groups:
         raise ConfigError(
-            f"config.equivariance.num_groups is {groups}, which does not divide the {images} images "
+            f"config.equivariance.num_groups is {groups}, which does not divide the {images} {inputs} "
             f"of config.{named}.batch_size"
         )
     if config.equivariance.weight and images == groups:
         raise ConfigError(
-            f"config.equivariance.num_groups is {groups}: groups of one image have no pairs; use fewer groups"
+            f"config.equivariance.num_groups is {groups}: groups of one {inputs[:-1]} have no pairs; use fewer groups"
         )
 
 

@@ -42,6 +42,28 @@ def evaluation_spec(config: ml_collections.ConfigDict) -> Spec:
     )
 
 
+def check_embedded(config: ml_collections.ConfigDict, *, clouds: bool) -> None:
+    """Whether the backbone embeds what a data set is of.
+
+    Args:
+      config: names both.
+      clouds: whether the data set is of clouds of points.
+
+    Raises:
+      ConfigError: it embeds the other.
+    """
+    if clouds and not of_clouds(config):
+        raise ConfigError(
+            f"config.data.name is {config.data.name!r}, a data set of clouds of points, but config.model.backbone is "
+            f"{config.model.backbone!r}, which embeds images; start from configs/proteins.py"
+        )
+    if not clouds and of_clouds(config):
+        raise ConfigError(
+            f"config.model.backbone is {config.model.backbone!r}, which embeds clouds of points, but config.data.name "
+            f"is {config.data.name!r}, a data set of images; start from configs/digits.py for instance"
+        )
+
+
 def resident_shape(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     """Of an input that is kept in memory: (h, w, 3), or (L, 4)."""
     if of_clouds(config):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from care_jax.augment import input_shape
 from care_jax.data import CLASS
 from care_jax.devices import sharding
 from care_jax.experiment.build import Experiment, abstract_state
@@ -18,14 +19,14 @@ def make_probe(experiment: Experiment) -> tuple[OnlineProbe, ProbeState] | None:
     """
     if not experiment.config.evaluate.online_probe:
         return None
-    if CLASS not in experiment.dataset.pretrain.labels:
+    dataset = experiment.dataset
+    if CLASS not in dataset.pretrain.labels:
         raise ConfigError(
-            f"config.evaluate.online_probe is True, but the images of {experiment.dataset.name} that are trained on "
-            "have no labels, or not all of them: leave it off"
+            f"config.evaluate.online_probe is True, but the {dataset.pretrain.noun} of {dataset.name} that are trained "
+            "on have no labels, or not all of them: leave it off"
         )
-    probe = OnlineProbe(experiment.dataset.num_classes[CLASS])
-    size = experiment.config.data.image_size
-    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    probe = OnlineProbe(dataset.num_classes[CLASS])
+    images = jax.ShapeDtypeStruct((2, *input_shape(experiment.plan.invariance)), jnp.float32)
     features, _ = jax.eval_shape(
         lambda state, images: experiment.encoder.apply(state.variables, images), abstract_state(experiment), images
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import ml_collections
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import RequiredValueError, placeholder
 
 from care_jax import methods, models
 from care_jax.augment import AugmentSpec, CloudSpec
@@ -192,9 +192,10 @@ def declared() -> dict[str, Setting]:
 def of_clouds(config: ml_collections.ConfigDict) -> bool:
     """Whether a configuration is of clouds of points: by its backbone, which embeds one or the other."""
     try:
-        return config["model"]["backbone"] in models.CLOUD_BACKBONES
-    except (KeyError, TypeError):  # which is refused where settings are checked
+        backbone = config.model.backbone
+    except (AttributeError, RequiredValueError):  # which is refused where settings are checked
         return False
+    return isinstance(backbone, str) and backbone in models.CLOUD_BACKBONES
 
 
 def add_declared(config: ml_collections.ConfigDict) -> None:

@@ -4,8 +4,9 @@ import dataclasses
 
 import ml_collections
 
-from care_jax.data import DataSet, Examples, load_proteins
+from care_jax.data import DataSet, Examples
 from care_jax.data.folder_layout import find_layout
+from care_jax.data.proteins import load_proteins
 from care_jax.errors import UserError
 from care_jax.experiment.inputs import resident_shape
 from care_jax.experiment.settings import of_clouds
@@ -74,13 +75,13 @@ def images(config: ml_collections.ConfigDict, num_examples: int | None = None) -
             ) from error
         return StandIn(len(layout.train.listing), "files in the folder")
     if settings.name == "proteins":
-        proteins = load_proteins(
+        loaded = load_proteins(
             settings.root,
-            window_lengths=tuple(settings.window_lengths),
+            window_lengths=settings.window_lengths,
             window_stride=settings.window_stride,
             test_fraction=settings.test_fraction,
         )
-        return StandIn(len(proteins.pretrain), "counted" if settings.root is None else "counted in the folder")
+        return StandIn(len(loaded.pretrain), "pieces of the structures")
     if settings.name == "imagenet2012" and settings.get("class_file") is not None:
         return StandIn(_IMAGENET100, "assumed: ImageNet100's classes; --num_examples changes it")
     if settings.name in SIZES:

@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from care_jax import models
+from care_jax.augment import image_spec
 from care_jax.data.chains import SCALE
 from care_jax.experiment import build
 from care_jax.experiment.settings import of_clouds
@@ -41,7 +42,7 @@ def describe(config: ml_collections.ConfigDict) -> dict[str, Any]:
             "angstrom": SCALE,
             "residues": sorted(set(config.data.window_lengths)),
         }
-    spec = build.evaluation_spec(config)
+    spec = image_spec(build.evaluation_spec(config))
     return {
         "image_size": spec.size,
         "resize": round(spec.size / spec.center_fraction),

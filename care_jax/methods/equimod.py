@@ -112,7 +112,7 @@ def equimod_parameters(augmentation: Augmentation, *, height: int | Array, width
       the colours weren't jittered the slots are 0, 1, 2, 3, as in the official code: the order drawn had no effect.
 
     Example:
-      >>> from care_jax.augment import identity
+      >>> from care_jax.augment import AugmentSpec, identity
       >>> spec = AugmentSpec(size=8, center_fraction=0.5, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
       >>> equimod_parameters(identity(spec, height=8, width=8), height=8, width=8).tolist()
       [0.25, 0.25, 0.5, 0.5, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 1.0, 1.0, 1.0, 0.0, 0.0]
@@ -144,6 +144,7 @@ def equimod_standardisation(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
       pixels. The std of what never varies is 1. Don't write to them: they are cached.
 
     Example:
+      >>> from care_jax.augment import AugmentSpec
       >>> spec = AugmentSpec(size=8, flip_probability=0.5, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
       >>> mean, std = equimod_standardisation(spec)
       >>> flipped, brightness = 4, 10

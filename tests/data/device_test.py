@@ -17,7 +17,7 @@ def examples():
 def test_rows_as_floats(examples):
     images = data.put_resident(examples)
     assert (images.rows.dtype, images.rows.shape) == (jnp.uint8, (5, 2 * 3 * 3))
-    assert (len(images), images.height, images.width) == (5, 2, 3)
+    assert (len(images), images.shape) == (5, (2, 3, 3))
     batch = jax.jit(data.take)(images, jnp.array([4, 0, 4], jnp.int32))
     assert batch.dtype == jnp.float32
     np.testing.assert_allclose(batch, examples.images[[4, 0, 4]] / 255, rtol=1e-6)
@@ -32,6 +32,15 @@ def test_one_copy_a_device(examples):
     indices = jax.device_put(np.arange(8, dtype=np.int32) % 5, jax.sharding.NamedSharding(mesh, jax.P("data")))
     batch = jax.jit(data.take)(images, indices)
     np.testing.assert_allclose(batch, examples.images[np.arange(8) % 5] / 255, rtol=1e-6)
+
+
+def test_clouds_stay_as_they_are():
+    clouds = np.random.default_rng(0).normal(scale=300, size=(5, 7, 4)).astype(np.float32)
+    clouds[..., 3] = 1
+    clouds[1, 4:] = 0
+    resident = data.put_resident(Examples(clouds))
+    assert (resident.rows.dtype, resident.rows.shape, resident.shape) == (jnp.float32, (5, 28), (7, 4))
+    np.testing.assert_array_equal(jax.jit(data.take)(resident, jnp.array([4, 1, 4], jnp.int32)), clouds[[4, 1, 4]])
 
 
 def test_encoded_examples_have_no_pixels():

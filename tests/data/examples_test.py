@@ -116,3 +116,63 @@ def test_some_of_the_examples_are_read_where_they_lie():
     assert some.encoded.name(1) == "4.png" and some.labels["class"].tolist() == [10, 40]
     pixels = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
     np.testing.assert_array_equal(Examples(pixels, labels).take(rows).pixels[:, 0, 0, 0], rows)
+
+
+def _clouds(n=3, length=5):
+    clouds = np.zeros((n, length, 4), np.float32)
+    clouds[:, :3] = 1.0
+    clouds[..., 0] *= np.arange(n)[:, None]
+    return clouds
+
+
+def test_clouds_are_examples_too():
+    names = ("one", "two", "three")
+    examples = Examples(_clouds(), {"class": np.arange(3, dtype=np.int32)}, names)
+    assert examples.clouds and examples.resident and examples.noun == "clouds" and len(examples) == 3
+    some = examples.take(np.array([2, 0]))
+    assert some.names == ["three", "one"] and some.labels["class"].tolist() == [2, 0]
+    np.testing.assert_array_equal(some.pixels, _clouds()[[2, 0]])
+    images = Examples(np.zeros((2, 4, 4, 3), np.uint8))
+    assert not images.clouds and images.noun == "images" and not images.take(np.array([1])).names
+    with pytest.raises(DataError, match="there are 2 names of 3 examples"):
+        Examples(_clouds(), names=("one", "two"))
+
+
+def _with(where, value):
+    clouds = _clouds()
+    clouds[where] = value
+    return clouds
+
+
+@pytest.mark.parametrize(
+    ("clouds", "line"),
+    [
+        (_clouds().astype(np.float64), r"must be float32 \[n, L, 4\] with L above 0, got float64 \[3, 5, 4\]"),
+        (_clouds().astype(np.uint8), "got uint8"),
+        (_clouds()[..., :3], r"got float32 \[3, 5, 3\]"),
+        (_clouds()[:, :0], r"got float32 \[3, 0, 4\]"),
+        (_with((1, 2, 0), np.nan), r"must be finite; clouds\[1, 2, 0\] is nan"),
+        (_with((1, 4, 2), np.inf), r"must be finite; clouds\[1, 4, 2\] is inf"),  # in the padding too
+        (_with((2, 0, 3), np.nan), r"must be finite; clouds\[2, 0, 3\]"),
+        (_with((0, 1, 3), 0.5), r"end with 1, or be all 0 where there is no point; clouds\[0, 1\] is .*0\.5\]"),
+        (_with((0, 1, 3), 2.0), r"clouds\[0, 1\] is \[0\.0, 1\.0, 1\.0, 2\.0\]"),
+        (_with((1, 4, 1), 7.0), r"clouds\[1, 4\] is \[0\.0, 7\.0, 0\.0, 0\.0\]"),
+        (_with((1, 0, 3), 0.0), r"clouds\[1, 0\] is"),
+        (_with(2, 0.0), r"clouds must have a point; clouds\[2\] has none"),
+    ],
+)
+def test_what_is_no_cloud_is_one_line(clouds, line):
+    with pytest.raises(DataError, match=line) as error:
+        Examples(clouds)
+    assert "\n" not in str(error.value)
+
+
+def test_a_data_set_is_of_one_kind():
+    clouds, images = Examples(_clouds()), Examples(np.zeros((2, 4, 4, 3), np.uint8))
+    dataset = DataSet("chains", clouds, clouds, clouds, {}, notes=["that"])
+    assert dataset.clouds and dataset.description() == "3 training and 3 test clouds, unlabelled; that"
+    for parts in ((clouds, clouds, images), (clouds, images, clouds), (images, clouds, images)):
+        with pytest.raises(DataError, match="the parts of mixed are clouds and images: make all of them one kind"):
+            DataSet("mixed", *parts, {})
+    with pytest.raises(DataError, match="the test part of chains holds no clouds"):
+        DataSet("chains", clouds, clouds, clouds.take(np.array([], int)), {})

@@ -56,8 +56,8 @@ def test_the_usual_changes_and_unknown_ones_are_those_of_the_kind():
     assert changes.names(None, clouds=True) == ("rotation", "jitter")
     assert changes.names([], clouds=True) == ()
     assert changes.names(["gray"], clouds=False) == ("gray",)
-    with pytest.raises(UsageError, match="^--changes=jitter,hue: 'hue' is none of rotation, jitter, the changes of clo"):
+    with pytest.raises(UsageError, match=r"^--changes=jitter,hue: 'hue' is none of rotation, jitter, the changes of c"):
         changes.names(["jitter", "hue"], clouds=True)
-    with pytest.raises(UsageError, match="'rotation' is none of hue, crop, gray, the changes of images$"):
+    with pytest.raises(UsageError, match=r"'rotation' is none of hue, crop, gray, the changes of images$"):
         changes.names(["rotation"], clouds=False)
     assert all("\n" in changes.words(name) for name in (*changes.OF_CLOUDS, "hue"))

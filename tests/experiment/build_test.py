@@ -72,7 +72,9 @@ def test_every_setting_of_base_is_checked():
     from care_jax.experiment.config import leaves
     from care_jax.experiment.settings import rules
 
-    assert set(leaves(base.get_config().to_dict())) == set(rules())
+    assert set(leaves(base.get_config().to_dict())) == set(rules(clouds=False))
+    assert set(leaves(base.for_clouds().to_dict())) == set(rules(clouds=True))
+    assert set(rules()) == set(rules(clouds=False)) | set(rules(clouds=True))
 
 
 @pytest.mark.parametrize(
@@ -236,8 +238,8 @@ def test_devices_divide_each_part_of_what_is_shared_out(tiny_config):
 
 
 def test_settings_reach_the_data(tiny_config, monkeypatch):
-    asked = {}
-    monkeypatch.setattr(build.data, "load", lambda name, **named: asked.update(named))
+    asked, images = {}, _dataset(tiny_config())
+    monkeypatch.setattr(build.data, "load", lambda name, **named: asked.update(named) or images)
     build.load_data(tiny_config(data__stored_size=20, data__download=True, data__test_fraction=0.3))
     assert (asked["image_size"], asked["download"], asked["test_fraction"]) == (20, True, 0.3)
     for placement in ("device", "host", "split", "decode"):

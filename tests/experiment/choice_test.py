@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from care_jax.configs import base, image_folder
+from care_jax.configs import base, image_folder, proteins
 from care_jax.data import DataSet, Examples
 from care_jax.devices import sharding
 from care_jax.experiment import build, choice
@@ -114,3 +114,16 @@ def test_what_a_run_chose_is_kept_when_it_goes_on(tiny_config, tmp_path):
     with pytest.raises(ConfigError, match=r"\(config.train.batch_size: 24 -> 32\)"):
         check_goes_on(begun, choice.filled(now, {"train.batch_size": 32}), tmp_path)
     assert leaves(choice.filled(now, kept_choices(begun, now)))["train.batch_size"] == 24
+
+
+def test_clouds_have_no_colours_and_count_as_one():
+    config = choice.filled(proteins.get_config(), dict.fromkeys(("train.batch_size", "model.width", "train.epochs")))
+    assert set(choice.without_value(config)) == {"train.batch_size", "model.width", "train.epochs"}
+    build.check(config, MESH)
+    found = choice.choose(config, MESH, 1000)
+    assert found == {"train.batch_size": 64, "model.width": 32, "train.epochs": 120.0}
+    clouds = np.ones((100, 5, 4), np.float32)
+    examples = Examples(clouds)
+    experiment = build.build(config, MESH, DataSet("mine", examples, examples, examples, {}))
+    assert experiment.config.train.batch_size == experiment.plan.batch_size == 16
+    assert experiment.encoder.backbone.num_features == 2 * 32

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from care_jax.models import DeepSet, Encoder, ProjectionHead, deep_sets, encode_views
+from care_jax.models import CloudBackbone, DeepSet, Encoder, ProjectionHead, deep_set, deep_sets, encode_views
 
 POOLINGS = ["mean", "sum", "max"]
 RNG = np.random.default_rng(0)
@@ -160,3 +160,44 @@ def test_what_cannot_be_meant_is_refused(make, message):
 
 def test_doctests():
     assert doctest.testmod(deep_sets).failed == 0
+
+
+def _as_clouds(points, mask):
+    return np.concatenate([points, mask[..., None].astype(np.float32)], axis=-1)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_cloud_is_a_set_and_its_mask_in_one_array(pooling):
+    network = DeepSet((7, 6), (5, 4), pooling)
+    backbone = CloudBackbone(network)
+    assert backbone.num_features == network.num_features == 4
+    variables = {"params": {"network": VARIABLES["params"]}}
+    found = jax.jit(backbone.apply)(variables, _as_clouds(np.where(MASK[..., None], POINTS, np.nan), MASK))
+    np.testing.assert_allclose(found, _features(pooling, POINTS, MASK), rtol=1e-5, atol=1e-6)
+    shapes = jax.eval_shape(backbone.init, jax.random.key(0), _as_clouds(POINTS, MASK))
+    assert jax.tree.map(lambda x: x.shape, shapes) == jax.tree.map(lambda x: x.shape, variables)
+
+
+def test_a_deep_set_of_a_width():
+    backbone = deep_set(width=6, pooling="max", dtype=jnp.bfloat16)
+    assert (backbone.num_features, backbone.network.pooling) == (12, "max")
+    clouds = _as_clouds(POINTS, MASK)
+    shapes = jax.eval_shape(backbone.init, jax.random.key(0), clouds)["params"]["network"]
+    sizes = {name: part["kernel"].shape for name, part in shapes.items()}
+    expected = {"point_linear0": (3, 6), "point_linear1": (6, 6), "point_linear2": (6, 12)}
+    assert sizes == expected | {"set_linear0": (12, 12), "set_linear1": (12, 12)}
+    assert deep_set().num_features == 128 and deep_set().network.pooling == "mean"
+
+
+def test_views_of_clouds_are_embedded_as_those_of_images():
+    encoder = Encoder(deep_set(width=4), ProjectionHead((5,), 3, True))
+    clouds = _as_clouds(POINTS, MASK)
+    views = jnp.stack([clouds, clouds * np.float32([-1, 1, 1, 1])])
+    variables = jax.jit(encoder.init)(jax.random.key(0), clouds)
+    encode = jax.jit(partial(encoder.apply, train=True, mutable=["batch_stats"], method=encode_views))
+    (features, embeddings), _ = encode(variables, views)
+    assert features.shape == (2, 8, 8) and embeddings.shape == (2, 8, 3)
+    for view in range(2):
+        (expected, embedded), _ = encoder.apply(variables, views[view], train=True, mutable=["batch_stats"])
+        np.testing.assert_allclose(features[view], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(embeddings[view], embedded, rtol=1e-3, atol=1e-4)
