@@ -181,7 +181,9 @@ def test_a_structure_of_100_000_atoms_takes_little_memory(root, tmp_path_factory
 
 def test_without_the_package_the_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(proteins, "PACKAGE", "no_such_package_of_structures")
-    with pytest.raises(DataError, match=r"not installed: pip install 'care_jax\[proteins\]', or give a folder") as error:
+    with pytest.raises(
+        DataError, match=r"not installed: pip install 'care_jax\[proteins\]', or give a folder"
+    ) as error:
         data.load("proteins")
     assert "\n" not in str(error.value) and "--config.data.root=my_structures" in str(error.value)
 
