@@ -33,7 +33,7 @@ def examples(n: int, seed: int, length: int = 12) -> Examples:
     generator = np.random.default_rng(seed)
     mask = np.arange(length) < generator.integers(6, length + 1, size=(n, 1))
     points = generator.normal(size=(n, length, 3)) * [3.0, 1.0, 0.5] * generator.uniform(0.2, 1, size=(n, 1, 1))
-    points[:, :6] += [[5.0, 0, 0]] + generator.normal(size=(n, 1, 3))  # not the same to both sides
+    points[:, :6] += generator.normal(loc=[5.0, 0.0, 0.0], size=(n, 1, 3))  # not the same to both sides
     points -= (points * mask[..., None]).sum(axis=1, keepdims=True) / mask.sum(axis=1)[:, None, None]
     found = np.concatenate([points, np.ones((n, length, 1))], axis=-1)
     return Examples(np.where(mask[..., None], found, 0).astype(np.float32))
