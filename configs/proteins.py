@@ -14,8 +14,11 @@ from care_jax.configs import base
 def get_config() -> ml_collections.ConfigDict:
     """A Deep Set with 16-dimensional embeddings, as the paper's; a few minutes on two CPU cores."""
     config = base.for_clouds()
-    for branch in (config.augment.invariance, config.augment.equivariance):
-        branch.rotation = True
+    # Where the contrastive views are turned too, as the paper's are, InfoNCE makes embeddings that no turn moves.
+    config.augment.invariance.jitter = 0.05
+    config.augment.invariance.dropping = 0.2
+    config.augment.equivariance.rotation = True
+    config.model.pooling = "sum"  # one rotation explains 98 % then, with "mean" 78 % after as many steps (one seed)
     config.model.width = 64
     config.model.head_hidden_sizes = (128,)
     config.model.head_size = 16

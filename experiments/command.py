@@ -19,6 +19,7 @@ def start(
     workdir: str,
     seeds: int = 3,
     picture: Picture | None = None,
+    config: str = "configs/digits.py",
 ) -> None:
     """Runs an experiment, whose module has defined flags of its own before.
 
@@ -27,8 +28,9 @@ def start(
       workdir: where the runs go by default.
       seeds: of training, a row, by default.
       picture: drawn beside the table.
+      config: of all rows, by default.
     """
-    config_flags.DEFINE_config_file("config", "configs/digits.py", "The configuration.", lock_config=True)
+    config_flags.DEFINE_config_file("config", config, "The configuration.", lock_config=True)
     flags.DEFINE_string("workdir", workdir, "Folder of the runs and of the table.")
     flags.DEFINE_integer("seeds", seeds, "Training seeds, from 0.", lower_bound=1)
     flags.DEFINE_integer("jobs", 1, "Runs at a time, each with its share of the cores or GPUs.", lower_bound=1)
@@ -45,7 +47,7 @@ def start(
             text = run_table(table, given.config, workdir, seeds=given.seeds, jobs=given.jobs, picture=picture)
             print(text, flush=True)
 
-    app.run(main, flags_parser=lambda argv: parse_flags(argv, "--config=configs/digits.py"))
+    app.run(main, flags_parser=lambda argv: parse_flags(argv, f"--config={config}"))
 
 
 def numbers(flag: str, text: str) -> list[float]:

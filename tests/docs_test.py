@@ -11,7 +11,7 @@ from tests.imports_test import ROOMS
 ROOT = Path(__file__).parents[1]
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 # Made by the program, or by the reader of a page.
-MADE = {"table.md", "sweep.md", "care_jax/methods/centered.py", "my_lab.py", "my_config.py", "load.py"}
+MADE = {"table.md", "sweep.md", "care_jax/methods/centered.py", "my_lab.py", "my_config.py", "my_clouds.py", "load.py"}
 # Of the program rather than of the library: the command line and what keeps a run whole.
 WITHOUT_PAGE = {"errors", "extras", "stops", "storage", "machine", "devices", "workdir", "command_line", "fits", "run"}
 WITHOUT_PAGE |= {"main", "commands", "pretrained", "export", "failed_start", "help", "progress", "trained", "embed"}

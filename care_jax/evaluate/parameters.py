@@ -23,10 +23,9 @@ _ROWS, _REPEATED = 2048, 8  # Of fewer images each has several draws, up to so m
 _WIDEST = 2048  # dimensions, for the same reason.
 _MEANING = (
     "mean over the drawn parameters (box of the crop, flip, factors of the jitter, turn of the hue, gray, blur, ...; "
-    "of clouds the nine numbers of the rotation and the factor) of R^2 = 1 - sum (y - g(f(x), f(ax)))^2 / "
-    "sum (y - mean y)^2, g {} fitted on one half of the test images, judged on the other, both ways; every image "
-    "has draws of its own of the equivariance branch, so many that there are "
-    f"{_ROWS:,} pairs, but {_REPEATED} at most; of the first {_MOST:,}"
+    "the nine numbers of a cloud's rotation, its factor) of R^2 = 1 - sum (y - g(f(x), f(ax)))^2 / sum (y - mean y)^2, "
+    "g {} fitted on one half of the test images, judged on the other, both ways; every image has draws of its own of "
+    f"the equivariance branch, so many that there are {_ROWS:,} pairs, but {_REPEATED} at most; of the first {_MOST:,}"
 )
 _ALIKE = Missing("every drawn parameter is the same for all test images of a half")
 _KINDS: dict[str, tuple[Literal["linear", "mlp"], str, str]] = {

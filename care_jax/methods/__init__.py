@@ -9,11 +9,12 @@ from care_jax.methods.care import Care
 from care_jax.methods.equimod import EQUIMOD_SIZE, EquiMod, equimod_parameters, equimod_standardisation
 from care_jax.methods.essl import ESSL
 from care_jax.methods.moco import MoCo
+from care_jax.methods.sie import SIE
 from care_jax.methods.simclr import SimCLR
 from care_jax.methods.vicreg import VICReg
 
 _METHODS: list[type[Method]] = [SimCLR, MoCo, BYOL, BarlowTwins, VICReg, Alignment, Uniformity, Nothing]
-_TERMS: list[type[Term]] = [Care, EquiMod, ESSL, AugSelf]
+_TERMS: list[type[Term]] = [Care, EquiMod, ESSL, AugSelf, SIE]
 
 # By `loss.method` and by `equivariance.term`. Modules that the setting `extensions` names may add to them.
 METHODS = {method.name: method for method in _METHODS}
@@ -24,6 +25,7 @@ __all__ = [
     "EQUIMOD_SIZE",
     "ESSL",
     "METHODS",
+    "SIE",
     "TERMS",
     "Alignment",
     "AugSelf",

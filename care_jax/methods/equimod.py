@@ -74,7 +74,7 @@ class EquiMod(Term):
         features = outputs["features"]
         height, width = views.image_size
         mean, std = equimod_standardisation(self.spec)
-        parameters = _parameters(views.drawn, height=height, width=width)[: len(features)]
+        parameters = drawn_parameters(views.drawn, height=height, width=width)[: len(features)]
         embedded = networks.through("equivariance_head", jnp.concatenate([networks.features(views.plain), features]))
         plain = jnp.broadcast_to(embedded[:1], embedded[1:].shape)
         predicted = networks.through("equivariance_predictor", plain, (parameters - mean) / std)
@@ -87,7 +87,7 @@ class EquiMod(Term):
         return {"equimod": losses.info_nce(rows, predicted, temperature=self.temperature)}
 
 
-def _parameters(drawn: Drawn, *, height: int | Array, width: int | Array) -> Array:
+def drawn_parameters(drawn: Drawn, *, height: int | Array, width: int | Array) -> Array:
     """`equimod_parameters`; of clouds [..., 10]."""
     if isinstance(drawn, CloudAugmentation):
         turned = drawn.rotation.reshape(*drawn.scale.shape, 9)
@@ -160,9 +160,9 @@ def equimod_standardisation(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
     @jax.jit
     def draw(uniforms: jax.Array) -> jax.Array:
         if isinstance(spec, CloudSpec):
-            return _parameters(sample_cloud(uniforms, spec), height=side, width=side)
+            return drawn_parameters(sample_cloud(uniforms, spec), height=side, width=side)
         images = dataclasses.replace(spec, operations=())  # of which the vector says nothing
-        return _parameters(sample(uniforms, images, height=side, width=side), height=side, width=side)
+        return drawn_parameters(sample(uniforms, images, height=side, width=side), height=side, width=side)
 
     # Wherever it is first asked for: while a step is traced, or under a guard against accidental transfers.
     with jax.ensure_compile_time_eval(), jax.transfer_guard("allow"):

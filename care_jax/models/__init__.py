@@ -9,7 +9,7 @@ from care_jax.losses.arrays import normalize
 from care_jax.models.batch_norm import BatchNorm
 from care_jax.models.deep_sets import CloudBackbone, DeepSet, deep_set
 from care_jax.models.encoder import Encoder, encode_views
-from care_jax.models.heads import EquivariancePredictor, LayerNormHead, Linear, ProjectionHead
+from care_jax.models.heads import EquivariancePredictor, HyperPredictor, LayerNormHead, Linear, ProjectionHead
 from care_jax.models.networks import Networks, init_heads
 from care_jax.models.pretrained import PretrainedBackbone, pretrained_backbone
 from care_jax.models.resnet import ResNet, resnet18, resnet34, resnet50
@@ -48,6 +48,7 @@ __all__ = [
     "DeepSet",
     "Encoder",
     "EquivariancePredictor",
+    "HyperPredictor",
     "LayerNormHead",
     "Linear",
     "Networks",

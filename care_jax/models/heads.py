@@ -242,3 +242,29 @@ class EquivariancePredictor(nn.Module):
         if self.batch_norm:
             x = BatchNorm(use_scale=False, use_bias=False, name="bn")(x, train, num_views)
         return x.astype(wide(self.dtype))
+
+
+class HyperPredictor(nn.Module):
+    """SIE's predictor: a linear map of embeddings whose numbers are a linear function of the augmentation.
+
+        prediction = W(t) embedding,    W(t) = W_0 + sum_i t_i W_i,    all d x d
+
+    Attributes:
+      size: d, of embeddings and predictions.
+      dtype: of the computation; parameters and output are float32 at least.
+
+    Source: Garrido et al., SIE (ICML 2023), section 3; its code's linear hypernetwork (there without W_0).
+    """
+
+    size: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, embeddings: jax.Array, parameters: jax.Array, train: bool = False, num_views: int = 1
+    ) -> jax.Array:
+        """Predicted embeddings, [b * v, d], of embeddings [b * v, d] and augmentations [b * v, k]."""
+        weights = Linear(self.size**2, dtype=self.dtype, name="weights")(parameters)
+        maps = weights.reshape(len(weights), self.size, self.size)
+        predicted = jnp.einsum("bij,bj->bi", maps, embeddings.astype(maps.dtype))
+        return predicted.astype(wide(self.dtype))

@@ -85,7 +85,7 @@ def test_the_vector_of_clouds():
     np.testing.assert_array_equal(mean[:9], np.eye(3).ravel())
     np.testing.assert_array_equal(std[:9], 1)
     drawn = sample_cloud(draw_uniforms(jax.random.key(0), (2, 5), spec), spec)
-    vector = equimod._parameters(drawn, height=7, width=4)
+    vector = equimod.drawn_parameters(drawn, height=7, width=4)
     assert vector.shape == (2, 5, 10)
     np.testing.assert_array_equal(vector[..., :9].reshape(2, 5, 3, 3), drawn.rotation)
     np.testing.assert_allclose(np.exp(vector[..., 9]), drawn.scale, rtol=1e-6)

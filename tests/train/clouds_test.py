@@ -181,8 +181,11 @@ def test_a_stop_changes_nothing(tmp_path):
 
 
 ALL = {name: {"loss.method": name} for name in METHODS}
-ALL |= {f"{name} on the features": {"equivariance.term": name, "equivariance.on": "features"} for name in ("care",)}
-ALL |= {"equimod": {"equivariance.term": "equimod"}}
+ALL |= {
+    "care on the features": {"equivariance.on": "features"},
+    "equimod": {"equivariance.term": "equimod"},
+    "sie": {"equivariance.term": "sie"},
+}
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ CASES = {
     "equimod": {"equivariance__term": "equimod"},
     "essl": {"equivariance__term": "essl"},
     "augself": {"equivariance__term": "augself"},
+    "sie": {"loss__method": "none", "equivariance__term": "sie", "optimizer__learning_rate": 0.01},
 }
 
 
