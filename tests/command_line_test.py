@@ -162,6 +162,14 @@ def test_any_arguments(arguments):
         (["--config.train.batch_size=3.5"], "--config.train.batch_size=3.5"),
         (["--config.train=3"], "--config.train=3: .* not a dict"),
         (["--config.train.batch_size.x=3"], "--config.train.batch_size.x=3: 'train.batch_size.x' is not a setting"),
+        (
+            ["--config.data.window_stride=3"],
+            "'window_stride' is a setting of .* clouds of points alone, and this one lac",
+        ),
+        (
+            ["--config=configs/proteins.py", "--config.data.image_size=32"],
+            "image_size' is a setting of .* of images alone",
+        ),
         (["--config.data.mean[7]=3"], r"'--config.data.mean\[7\]=3' is not a setting"),
         (["--config.train..epochs=3"], "'--config.train..epochs=3' is not a setting"),
         (["--config.=3"], "'--config.=3' is not a setting"),
