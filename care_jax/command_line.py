@@ -266,6 +266,8 @@ def _value_of(argv: list[str], flag: str) -> str | None:
 
 def _unknown_setting(argv: list[str], message: str, flag_values: flags.FlagValues) -> str:
     """ml_collections names only the part of the key that it missed; the whole flag is easier to find."""
+    from care_jax.experiment.settings import only_of
+
     looked_up = re.search(r"Attempting to lookup: ([\w.]+)", message)
     named = re.search(r"(\w+)", message.replace("\\'", "'"))
     key = looked_up.group(1) if looked_up else named.group(1) if named else ""
@@ -277,5 +279,7 @@ def _unknown_setting(argv: list[str], message: str, flag_values: flags.FlagValue
     if hint:
         return f"{flag}: {key!r} is not a setting; did you mean {hint.group(1)!r}?"
     name = flag.lstrip("-").partition("=")[0]
+    if kind := only_of(name.removeprefix("config.")):
+        return f"{flag}: {key!r} is a setting of configurations of {kind} alone, and this one lacks it: leave it out"
     meant = guess(name, _value_of(argv, name), _settings(flag_values), ())
     return f"{flag}: {key!r} is not a setting; {meant or '--help lists them all'}"

@@ -167,6 +167,14 @@ def test_any_arguments(arguments):
             "it is a setting of clouds of points, and the configuration is of",
         ),
         (["--config.train.batch_size.x=3"], "--config.train.batch_size.x=3: 'train.batch_size.x' is not a setting"),
+        (
+            ["--config.data.window_stride=3"],
+            "'window_stride' is a setting of .* clouds of points alone, and this one lac",
+        ),
+        (
+            ["--config=configs/proteins.py", "--config.data.image_size=32"],
+            "image_size' is a setting of .* of images alone",
+        ),
         (["--config.data.mean[7]=3"], r"'--config.data.mean\[7\]=3' is not a setting"),
         (["--config.train..epochs=3"], "'--config.train..epochs=3' is not a setting"),
         (["--config.=3"], "'--config.=3' is not a setting"),

@@ -5,7 +5,6 @@ A cloud is one array, [n, 4]: the coordinates of a point, and 1; or, where there
 
 import dataclasses
 import math
-import numbers
 from typing import Any, NamedTuple
 
 import jax
@@ -53,7 +52,7 @@ class CloudSpec:
             ("dropping", 1, "a probability, in [0, 1)"),
         ):
             value = getattr(self, name)
-            if not isinstance(value, numbers.Real) or not 0 <= value < below:
+            if not isinstance(value, int | float | np.integer | np.floating) or not 0 <= value < below:
                 raise ValueError(f"CloudSpec.{name} must be {expected}; got {value!r}")
 
 

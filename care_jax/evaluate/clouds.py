@@ -19,6 +19,7 @@ from care_jax.metrics.directions import direction_error, predicted_axes, predict
 _SEED = 3  # Beside evaluate.seed: apart from the draws of other evaluators.
 _TURNS = 4  # of each cloud
 _MOST = 2048  # clouds of each part, evenly spaced
+_ALIKE = 1e-5  # sizes that differ by this share are equal but for the rounding of the coordinates
 _WIDEST = 4096  # numbers that are regressed on: the regression takes their third power
 _OF = {
     "": "of the embeddings",
@@ -161,13 +162,16 @@ def _of_points(points: list[np.ndarray], targets: list[dict[str, np.ndarray]]) -
         shown = train[defined[0]], test[defined[1]]
         for name, predict in zip(names[:2], (predicted_axes, predicted_directions), strict=True):
             numbers[name] = direction_error(predict(shown[0], fitted, shown[1]), judged)
-    for name, target in zip(names[2:], ("radius", "count"), strict=True):
-        numbers[name] = _explained(train, targets[0][target], test, targets[1][target])
+    whats = {"radius": "the radius of gyration", "count": "the number of points"}
+    for name, (target, what) in zip(names[2:], whats.items(), strict=True):
+        numbers[name] = _explained(what, train, targets[0][target], test, targets[1][target])
     return numbers
 
 
-def _explained(train: np.ndarray, fitted: np.ndarray, test: np.ndarray, judged: np.ndarray) -> float | Missing:
+def _explained(
+    what: str, train: np.ndarray, fitted: np.ndarray, test: np.ndarray, judged: np.ndarray
+) -> float | Missing:
+    if any(np.ptp(values) <= _ALIKE * np.abs(values).max() for values in (fitted, judged)):
+        return Missing(f"{what} is the same for all clouds of a part, {judged[0]:g}")
     spread = np.square(judged - judged.mean()).sum()
-    if not spread or not np.ptp(fitted):
-        return Missing(f"it is {judged[0]:g} of every cloud")
     return float(1.0 - np.square(judged - ridge(train, fitted[:, None], test)[:, 0]).sum() / spread)

@@ -40,7 +40,7 @@ def _drawn(cloud: np.ndarray, colours: np.ndarray, side: int, extent: float) -> 
     points = cloud[numbers, :3]
     places = large / 2 * (1.0 + points[:, :2] / extent * (1.0, -1.0))
     nearness = 1.0 + 0.5 * points[:, 2] / extent
-    joined = np.flatnonzero(np.linalg.norm(np.diff(points, axis=0), axis=1) <= _JOINED)
+    joined = np.flatnonzero(np.linalg.norm(np.diff(points, axis=0), axis=1) <= _JOINED).tolist()
     parts = [(points[i : i + 2, 2].mean() - 1e-9, i, True) for i in joined]  # a line lies behind its ends
     parts += [(depth, i, False) for i, depth in enumerate(points[:, 2])]
     for _, i, is_line in sorted(parts):

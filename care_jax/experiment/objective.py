@@ -46,8 +46,9 @@ def make_objective(config: ml_collections.ConfigDict, spec: Spec, *, num_steps: 
         return Objective(method)
     _check_views(config)
     if of_clouds(config) and (why := TERMS[equivariance.term].only_images):
+        others = ", ".join(name for name, term in TERMS.items() if not term.only_images)
         raise ConfigError(
-            f"config.equivariance.term is {equivariance.term!r}, which {why}; for clouds of points use care or equimod"
+            f"config.equivariance.term is {equivariance.term!r}, which {why}; for clouds of points there are {others}"
         )
     term = _made(TERMS, "equivariance", "term", equivariance, pieces)
     return Objective(method, term, equivariance.weight)

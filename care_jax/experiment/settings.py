@@ -243,6 +243,12 @@ def rules(clouds: bool | None = None) -> dict[str, tuple[Kind, Rule]]:
     return known | of_branches | {name: (one.kind, one.rule) for name, one in own.items()}
 
 
+def only_of(name: str) -> str:
+    """ "images" or "clouds of points" of a setting that only configurations of these have; empty of any other name."""
+    of_images, clouds = name in rules(clouds=False), name in rules(clouds=True)
+    return "" if of_images == clouds else "images" if of_images else "clouds of points"
+
+
 def sections(names: Iterable[str]) -> set[str]:
     """What the settings of these names lie in."""
     return {name.rpartition(".")[0] for name in names} - {""}

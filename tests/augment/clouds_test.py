@@ -163,8 +163,11 @@ def test_more_padding_changes_nothing_but_rounding(name):
 def test_gradients_by_what_was_drawn_are_finite():
     drawn = _drawn(ALL)
     by = {name: getattr(drawn, name) for name in ("rotation", "scale", "jitter")}
-    gradients = jax.grad(lambda by: jnp.sin(apply_cloud(drawn._replace(**by), CLOUDS, ALL)).sum())(by)
-    assert all(np.isfinite(x).all() and np.asarray(x).any() for x in gradients.values())
+    gradient = jax.jit(jax.grad(lambda by, x: jnp.sin(apply_cloud(drawn._replace(**by), x, ALL)).sum()))
+    padded = np.where(MASK[..., None], CLOUDS, np.float32([np.nan, np.inf, 1e30, 0]))
+    for name, of_clean in gradient(by, CLOUDS).items():
+        assert np.isfinite(of_clean).all() and np.asarray(of_clean).any()
+        np.testing.assert_array_equal(gradient(by, padded)[name], of_clean)
 
 
 def test_factors_are_even_on_their_logarithm():
@@ -184,6 +187,13 @@ def test_jitter_is_normal_and_each_points_own():
         assert stats.kstest(of_axis, stats.norm(0, 0.2).cdf).pvalue > 1e-3
     flat = noise.transpose(0, 2, 1).reshape(6, -1)  # of two clouds, three coordinates
     assert np.abs(np.corrcoef(flat) - np.eye(6)).max() < 5 / math.sqrt(4000)
+
+
+def test_who_is_left_out_has_nothing_to_do_with_the_noise():
+    drawn = _drawn(ALL, (50,))
+    assert not (np.asarray(drawn.noise) == np.asarray(drawn.left_out)).any()
+    for seeds in (drawn.noise, drawn.left_out):
+        assert len(np.unique(seeds)) == 100
 
 
 def test_points_are_left_out_as_often_as_asked():

@@ -13,7 +13,7 @@ from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError
 from care_jax.experiment.inputs import augment_spec, check_embedded, evaluation_spec, resident_shape, stored_side
-from care_jax.experiment.settings import BRANCHES, of_clouds
+from care_jax.experiment.settings import BRANCHES, of_clouds, only_of
 from tests.experiment.config_test import BASES, ODD, outcome, put
 
 
@@ -94,7 +94,11 @@ KINDS = {
     ),
     "groups": ("proteins", {"equivariance.num_groups": 5}, "does not divide the 128 clouds of config.train.batch_size"),
     "pairs": ("proteins", {"equivariance.num_groups": 128}, "groups of one cloud have no pairs"),
-    "essl": ("proteins", {"equivariance.term": "essl"}, "'essl', which tells the quarter turns .* use care or equimod"),
+    "essl": (
+        "proteins",
+        {"equivariance.term": "essl"},
+        "'essl', which tells the quarter turns .*; for clouds of points there are care, equimod",
+    ),
     "augself": ("proteins", {"equivariance.term": "augself"}, "'augself', which tells crops and colours; for clouds"),
 }
 
@@ -108,6 +112,12 @@ def test_images_and_clouds_are_not_mixed(kind):
         put(config, name, value)
     message = outcome(config)
     assert message is not None and re.search(line, message), message
+
+
+def test_settings_of_one_kind_alone():
+    assert only_of("data.image_size") == only_of("augment.invariance.hue") == "images"
+    assert only_of("model.pooling") == only_of("augment.equivariance.rotation") == "clouds of points"
+    assert only_of("data.root") == only_of("model.width") == only_of("none") == only_of("data") == ""
 
 
 @pytest.mark.parametrize("value", ODD, ids=lambda _: "")

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from care_jax.augment import AugmentSpec
-from care_jax.methods import EQUIMOD_SIZE, equimod_parameters, equimod_standardisation
+from care_jax.augment import AugmentSpec, CloudSpec, draw_uniforms, sample_cloud
+from care_jax.methods import EQUIMOD_SIZE, equimod, equimod_parameters, equimod_standardisation
 
 NORMALISATION = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
 
@@ -72,3 +72,20 @@ def test_the_standardisation_is_a_constant_of_a_traced_function(spec, by_hand):
 def test_doctests():
     results = doctest.testmod(sys.modules[equimod_parameters.__module__])
     assert results.attempted and not results.failed
+
+
+def test_the_vector_of_clouds():
+    """Nine numbers of a rotation, of variance 1/3, and the logarithm of the factor; what is off has deviation 1."""
+    spec = CloudSpec(rotation=True, scaling=0.6, jitter=0.1, dropping=0.2)
+    mean, std = equimod_standardisation(spec)
+    np.testing.assert_allclose(mean, 0, atol=6 * 3**-0.5 / 4096**0.5)
+    np.testing.assert_allclose(std[:9], 3**-0.5, atol=0.03)
+    np.testing.assert_allclose(std[9], 0.6 * 3**-0.5, atol=0.03)
+    mean, std = equimod_standardisation(CloudSpec(scaling=0.6))
+    np.testing.assert_array_equal(mean[:9], np.eye(3).ravel())
+    np.testing.assert_array_equal(std[:9], 1)
+    drawn = sample_cloud(draw_uniforms(jax.random.key(0), (2, 5), spec), spec)
+    vector = equimod.drawn_parameters(drawn, height=7, width=4)
+    assert vector.shape == (2, 5, 10)
+    np.testing.assert_array_equal(vector[..., :9].reshape(2, 5, 3, 3), drawn.rotation)
+    np.testing.assert_allclose(np.exp(vector[..., 9]), drawn.scale, rtol=1e-6)

@@ -24,7 +24,7 @@ def signs(count: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_ridge_is_that_of_standardised_columns(dtype):
     inputs = (RNG.normal(size=(40, 6)) * [1, 20, 0.1, 3, 1, 1] + [0, 5, -3, 100, 0, 0]).astype(dtype)
-    targets, others = RNG.normal(size=(40, 2)) + [3, -7], RNG.normal(size=(9, 6)).astype(dtype)
+    targets, others = RNG.normal(loc=[3.0, -7.0], size=(40, 2)), RNG.normal(size=(9, 6)).astype(dtype)
     scaler = StandardScaler().fit(inputs.astype(np.float64))
     model = Ridge(alpha=1.0).fit(scaler.transform(inputs.astype(np.float64)), targets)
     found = ridge(inputs, targets, others)
