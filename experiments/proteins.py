@@ -34,7 +34,6 @@ COLUMNS = (
     "displacement_mean",
     "radius_of_gyration_explained",
     "features_principal_component_error",
-    "seconds",
 )
 _COMPARED = ("principal_component_error", "rotation_share_explained", "composition_error")
 # What the contrastive views are: as the configuration has them, or turned, as the paper's are.

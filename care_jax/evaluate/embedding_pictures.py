@@ -66,8 +66,12 @@ def shares_explained(draws: Draws, noun: str = "images") -> Figure | None:
     figure, axis = plots.panel(5.0, 3.9)
     axis.axhline(0.0, color=plots.GRAY, linestyle="--", linewidth=1.2)
     axis.axhline(100.0, color=plots.GRAY, linestyle=":", linewidth=1.2)
-    where: Any = {"xytext": (-2, -3), "textcoords": "offset points", "ha": "right", "va": "top"}
-    for height, text in ((0.0, "a rotation explains nothing"), (100.0, "one rotation explains everything")):
+    # On the sides of the lines where no points are: none is above 100 %.
+    for height, text, offset, side in (
+        (0.0, "a rotation explains nothing", -3, "top"),
+        (100.0, "one rotation explains everything", 3, "bottom"),
+    ):
+        where: Any = {"xytext": (-2, offset), "textcoords": "offset points", "ha": "right", "va": side}
         axis.annotate(text, (1.0, height), xycoords=axis.get_yaxis_transform(), color=plots.GRAY, fontsize=8.5, **where)
     moved = draws.displacement
     axis.plot(moved, 100 * draws.same_images, "+", color=plots.GRAY, label=f"fitted and judged on the same {noun}")

@@ -43,6 +43,7 @@ _VIEWS = (
 _WORDS = ("image", "nearest to it", "hue turned", "nearest to that")
 _TITLE = 42  # characters that a curve's panel has room for
 _FEW = 30  # points of a curve, which are marked
+_FLAT = 0.02  # of a curve's values; one that spans less is drawn flat
 _SHOWN = 0.88  # of the place of an image in a grid; the rest is a gap
 
 
@@ -79,6 +80,11 @@ def training_curves(rows: Sequence[Mapping[str, float]], measures: Mapping[str, 
         axis.set_title(textwrap.fill(title, _TITLE))
         axis.set_xlabel("step")
         axis.set_ylabel("%" if title.endswith(", %") else _AXES.get(name, "value"))
+        axis.ticklabel_format(axis="y", useOffset=False)
+        values = np.array([value for _, value in points])
+        least = _FLAT * float(np.abs(values).max())
+        if np.isfinite(values).all() and np.ptp(values) < least:  # what hardly changes should look so
+            axis.set_ylim(values.mean() - least, values.mean() + least)
         if name == "learning_rate":
             axis.set_ylim(bottom=0)
         figures.append(figure)
