@@ -20,6 +20,7 @@ from care_jax.experiment import build
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import ConfigError
 from care_jax.experiment.programs import CompiledSteps, Probe
+from care_jax.experiment.settings import of_clouds
 
 _TRIES = 3  # programs that are compiled for one kind of settings
 _FACTORS = tuple(2**i for i in range(1, 16))
@@ -185,9 +186,9 @@ def _with(experiment: Experiment, settings: Settings) -> Experiment | None:
 
 
 def _does_not_fit(experiment: Experiment, needed: ProgramMemory | None, available: int) -> str:
-    what = "more memory than there is"
+    what, noun = "more memory than there is", experiment.dataset.pretrain.noun
     if needed is not None:
-        held = f"{amount(needed.arguments)} for the state, the images kept on the device and a batch"
+        held = f"{amount(needed.arguments)} for the state, the {noun} kept on the device and a batch"
         what = f"{amount(needed.peak)} of memory ({held}, {amount(needed.temporaries)} while it runs)"
     devices = experiment.mesh.devices
     if devices.flat[0].platform == "cpu":
@@ -204,10 +205,11 @@ def _advice(experiment: Experiment, tried: list[Tried], available: int, goes_on:
         others = "; the run in --workdir was begun with other settings: for these use another" if goes_on else ""
         return f"Compiled, and fits: {'; or '.join(fit)}{others}"
     failed = f" (tried: {'; '.join(map(str, tried))})" if tried else ", whatever the batch"
-    on_device = experiment.config.augment.placement == "device"
+    clouds = of_clouds(experiment.config)
+    on_device = experiment.config.augment.placement == "device" and not clouds
     return (
         f"Nothing that train.batch_size, train.micro_batches and model.remat could do makes it fit{failed}: a smaller "
-        "model.width, model.backbone or data.image_size needs less"
+        f"model.width, {'or shorter data.window_lengths' if clouds else 'model.backbone or data.image_size'} needs less"
         + (", and augment.placement=decode keeps no images on the device" if on_device else "")
     )
 

@@ -4,6 +4,9 @@
 
 Prints a table, and draws a contact sheet. An IMAGE is a file, or the number of an image among those that are searched:
 --images, a folder with all below it, or a --part of the run's own data set. An image is no neighbour of its own.
+
+For a run on clouds of points files are protein structures, PDB or mmCIF: --images is a folder of them, and of a file
+that is looked up the first piece is taken.
 """
 
 from care_jax import extras, stops
@@ -13,43 +16,43 @@ if __name__ == "__main__":
     extras.require_train()
 
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import ml_collections
 import numpy as np
 from absl import app, flags, logging
 from matplotlib.figure import Figure
 
-from care_jax import data, trained
-from care_jax.augment import color, geometry
+from care_jax import trained
 from care_jax.command_line import UsageError, say, user_errors
-from care_jax.data import DataError, Examples, SkippedFiles
+from care_jax.data import DataError, Examples
 from care_jax.devices import compilation_cache
-from care_jax.embed import image_set
-from care_jax.embed.image_set import ImageSet
+from care_jax.embed import changes as changing
+from care_jax.embed import image_set, queries
 from care_jax.errors import printable
+from care_jax.evaluate.thumbnails import thumbnails
+from care_jax.experiment.settings import of_clouds
 from care_jax.progress import progress
 from care_jax.storage import check_writable, local_path, replace_file
 
 EXAMPLE = "care-jax neighbours runs/mine query.jpg --images=photos"
 MAX_QUERIES = 100
-# What is looked up beside the image itself: name -> what it is in words.
-CHANGES = {
-    "hue": "hue turned by a\nthird of the circle",
-    "crop": "central half,\nenlarged",
-    "gray": "without colour",
-}
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    "images", None, "Folder of images to search, with all below it; none: --part of the run's data set."
+    "images",
+    None,
+    "Folder of images to search, or of protein structures, with all below it; none: --part of the run's data set.",
 )
 flags.DEFINE_string("part", "test", "Of the run's data set: test, train or pretrain.")
 flags.DEFINE_integer("k", 8, "Neighbours.", 1, 1000)
-flags.DEFINE_list("changes", ["hue", "crop"], f"Of {', '.join(CHANGES)}: what else is looked up; empty for nothing.")
+flags.DEFINE_list(
+    "changes",
+    None,
+    f"What else is looked up, of {', '.join(changing.OF_IMAGES)} (hue,crop), of clouds {', '.join(changing.OF_CLOUDS)} "
+    "(both); empty for nothing.",
+)
 flags.DEFINE_enum("what", "embeddings", ("features", "embeddings"), "What is compared, by its cosine.")
 flags.DEFINE_string("out", "neighbours.png", "The contact sheet.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
@@ -60,7 +63,7 @@ class Found(NamedTuple):
     """The neighbours of q queries, nearest first.
 
     Attributes:
-      rows: int [q, k], of the images that were searched.
+      rows: int [q, k], of what was searched.
       cosines: float32 [q, k].
     """
 
@@ -96,7 +99,7 @@ def neighbours(
     images: str | None = None,
     part: str = "test",
     k: int = 8,
-    changes: Sequence[str] = ("hue", "crop"),
+    changes: Sequence[str] | None = None,
     what: str = "embeddings",
     step: str = "",
 ) -> None:
@@ -105,29 +108,27 @@ def neighbours(
     Args:
       workdir: folder of the run, or of a checkpoint.
       config: the run's, but for settings of the evaluation and the data.
-      words: files, or numbers of images that are searched.
+      words: files, or numbers of the images or clouds that are searched.
       out: the contact sheet.
       images, part, k, changes, what, step: as the flags.
 
     Raises:
       UserError: one line.
     """
-    unknown = [name for name in changes if name not in CHANGES]
-    if unknown:
-        raise UsageError(f"--changes={','.join(changes)}: {unknown[0]!r} is none of {', '.join(CHANGES)}")
+    changes = changing.names(changes, clouds=of_clouds(config))
     if out.suffix != ".png":
         raise UsageError(f"--out={out}: give a file that ends in .png")
     if len(words) > MAX_QUERIES:
-        raise UsageError(f"{len(words)} images are more than the {MAX_QUERIES} that a contact sheet has room for")
+        raise UsageError(f"{len(words)} queries are more than the {MAX_QUERIES} that a contact sheet has room for")
     check_writable(out, "--out")
     model = trained.load(workdir, step)
     trained.check_only(model.config, config, "config.evaluate.", "config.data.")
     bank = image_set.chosen(config, images, part)
     embedder = image_set.make_embedder(model, config, bank.skipped)
-    own, squares = zip(*(_query(word, bank, side=embedder.side) for word in words), strict=True)
+    own, originals = zip(*(queries.find(word, bank, config, side=embedder.side) for word in words), strict=True)
     # A query's versions follow each other.
     headings = [(word, change) for word in words for change in ("", *changes)]
-    versions = np.stack([changed(np.stack(squares), change) for change in ("", *changes)], axis=1)
+    versions = np.stack([changing.changed(np.stack(originals), change) for change in ("", *changes)], axis=1)
     versions = versions.reshape(-1, *versions.shape[2:])
     say(f"searching {bank.name} by their {what}, step {model.step} of {model.workdir}")
 
@@ -136,14 +137,16 @@ def neighbours(
             yield count, (rows, features if what == "features" else embeddings)
 
     looked_up = np.concatenate([some for _, (_, some) in points(Examples(versions))])
-    batches = progress(points(bank.examples), len(bank.examples), "image")
+    one = bank.examples.noun.removesuffix("s")
+    batches = progress(points(bank.examples), len(bank.examples), one)
     found = search(batches, looked_up, k, own=np.repeat(own, len(versions) // len(words)))
     if not found.rows.shape[1]:
-        raise DataError(f"{bank.name}: none of them but the image itself could be read. {bank.skipped.summary()}")
-    print(table(headings, found, bank.columns), end="", flush=True)
+        raise DataError(f"{bank.name}: none of them but the {one} itself could be read. {bank.skipped.summary()}")
+    print(table(headings, found, bank.columns, one), end="", flush=True)
     wanted = np.unique(found.rows)
-    shown = _pixels(bank.examples.take(wanted), embedder.side)
-    replace_file(out, contact_sheet(headings, versions, shown[np.searchsorted(wanted, found.rows)]))
+    shown = _pictures(np.concatenate([versions, queries.inputs(bank.examples.take(wanted), embedder.side)]))
+    nearest = shown[len(versions) + np.searchsorted(wanted, found.rows)]
+    replace_file(out, contact_sheet(headings, shown[: len(versions)], nearest, one))
     if len(bank.skipped):
         say(bank.skipped.summary())
     say(f"{out} shows them")
@@ -172,92 +175,58 @@ def search(batches: Iterable[tuple[np.ndarray, np.ndarray]], queries: np.ndarray
     return Found(best_rows[:, :count], best[:, :count])
 
 
-def changed(images: np.ndarray, change: str) -> np.ndarray:
-    """The images [q, s, s, 3] uint8 after a change of `CHANGES`; as they are for ""."""
-    if not change:
-        return images
-    side = images.shape[1]
-    change_: Callable[[jax.Array], jax.Array] = {
-        "hue": lambda x: color.adjust_hue(x, 1 / 3),
-        "crop": lambda x: geometry.resized_crop(x, side / 4, side / 4, side / 2, side / 2, size=side),
-        "gray": color.to_grayscale,
-    }[change]
-    made = np.asarray(jax.jit(change_)(images.astype(np.float32) / np.float32(255.0)))
-    return np.round(np.clip(made, 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
 def table(
-    headings: Sequence[tuple[str, str]], found: Found, columns: Callable[[np.ndarray], dict[str, list[str | int]]]
+    headings: Sequence[tuple[str, str]],
+    found: Found,
+    columns: Callable[[np.ndarray], dict[str, list[str | int]]],
+    one: str = "image",
 ) -> str:
-    """A line a neighbour, tab-separated with a header, as spreadsheets and `cut` read it."""
+    """A line a neighbour, tab-separated with a header, as spreadsheets and `cut` read it; `one` heads the queries."""
     lines: list[list[str]] = []
     for (word, change), rows, cosines in zip(headings, found.rows, found.cosines, strict=True):
         known = columns(rows)
         if not lines:
-            lines.append(["image", "change", "rank", "cosine", *known])
+            lines.append([one, "change", "rank", "cosine", *known])
         for rank, cosine in enumerate(cosines):
             values = [str(values[rank]) for values in known.values()]
             lines.append([word, change, str(rank + 1), f"{cosine:.4f}", *values])
     return "".join("\t".join(map(printable, line)) + "\n" for line in lines)
 
 
-def contact_sheet(headings: Sequence[tuple[str, str]], queries: np.ndarray, nearest: np.ndarray) -> bytes:
-    """A PNG: a line a query, the image, and what is nearest to it.
+def contact_sheet(
+    headings: Sequence[tuple[str, str]], looked_up: np.ndarray, nearest: np.ndarray, one: str = "image"
+) -> bytes:
+    """A PNG: a line a query, its picture, and those of what is nearest to it.
 
     Args:
       headings: of each line: the query's name, and what was changed.
-      queries: [q, s, s, 3] uint8.
+      looked_up: [q, s, s, 3] uint8.
       nearest: [q, k, s, s, 3] uint8.
+      one: what heads the queries.
     """
     k = nearest.shape[1]
-    figure = Figure(figsize=(2.2 + 1.0 * (k + 1.3), 1.12 * len(queries) + 0.35), layout="constrained", dpi=120)
-    axes = figure.subplots(len(queries), k + 2, squeeze=False, gridspec_kw={"width_ratios": [1, 0.25, *[1] * k]})
+    figure = Figure(figsize=(2.2 + 1.0 * (k + 1.3), 1.12 * len(looked_up) + 0.35), layout="constrained", dpi=120)
+    axes = figure.subplots(len(looked_up), k + 2, squeeze=False, gridspec_kw={"width_ratios": [1, 0.25, *[1] * k]})
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.set_frame_on(False)
     for line, (name, change) in enumerate(headings):
-        label = CHANGES[change] if change else printable(name if len(name) <= 24 else f"...{name[-21:]}")
+        label = changing.words(change) if change else printable(name if len(name) <= 24 else f"...{name[-21:]}")
         weight = "normal" if change else "bold"
         axes[line, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8, fontweight=weight)
-        axes[line, 0].imshow(queries[line])
+        axes[line, 0].imshow(looked_up[line])
         for axis, image in zip(axes[line, 2:], nearest[line], strict=True):
             axis.imshow(image)
-    axes[0, 0].set_title("image", fontsize=9)
+    axes[0, 0].set_title(one, fontsize=9)
     axes[0, 2].set_title("nearest first", fontsize=9, loc="left")
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
 
 
-def _query(word: str, bank: ImageSet, *, side: int) -> tuple[int, np.ndarray]:
-    """The row of a query among the images that are searched (-1: it is not there), and its pixels [s, s, 3]."""
-    if not os.path.exists(word) and word.isdecimal():
-        row = int(word)
-        if row >= len(bank.examples):
-            raise UsageError(f"image {word}: there is no such file, and {bank.name} end at {len(bank.examples) - 1}")
-        examples = bank.examples.take(np.array([row]))
-    else:
-        examples = data.image_files([word])
-        row = -1 if bank.examples.resident else _row_of(word, bank.examples.encoded)
-    skipped = SkippedFiles()
-    squares = _pixels(examples, side, skipped)
-    if not len(squares):
-        raise DataError(f"{word} can't be used: {', '.join(skipped.reasons.values())}")
-    return row, squares[0]
-
-
-def _row_of(file: str, images: data.EncodedImages) -> int:
-    for row in range(len(images)):
-        name = images.name(row)
-        if os.path.basename(name) == os.path.basename(file) and os.path.exists(name) and os.path.samefile(name, file):
-            return row
-    return -1
-
-
-def _pixels(examples: Examples, side: int, skipped: SkippedFiles | None = None) -> np.ndarray:
-    """Those that can be read, [m, s, s, 3] uint8."""
-    batches = data.batches_in_order(examples, side=side, batch_size=len(examples), skipped=skipped)
-    return np.concatenate([images[kept] for images, _, kept in batches])
+def _pictures(inputs: np.ndarray) -> np.ndarray:
+    """Images as they are; of clouds pictures [m, s, s, 3] uint8, all to one scale."""
+    return thumbnails(inputs) if inputs.ndim == 3 else inputs
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from care_jax.errors import UserError
 from care_jax.experiment.architecture import make_encoder
 from care_jax.experiment.choice import filled
 from care_jax.experiment.config import ConfigError
+from care_jax.experiment.settings import of_clouds
+from care_jax.models.deep_sets import POOLINGS
 from care_jax.models.resnet import STEMS
 from care_jax.models.state_dicts import listed
 from care_jax.storage import local_path
@@ -58,6 +60,7 @@ class _Source(NamedTuple):
     variables: dict[str, Any]
     where: str
     unused: tuple[str, ...]
+    clouds: bool  # whether it embeds clouds of points, not images
     normalisation: Mapping[str, Any] = {}
     notes: tuple[str, ...] = ()
 
@@ -106,14 +109,24 @@ def read(config: ml_collections.ConfigDict) -> InitialWeights | None:
         raise ConfigError(f"config.{name} can't be read: {error.strerror or error}") from error
     except (UserError, ValueError) as error:
         raise ConfigError(f"config.{name}: {error}") from error
-    if config.model.width is None and hasattr(source.module, "width"):
-        chosen = {"model.width": source.module.width}
+    clouds = of_clouds(config)
+    if source.clouds != clouds:
+        kinds = ("clouds of points", "images") if clouds else ("images", "clouds of points")
+        raise ConfigError(
+            f"config.{name} holds {_described(source.module)}, which embeds {kinds[1]}, and config.model.backbone="
+            f"{config.model.backbone} embeds {kinds[0]}: give weights that were trained on {kinds[0]}"
+        )
+    if config.model.width is None and _width(source.module) is not None:
+        chosen = {"model.width": _width(source.module)}
         backbone = make_encoder(filled(config, chosen)).backbone
-    side = config.data.image_size
-    shapes = jax.eval_shape(backbone.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
+    shape = (1, 2, 4) if clouds else (1, config.data.image_size, config.data.image_size, 3)
+    shapes = jax.eval_shape(backbone.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
     own = flax.traverse_util.flatten_dict(shapes)
     wanted = {path: leaf.shape for path, leaf in own.items()}
     notes = [*source.notes, *_resize_positions(leaves, wanted)]
+    before, here = (getattr(_network(module), "pooling", None) for module in (source.module, backbone))
+    if clouds and before != here:  # no array tells
+        notes.append(f"its points were pooled by their {before}, here by their {here}")
     if {path: leaf.shape for path, leaf in leaves.items()} != wanted:
         raise ConfigError(f"config.{name} {_misfit(source.module, backbone)}")
     leaves = {path: leaf.astype(own[path].dtype, copy=False) for path, leaf in leaves.items()}
@@ -129,30 +142,33 @@ def _of_run(place: Path) -> _Source:
     model = trained.load(place)
     variables = {name: parts["backbone"] for name, parts in model.variables.items() if "backbone" in parts}
     others = tuple(sorted({part for parts in model.variables.values() for part in parts} - {"backbone"}))
-    normalisation = {"mean": model.config.data.mean, "std": model.config.data.std}
-    return _Source(model.encoder.backbone, variables, f" of step {model.step}", others, normalisation)
+    clouds = of_clouds(model.config)
+    normalisation = {} if clouds else {name: model.config.data[name] for name in ("mean", "std")}
+    return _Source(model.encoder.backbone, variables, f" of step {model.step}", others, clouds, normalisation)
 
 
 def _of_file(path: Path, backbone: linen.Module) -> _Source:
     tree, recorded = _opened(path)
     run, preprocessing = recorded["run"], recorded["preprocessing"]
     normalisation = {name: preprocessing[name] for name in ("mean", "std") if name in preprocessing}
-    own = None
-    if {"backbone", "stem", "width"} <= run.keys() and run["backbone"] in models.BACKBONES:
-        own = models.BACKBONES[run["backbone"]](stem=run["stem"], width=run["width"])
+    own, clouds = None, run.get("backbone") in models.CLOUD_BACKBONES
+    backbones, further = (models.CLOUD_BACKBONES, "pooling") if clouds else (models.BACKBONES, "stem")
+    if {"backbone", "width", further} <= run.keys() and run["backbone"] in backbones:
+        own = backbones[run["backbone"]](**{name: run[name] for name in ("width", further)})
     if isinstance(tree, Mapping) and "variables" in tree:  # of a Flax file
         if own is None:
             raise ValueError(
-                f"it holds a {run.get('backbone')}, which is no model.backbone here: {', '.join(models.BACKBONES)}"
+                f"it holds a {run.get('backbone')}, which is no model.backbone here: "
+                f"{', '.join((*models.BACKBONES, *models.CLOUD_BACKBONES))}"
             )
         whole = tree["variables"]
         parts = {name: values["backbone"] for name, values in whole.items() if "backbone" in values}
-        return _Source(own, parts or whole, "", ("head",) if parts else (), normalisation)
+        return _Source(own, parts or whole, "", ("head",) if parts else (), clouds, normalisation)
     found = models.pretrained_backbone(tree, num_heads=getattr(own or backbone, "num_heads", None))
     notes: tuple[str, ...] = ()
     if own is None and isinstance(found.module, models.VisionTransformer):
         notes = (f"a state dict does not tell the number of attention heads: taken to be {found.module.num_heads}",)
-    return _Source(found.module, found.variables, found.where, found.unused, normalisation, notes)
+    return _Source(found.module, found.variables, found.where, found.unused, False, normalisation, notes)
 
 
 def _opened(path: Path) -> tuple[Any, dict[str, Mapping[str, Any]]]:
@@ -232,7 +248,8 @@ def _misfit(found: linen.Module, wanted: linen.Module) -> str:
 def _described(module: linen.Module) -> str:
     settings = _settings(module)
     if settings:
-        return "a {backbone} of width {width} with the {stem} stem".format(**settings)
+        further = "{pooling} pooling" if "pooling" in settings else "the {stem} stem"
+        return f"a {{backbone}} of width {{width}} with {further}".format(**settings)
     if isinstance(module, models.ResNet):
         blocks = "bottleneck" if module.bottleneck else "basic"
         return f"a ResNet of {module.stage_sizes} {blocks} blocks of width {module.width} with the {module.stem} stem"
@@ -245,11 +262,25 @@ def _described(module: linen.Module) -> str:
 
 
 def _settings(module: linen.Module) -> dict[str, Any]:
-    """`model.backbone`, `stem` and `width` that make this network; empty where none do."""
-    for name, make in models.BACKBONES.items():
-        for stem in STEMS:
-            with suppress(ValueError, TypeError):  # a backbone of one's own may have neither stem nor width
-                width = getattr(module, "width", 0)
-                if make(stem=stem, width=width, dtype=getattr(module, "dtype", jnp.float32)) == module:
-                    return {"backbone": name, "stem": stem, "width": width}
+    """`model.backbone`, `width` and `stem` or `pooling` that make this network; empty where none do."""
+    width, dtype = _width(module) or 0, getattr(_network(module), "dtype", jnp.float32)
+    for backbones, further, values in (
+        (models.BACKBONES, "stem", STEMS),
+        (models.CLOUD_BACKBONES, "pooling", POOLINGS),
+    ):
+        for name, make in backbones.items():
+            for value in values:
+                with suppress(ValueError, TypeError):  # a backbone of one's own may have neither
+                    if make(**{further: value}, width=width, dtype=dtype) == module:
+                        return {"backbone": name, further: value, "width": width}
     return {}
+
+
+def _width(module: linen.Module) -> int | None:
+    """`model.width` of a backbone, where it has one."""
+    network = _network(module)
+    return network.point_sizes[0] if isinstance(network, models.DeepSet) else getattr(network, "width", None)
+
+
+def _network(module: linen.Module) -> linen.Module:
+    return module.network if isinstance(module, models.CloudBackbone) else module

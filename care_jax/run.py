@@ -154,9 +154,10 @@ def train(
         step_fn: TrainStep = programs
         if probe:
             begins = ", and begins anew: its state is not saved" if start else ""
+            noun = experiment.dataset.pretrain.noun
             _tell(
                 "evaluate.online_probe: online_probe_top1 is of a linear classifier trained beside the encoder on the "
-                f"views and labels of the training images, no linear_probe_top1 of held-out ones{begins}"
+                f"views and labels of the training {noun}, no linear_probe_top1 of held-out ones{begins}"
             )
             step_fn = Beside(programs, probe[1])
         with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell, loggers=to) as writer:
@@ -172,6 +173,7 @@ def train(
                 seconds_before=seconds + compiling,
                 prepare=programs.prepare,
                 stop=stop,
+                noun=experiment.dataset.pretrain.noun,
             )
     finally:
         checkpoints.close()
@@ -190,9 +192,10 @@ def _settle(experiment: Experiment, claimed: Claim | None) -> None:
         agreement.agree("choices", {name: str(value) for name, value in experiment.chosen.items()})
     if claimed:
         claimed.note(experiment.config)
-    count, device = len(experiment.dataset.pretrain), experiment.mesh.devices.flat[0].device_kind
+    images, device = experiment.dataset.pretrain, experiment.mesh.devices.flat[0].device_kind
+    count = len(images)
     drawn = f" (colours: of {SAMPLE:,} of them)" if count > SAMPLE and experiment.chosen.keys() & {*COLORS} else ""
-    _tell(f"chosen for {count:,} training images on {device}: {choice.described(experiment.chosen)}{drawn}")
+    _tell(f"chosen for {count:,} training {images.noun} on {device}: {choice.described(experiment.chosen)}{drawn}")
 
 
 def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def config_of(place: Path, step: str = "") -> ml_collections.ConfigDict:
 
 
 def without_data(config: ml_collections.ConfigDict) -> Experiment:
-    """The pieces of a run but its data, on one device: its networks depend neither on the images nor on their number.
+    """The pieces of a run but its data, on one device: its networks depend neither on the inputs nor on their number.
 
     Raises:
       ConfigError: the settings can't be used.
@@ -105,6 +105,8 @@ def check_only(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict,
       UsageError: naming the others.
     """
     changed = [line for line in differences(begun.to_dict(), now.to_dict()) if not line.startswith(free)]
+    if changed and not free:
+        raise UsageError(f"no setting may be changed here, but there is {'; '.join(changed)}")
     if changed:
         raise UsageError(f"only {' and '.join(f'{name}*' for name in free)} may be changed, not {'; '.join(changed)}")
 

@@ -52,7 +52,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-pytest_plugins = ["pytester", "tests.costs"]
+pytest_plugins = ["pytester", "tests.costs", "tests.saved_clouds"]
 
 LARGE = 1.8e9  # bytes
 GOLDEN = Path(__file__).parent / "golden"

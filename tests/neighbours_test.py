@@ -37,17 +37,6 @@ def test_there_may_be_fewer_than_k(neighbours):
     assert found.rows.shape == (2, 2) and 1 not in found.rows[0]
 
 
-def test_changes_look_as_they_are_called(neighbours):
-    red = np.zeros((1, 8, 8, 3), np.uint8)
-    red[..., 0] = 200
-    assert neighbours.changed(red, "")[0, 0, 0].tolist() == [200, 0, 0]
-    assert neighbours.changed(red, "hue")[0, 0, 0].tolist() == [0, 200, 0]
-    assert len(set(neighbours.changed(red, "gray")[0, 0, 0].tolist())) == 1
-    ring = np.zeros((1, 8, 8, 3), np.uint8)
-    ring[:, 2:6, 2:6] = 255
-    assert (neighbours.changed(ring, "crop") == 255).all() and neighbours.changed(ring, "crop").shape == ring.shape
-
-
 @pytest.mark.slow
 def test_files_and_numbers_are_looked_up(neighbours, saved_run, tmp_path, capsys):
     out = tmp_path / "n.png"
@@ -73,5 +62,44 @@ def test_files_and_numbers_are_looked_up(neighbours, saved_run, tmp_path, capsys
     (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(DataError, match=r"text\.jpg can't be used: not an image"):
         neighbours.neighbours(saved_run.workdir, config, [str(tmp_path / "text.jpg")], out)
-    with pytest.raises(UsageError, match="'blur' is none of hue, crop, gray"):
-        neighbours.neighbours(saved_run.workdir, config, ["1"], out, changes=["blur"])
+    with pytest.raises(UsageError, match="'rotation' is none of hue, crop, gray, the changes of images"):
+        neighbours.neighbours(saved_run.workdir, config, ["1"], out, changes=["rotation"])
+
+
+@pytest.mark.slow
+def test_clouds_are_looked_up_by_numbers_and_by_files(neighbours, saved_clouds, tmp_path, capsys):
+    out, (workdir, config, structures) = tmp_path / "n.png", saved_clouds
+    query = structures / "p4.pdb"
+    neighbours.neighbours(workdir, config, ["7", str(query)], out, images=str(structures), k=3)
+    header, *lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert header == ["cloud", "change", "rank", "cosine", "row", "name"]
+    assert [line[:3] for line in lines] == [
+        [word, change, str(rank)]
+        for word in ("7", str(query))
+        for change in ("", "rotation", "jitter")
+        for rank in (1, 2, 3)
+    ]
+    assert "7" not in {line[4] for line in lines if line[0] == "7"}
+    assert "p4.pdb:A residues 1-8" not in {line[5] for line in lines if line[0] == str(query)}
+    with Image.open(out) as sheet:
+        assert sheet.width > 400 and sheet.height > 600
+    out.unlink()
+    for words, changes, message in (
+        (["1"], ["hue"], r"--changes=hue: 'hue' is none of rotation, jitter, the changes of clouds"),
+        (["999"], None, r"cloud 999: there is no such file, and \d+ clouds of .* end at"),
+        (["none.pdb"], None, "none.pdb can't be used: no file, or a link to nowhere"),
+        (["photo.jpg"], None, "photo.jpg is no protein structure by its name"),
+    ):
+        with pytest.raises((UsageError, DataError), match=message):
+            neighbours.neighbours(workdir, config, words, out, images=str(structures), changes=changes)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_pictures_of_clouds_have_one_scale(neighbours):
+    """A cloud twice as large is drawn larger, wherever it stands; images stay as they are."""
+    cloud = np.concatenate([RNG.normal(size=(12, 3)), np.ones((12, 1))], axis=1).astype(np.float32)
+    small, large = neighbours._pictures(np.stack([cloud, cloud * [2, 2, 2, 1]]))
+    widths = [np.ptp(np.nonzero((picture != 255).any(axis=(0, 2)))[0]) for picture in (small, large)]
+    assert 1.5 < widths[1] / widths[0] < 2.5
+    images = RNG.integers(0, 256, (2, 4, 4, 3), np.uint8)
+    assert neighbours._pictures(images) is images

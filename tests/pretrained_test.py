@@ -14,9 +14,10 @@ from care_jax.experiment.architecture import make_encoder
 from care_jax.experiment.config import ConfigError
 from care_jax.experiment.continuation import check_goes_on
 from care_jax.export import files
-from care_jax.models import BACKBONES, Encoder, ProjectionHead, VisionTransformer, variables_to_torch
+from care_jax.models import BACKBONES, CLOUD_BACKBONES, Encoder, ProjectionHead, VisionTransformer, variables_to_torch
 from care_jax.train.state import params_sha256
 from tests.models.torch_libraries import torch_libraries
+from tests.saved_clouds import make_cloud_config
 
 # The standard deviation is tiny_config's, the mean is not.
 PREPROCESSING = {"image_size": 16, "mean": [0.5, 0.4, 0.3], "std": [0.196, 0.166, 0.207]}
@@ -228,3 +229,49 @@ def test_processes_compare_what_they_read(tiny_config, tmp_path, monkeypatch):
         ("initial weights", {name: f"weights {sha256}"}),
         ("initial weights", {name: "not read: there is a checkpoint"}),
     ]
+
+
+def _cloud_file(path, **of) -> str:
+    settings = {"backbone": "deep_set", "width": 4, "pooling": "mean", **of}
+    backbone = CLOUD_BACKBONES["deep_set"](width=settings["width"], pooling=settings["pooling"])
+    encoder = Encoder(backbone, ProjectionHead((3,), 2))
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), np.zeros((1, 2, 4), np.float32))
+    variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
+    files.write(path, "flax", variables, head=True, preprocessing={"points": "of a test"}, run=settings)
+    return str(path)
+
+
+def test_clouds_begin_with_clouds_and_another_pooling_is_said(tmp_path):
+    name = _cloud_file(tmp_path / "x")
+    initial = pretrained.read(make_cloud_config(tmp_path, model__init_from=name))
+    assert initial.told[0].endswith("backbone 10 of 10 arrays; not used: head; the projection head starts at random")
+    assert {float(leaf.mean()) for leaf in jax.tree.leaves(initial.variables)} == {0.5}
+    config = make_cloud_config(tmp_path, model__init_from=_cloud_file(tmp_path / "wide", width=6))
+    told = (
+        "a deep_set of width 6 with mean pooling, the configuration has a deep_set of width 4 with mean pooling: give"
+    )
+    with pytest.raises(ConfigError, match=rf"{told} --config.model.width=6, or take another file$"):
+        pretrained.read(config)
+    with config.ignore_type():
+        config.model.width = None
+    assert pretrained.read(config).chosen == {"model.width": 6}
+
+
+def test_images_and_clouds_do_not_begin_with_each_other(tiny_config, saved_run, saved_clouds, tmp_path):
+    clouds, images = _cloud_file(tmp_path / "clouds"), _file(tmp_path / "images")
+    for name in (images, str(saved_run.workdir)):
+        told = rf"^config\.model\.init_from={name} holds a resnet10 .*, which embeds images, and config.model.backbone="
+        told += "deep_set embeds clouds of points: give weights that were trained on clouds of points$"
+        with pytest.raises(ConfigError, match=told):
+            pretrained.read(make_cloud_config(tmp_path, model__init_from=name))
+    for name in (clouds, str(saved_clouds.workdir)):
+        told = (
+            "holds a deep_set of width 4 with mean pooling, which embeds clouds of points, and config.model.backbone="
+        )
+        told += "resnet10 embeds images: give weights that were trained on images$"
+        with pytest.raises(ConfigError, match=told):
+            pretrained.read(tiny_config(model__init_from=name))
+    for pooling, told in (("mean", 1), ("max", 2)):
+        lines = pretrained.read(make_cloud_config(tmp_path, model__init_from=clouds, model__pooling=pooling)).told
+        assert len(lines) == told
+    assert lines[1] == "model.init_from: its points were pooled by their mean, here by their max"

@@ -56,8 +56,14 @@ def _figure(groups: Sequence[Group], name: str, title: str, measure: Measure | N
     if lasts and max(lasts) > _FAR * max(min(lasts), 1):
         axis.set_xscale("log")
     axis.set_title(title + {"higher": " ↑", "lower": " ↓"}.get(measure.better if measure else "", ""))
-    axis.set_xlabel("images seen" if in_images else "step")
+    axis.set_xlabel(f"{_noun(groups)} seen" if in_images else "step")
     return figure
+
+
+def _noun(groups: Sequence[Group]) -> str:
+    """What the runs train on: only those on clouds cut windows."""
+    kinds = {"clouds" if "data.window_lengths" in one.settings else "images" for one in groups}
+    return kinds.pop() if len(kinds) == 1 else "images or clouds"
 
 
 def _points(run: FoundRun, name: str, batch: int) -> dict[float, float]:

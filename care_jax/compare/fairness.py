@@ -73,7 +73,7 @@ def judge(groups: Sequence[Group], differing: dict[str, list[Any]]) -> Fairness:
         )
     monitored = [one.settings.get(_MONITOR, ABSENT) for one in groups]
     if any(x != monitored[0] for x in monitored):
-        notes.append(f"the monitors' curves see different training images, {_MONITOR}: {told(groups, monitored)}")
+        notes.append(f"the monitors' curves see different training examples, {_MONITOR}: {told(groups, monitored)}")
     devices = [", ".join(sorted({str((run.summary or {}).get("device")) for run in one.finished})) for one in groups]
     if len(set(devices) - {""}) > 1:
         notes.append(f"trained on different devices, so times do not compare: {told(groups, devices)}")

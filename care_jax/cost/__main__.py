@@ -1,7 +1,8 @@
 """What a step costs: `python -m care_jax.cost --config=configs/imagenet.py --topology=v5e:16x16`.
 
 The real step of a configuration is compiled, on any machine, for devices that need not be there; nothing is allocated
-and no data is read. Printed, and written as JSON by --json: docs/cost.md says what the numbers mean.
+and no data is read (but structures of proteins, where --num_examples does not say how many pieces of chains there
+are). Printed, and written as JSON by --json: docs/cost.md says what the numbers mean.
 
 --topology: a TPU's version and its chips (v4:4x4x8, v5e:16x16, v5p:4x4x4, v6e:8x8, 7x:2x2x1), cpu (cpu:8: as many CPU
 devices in place of any others), gpu, this machine's, or h100:8. --suggest finds the largest batch that fits.
@@ -39,7 +40,9 @@ flags.DEFINE_bool("suggest", False, "Find the largest batch that fits.")
 flags.DEFINE_float(
     "effort", 0.0, "Of the compiler; -1 is several times sooner, and the figures are pessimistic.", -1.0, 1.0
 )
-flags.DEFINE_integer("num_examples", None, "Training images, where they are not known by the data set's name.", 1)
+flags.DEFINE_integer(
+    "num_examples", None, "Training images, or clouds, where they are not known by the data set's name.", 1
+)
 flags.DEFINE_bool("measure", False, "cpu and gpu: measure what this machine reaches, in seconds, for the floor.")
 flags.DEFINE_float("peak_flops", None, "Operations a second of a device, 2e14 say, where they are not known.", 1.0)
 flags.DEFINE_float("bandwidth", None, "Bytes a second to and from a device's memory, 8e11 say.", 1.0)
@@ -67,12 +70,12 @@ def _cost(config: ml_collections.ConfigDict) -> int:
     from care_jax.cost.estimate import Report, estimate, needed_memory
     from care_jax.devices import sharding
     from care_jax.experiment import build, choice, extensions, stand_in
-    from care_jax.experiment.settings import COLORS
+    from care_jax.experiment.settings import COLORS, of_clouds
 
     jax.config.update("jax_enable_compilation_cache", False)  # the time of compiling is a figure
     json_file = _json_file()
     extensions.load(config)
-    if config.data.name == "image_folder" and config.data.root is not None:
+    if config.data.name in ("image_folder", "proteins") and config.data.root is not None:
         config.data.root = str(local_path(config.data.root, "--config.data.root"))
     images = stand_in.images(config, FLAGS.num_examples)
     if config.data.root is None:
@@ -83,7 +86,8 @@ def _cost(config: ml_collections.ConfigDict) -> int:
     config = choice.filled(config, chosen)
     if chosen.keys() - COLORS:
         shown = {name: value for name, value in chosen.items() if name not in COLORS}
-        say(f"chosen for {len(images):,} training images: {choice.described(shown)}")
+        noun = "clouds" if of_clouds(config) else "images"
+        say(f"chosen for {len(images):,} training {noun}: {choice.described(shown)}")
     device = hardware.of_device(mesh.devices.flat[0], mesh.size)
     if FLAGS.measure:
         platform = mesh.devices.flat[0].platform

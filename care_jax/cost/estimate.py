@@ -19,6 +19,7 @@ from care_jax.devices import hlo
 from care_jax.devices.collectives import collectives
 from care_jax.devices.memory import of_program as program_memory
 from care_jax.experiment import build, programs, stand_in
+from care_jax.experiment.settings import of_clouds
 from care_jax.experiment.stand_in import StandIn
 
 LARGEST = 10  # operations that are listed
@@ -58,6 +59,7 @@ def estimate(
         "dtype": config.model.dtype,
         "num_examples": len(images),
         "num_examples_source": images.source,
+        "inputs": "clouds" if of_clouds(config) else "images",
         "effort": effort,
         "versions": _versions(),
     }

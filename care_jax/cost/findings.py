@@ -64,7 +64,7 @@ def _copies(moved: Sequence[Move], resident: int) -> str:
         return ""
     num_bytes = sum(move.num_bytes for move in copies)
     kinds = ", ".join(dict.fromkeys(move.executed.instruction.opcode for move in copies))
-    return f"resident images are copied in every step: {num_bytes / 2**20:,.0f} MiB move in {len(copies)} ({kinds})"
+    return f"resident examples are copied in every step: {num_bytes / 2**20:,.0f} MiB move in {len(copies)} ({kinds})"
 
 
 def _is_copy(array: Array, resident: int) -> bool:

@@ -16,7 +16,7 @@ def text(report: Report) -> str:
     lines = [
         ("topology", f"{report['topology']}: {report['devices']:,} x {report['device']}"),
         ("step", _step(report)),
-        ("data", f"{report['num_examples']:,} training images ({report['num_examples_source']})"),
+        ("data", f"{report['num_examples']:,} training {report['inputs']} ({report['num_examples_source']})"),
         ("compiles", _compiles(report)),
     ]
     if report["compiles"]:
@@ -100,7 +100,7 @@ def _floor(report: Report) -> list[tuple[str, str]]:
     lines = [("floor", f"of a step by {by[0]}, by {by[1]}")]
     if floor["seconds"] is not None:
         each = floor["images_per_second_per_device"]
-        together = f"{each:,.0f} images/s a device, {each * report['devices']:,.0f} together"
+        together = f"{each:,.0f} {report['inputs']}/s a device, {each * report['devices']:,.0f} together"
         lines.append(("at best", f"{together}, at {_share(floor['share_of_peak'])} of the peak"))
     else:
         lines.append(("", f"the peak of this device is {_NOT_KNOWN}: --measure, or --peak_flops and --bandwidth"))
@@ -125,7 +125,7 @@ def _largest(report: Report) -> list[tuple[str, str]]:
 
 def _warnings(warnings: list[str]) -> list[tuple[str, str]]:
     if not warnings:
-        return [("warnings", "none: no float64, no host callback, no copy of resident images, little padding")]
+        return [("warnings", "none: no float64, no host callback, no copy of resident examples, little padding")]
     return [("" if i else "warnings", line) for i, line in enumerate(warnings)]
 
 

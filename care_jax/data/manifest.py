@@ -87,7 +87,7 @@ def _write(path: Path, parts: Mapping[str, Any], files: Files) -> None:
     try:
         storage.replace_file(path, packed.getvalue())
     except OSError as error:
-        raise DataError(f"{path}, the record of the run's images, can't be written: {error.strerror}") from error
+        raise DataError(f"{path}, the record of the run's data, can't be written: {error.strerror}") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Files]:
@@ -111,8 +111,8 @@ def _read(path: Path) -> tuple[dict[str, Any], Files]:
         return header["parts"], files
     except (OSError, EOFError, StopIteration, RecursionError, zlib.error, ValueError, LookupError, TypeError) as error:
         raise DataError(
-            f"{path}, the record of the run's images, can't be read or is damaged ({type(error).__name__}): put it "
-            "back from a copy, or delete it if you are sure that the images are those that the run began with"
+            f"{path}, the record of the run's data, can't be read or is damaged ({type(error).__name__}): put it "
+            "back from a copy, or delete it if you are sure that the data is that which the run began with"
         ) from error
 
 
@@ -146,7 +146,7 @@ def _parts_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     for part in _PARTS:
         old, new = before[part], now[part]
         if old["examples"] != new["examples"]:
-            return f"its {part} part has {new['examples']:,} images, not {old['examples']:,}"
+            return f"its {part} part has {new['examples']:,} examples, not {old['examples']:,}"
         for what, key in (("shape", "shape"), ("pixels", "pixels"), ("labels", "labels")):
             if old.get(key) != new.get(key):
                 which = _which(old.get(key), new.get(key))

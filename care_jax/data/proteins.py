@@ -13,7 +13,7 @@ from care_jax.data import chains
 from care_jax.data.chains import Chain
 from care_jax.data.errors import DataError
 from care_jax.data.examples import DataSet, Examples
-from care_jax.data.structures import read_structures
+from care_jax.data.structures import read_structure_file, read_structures
 
 # A test suite that ships real structures: nothing is copied from it, and nothing of it is imported.
 PACKAGE = "MDAnalysisTests"
@@ -58,14 +58,7 @@ def load_proteins(
     Raises:
       DataError: no structures, none long enough, all alike; lengths or a stride out of range.
     """
-    lengths = sorted(set(window_lengths))
-    if not lengths or lengths[0] < 4:
-        raise DataError(f"window_lengths must be 4 residues or more, each; got {tuple(window_lengths)}")
-    if not 1 <= window_stride <= lengths[0]:
-        raise DataError(
-            f"window_stride must be from 1 to the shortest of window_lengths, {lengths[0]} residues; got "
-            f"{window_stride}"
-        )
+    lengths = _lengths(window_lengths, window_stride)
     folder, source = (os.fspath(root), "") if root is not None else (os.fspath(packaged()), _packaged_name())
     found, skipped = read_structures(folder, min_length=lengths[0])
     split = chains.split(found, test_fraction=test_fraction, seed=_SEED)
@@ -75,6 +68,57 @@ def load_proteins(
     notes += [f"pieces of {', '.join(map(str, lengths))} residues, every {window_stride}", split.note]
     notes += filter(None, (skipped.chains.summary(), *skipped.notes))
     return DataSet("proteins", examples[0], examples[0], examples[1], {}, skipped=skipped.files, notes=notes)
+
+
+def clouds_below(
+    root: str | os.PathLike[str], *, window_lengths: Sequence[int] = LENGTHS, window_stride: int = STRIDE
+) -> tuple[Examples, str]:
+    """Pieces of all chains in a folder and below, as `load_proteins` cuts them, none held out.
+
+    Args:
+      root: a folder of PDB and mmCIF files (`structures.read_structures`).
+      window_lengths, window_stride: as of `load_proteins`.
+
+    Returns:
+      The clouds; what was left out, in words, empty where nothing was.
+
+    Raises:
+      DataError: no structures, none long enough; lengths or a stride out of range.
+    """
+    lengths = _lengths(window_lengths, window_stride)
+    found, skipped = read_structures(root, min_length=lengths[0])
+    cut = pieces(found, lengths, window_stride)
+    return Examples(cut.clouds, names=cut.names), "; ".join(skipped.summary())
+
+
+def first_piece(
+    file: str | os.PathLike[str], *, window_lengths: Sequence[int] = LENGTHS, window_stride: int = STRIDE
+) -> Examples:
+    """The first of the shortest pieces of a file's first chain that is long enough: one cloud.
+
+    Args:
+      file: PDB or mmCIF.
+      window_lengths, window_stride: as of `load_proteins`.
+
+    Raises:
+      DataError: nothing can be read from it, no chain is long enough; lengths or a stride out of range.
+    """
+    lengths = _lengths(window_lengths, window_stride)
+    cut = pieces(read_structure_file(file, min_length=lengths[0])[:1], lengths, window_stride)
+    return Examples(cut.clouds[:1], names=cut.names[:1])
+
+
+def _lengths(window_lengths: Sequence[int], window_stride: int) -> list[int]:
+    """Without repetition, the shortest first; a DataError where they or the stride are out of range."""
+    lengths = sorted(set(window_lengths))
+    if not lengths or lengths[0] < 4:
+        raise DataError(f"window_lengths must be 4 residues or more, each; got {tuple(window_lengths)}")
+    if not 1 <= window_stride <= lengths[0]:
+        raise DataError(
+            f"window_stride must be from 1 to the shortest of window_lengths, {lengths[0]} residues; got "
+            f"{window_stride}"
+        )
+    return lengths
 
 
 def pieces(found: Sequence[Chain], lengths: Sequence[int], stride: int) -> Pieces:

@@ -107,13 +107,7 @@ def read_structures(root: str | os.PathLike[str], *, min_length: int = 64) -> tu
         except (_UnreadableError, MemoryError) as error:
             skipped.files.add(name, "too large for the memory" if isinstance(error, MemoryError) else str(error))
             continue
-        for chain, numbers in found:
-            reason = _unusable(chain, numbers, min_length, alike[chain.sequence])
-            if reason:
-                skipped.chains.add(chain.name, reason)
-            else:
-                chains.append(chain)
-                alike[chain.sequence].append(chain)
+        chains += _usable(found, min_length, alike, skipped.chains)
     if not chains:
         why = "; ".join(filter(None, (skipped.files.summary(), skipped.chains.summary())))
         raise DataError(
@@ -121,6 +115,28 @@ def read_structures(root: str | os.PathLike[str], *, min_length: int = 64) -> tu
             f"({why}): is this the right folder?"
         )
     return chains, skipped
+
+
+def read_structure_file(path: str | os.PathLike[str], *, min_length: int = 64) -> list[Chain]:
+    """The protein chains of one file, as `read_structures` reads those of a folder.
+
+    Raises:
+      DataError: gemmi is not installed; it is no PDB or mmCIF file, can't be read, or has no chain long enough.
+    """
+    gemmi, path = _gemmi(), os.fspath(path)
+    root, name = os.path.split(path)
+    if not name.lower().endswith(EXTENSIONS):
+        raise DataError(f"{path} is no protein structure by its name, which ends in one of {', '.join(EXTENSIONS)}")
+    left_out = SkippedFiles("chain")
+    try:
+        found = _chains(gemmi, root, name)
+    except (_UnreadableError, MemoryError) as error:
+        why = "too large for the memory" if isinstance(error, MemoryError) else error
+        raise DataError(f"{path} can't be used: {why}") from error
+    chains = _usable(found, min_length, collections.defaultdict(list), left_out)
+    if not chains:
+        raise DataError(f"{path} can't be used: no chain of at least {min_length} residues ({left_out.summary()})")
+    return chains
 
 
 def _gemmi() -> Any:
@@ -211,6 +227,19 @@ def _parts(chain: Any) -> Iterator[tuple[str, list[tuple[str, list[float], int |
             segments[residue.segment].append((letter, atom.pos.tolist(), residue.seqid.num))
     for segment, residues in segments.items():
         yield chain.name if len(segments) == 1 else f"{chain.name}.{segment}", residues
+
+
+def _usable(found: list[_Part], min_length: int, alike: dict[str, list[Chain]], skipped: SkippedFiles) -> list[Chain]:
+    """Those that are not left out; `alike` has the ones before by sequence, and gets these."""
+    chains = []
+    for chain, numbers in found:
+        reason = _unusable(chain, numbers, min_length, alike[chain.sequence])
+        if reason:
+            skipped.add(chain.name, reason)
+        else:
+            chains.append(chain)
+            alike[chain.sequence].append(chain)
+    return chains
 
 
 def _unusable(chain: Chain, numbers: np.ndarray, min_length: int, alike: list[Chain]) -> str:

@@ -1,1 +1,1 @@
-"""The embeddings of any images, with a trained encoder: `python -m care_jax.embed` and what it is made of."""
+"""The embeddings of any images or clouds of points: `python -m care_jax.embed` and what it is made of."""

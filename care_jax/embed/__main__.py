@@ -2,6 +2,9 @@
 
 Without --images: of a part of the run's own data set, which --config.data.root=... may have moved. Settings of the
 evaluation may be changed too. `photos.csv` beside the array names the file and the class of each row.
+
+For a run on clouds of points --images is a folder of protein structures, PDB or mmCIF files; of each row `x.csv` names
+the file, the chain and its residues.
 """
 
 from care_jax import extras, stops
@@ -24,7 +27,12 @@ from care_jax.storage import local_path
 EXAMPLE = "care-jax embed runs/digits --images=photos --out=photos.npy"
 FLAGS = flags.FLAGS
 flags.DEFINE_string("out", None, "File to write: x.npy, with x.csv beside it, or x.parquet.")
-flags.DEFINE_string("images", None, "Folder of images, with all below it; none: --part of the run's own data set.")
+flags.DEFINE_string(
+    "images",
+    None,
+    "Folder of images, or of protein structures for a run on clouds, with all below it; none: --part of the run's data "
+    "set.",
+)
 flags.DEFINE_string("part", "test", "Of the run's data set: test, train or pretrain.")
 flags.DEFINE_enum("what", "features", ("features", "embeddings"), "What comes before the projection head, or after it.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
@@ -60,7 +68,7 @@ def embed(
     what: str = "features",
     step: str = "",
 ) -> None:
-    """Writes the embeddings of a set of images.
+    """Writes the embeddings of a set of images, or of clouds.
 
     Args:
       workdir: folder of the run, or of a checkpoint.
@@ -81,9 +89,9 @@ def embed(
     embedder = image_set.make_embedder(model, config, chosen.skipped)
     stream = embedder.stream(model.encoder_variables, chosen.examples)
     say(f"{what} of {chosen.name}, by step {model.step} of {model.workdir}")
-    count, width = 0, 0
+    count, width, one = 0, 0, chosen.examples.noun.removesuffix("s")
     with writers.writing(out) as writer:
-        for rows, features, embeddings in progress(stream, len(chosen.examples), "image"):
+        for rows, features, embeddings in progress(stream, len(chosen.examples), one):
             values = features if what == "features" else embeddings
             if len(rows):
                 writer.add(values, chosen.columns(rows))

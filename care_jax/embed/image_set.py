@@ -1,4 +1,4 @@
-"""Which images a command for a trained model works on, and how the run's evaluation would see them."""
+"""Which images, or clouds of points, a command for a trained model works on, and how its evaluation would see them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,21 +9,23 @@ import numpy as np
 
 from care_jax import data
 from care_jax.command_line import UsageError, say
-from care_jax.data import CLASS, Examples, SkippedFiles
+from care_jax.data import CLASS, Examples, SkippedFiles, proteins
 from care_jax.devices import sharding
 from care_jax.evaluate.embed import Embedder
 from care_jax.experiment import build, extensions
+from care_jax.experiment.inputs import stored_side
+from care_jax.experiment.settings import of_clouds
 from care_jax.trained import Trained
 
 PARTS = ("train", "test", "pretrain")
 
 
 class ImageSet(NamedTuple):
-    """Images with what is known of each.
+    """Images, or clouds, with what is known of each.
 
     Attributes:
       name: what they are, for messages.
-      examples: n images.
+      examples: n images or clouds.
       files: their paths, below the folder that was given; empty where they are no files.
       labels: name of a labelling -> n names of classes, or numbers where the classes have no names.
       skipped: counts files that turn out to be unusable.
@@ -36,10 +38,12 @@ class ImageSet(NamedTuple):
     skipped: SkippedFiles
 
     def columns(self, rows: np.ndarray) -> dict[str, list[str | int]]:
-        """What is known of some of them, int [m]: "row", "file", and a column for each labelling."""
+        """What is known of some of them, int [m]: "row", "file" or "name", and a column for each labelling."""
         found: dict[str, list[str | int]] = {"row": [int(row) for row in rows]}
         if self.files:
             found["file"] = [self.files[row] for row in rows]
+        if self.examples.names:
+            found["name"] = [self.examples.names[row] for row in rows]
         return found | {name: [values[row] for row in rows] for name, values in self.labels.items()}
 
 
@@ -55,6 +59,21 @@ def below(root: Path) -> ImageSet:
     folders = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in names]
     labels = {CLASS: folders} if any(folders) else {}
     return ImageSet(f"{len(names):,} images of {root}", examples, names, labels, SkippedFiles())
+
+
+def clouds_below(root: Path, config: ml_collections.ConfigDict) -> ImageSet:
+    """Pieces of all chains in the structures of a folder and of those below it, cut as a configuration says.
+
+    Raises:
+      DataError: there are none.
+    """
+    settings = config.data
+    examples, note = proteins.clouds_below(
+        root, window_lengths=tuple(settings.window_lengths), window_stride=settings.window_stride
+    )
+    if note:
+        say(f"{root}: {note}")
+    return ImageSet(f"{len(examples):,} clouds of {root}", examples, (), {}, SkippedFiles("structure file"))
 
 
 def part_of(config: ml_collections.ConfigDict, part: str) -> ImageSet:
@@ -77,7 +96,7 @@ def part_of(config: ml_collections.ConfigDict, part: str) -> ImageSet:
     for name, values in examples.labels.items():
         names = dataset.class_names.get(name)
         labels[name] = [names[value] for value in values] if names else values.tolist()
-    what = f"the {len(examples):,} images of the {part} part of {dataset.name}"
+    what = f"the {len(examples):,} {examples.noun} of the {part} part of {dataset.name}"
     return ImageSet(what, examples, files, labels, dataset.skipped)
 
 
@@ -85,23 +104,26 @@ def chosen(config: ml_collections.ConfigDict, images: str | None, part: str) -> 
     """What --images and --part name: a folder, or a part of the run's own data set."""
     if part not in PARTS:
         raise UsageError(f"--part={part}: give one of {', '.join(PARTS)}")
-    return part_of(config, part) if images is None else below(Path(images).expanduser())
+    if images is None:
+        return part_of(config, part)
+    root = Path(images).expanduser()
+    return clouds_below(root, config) if of_clouds(config) else below(root)
 
 
 def make_embedder(trained: Trained, config: ml_collections.ConfigDict, skipped: SkippedFiles) -> Embedder:
-    """Embeds images as an evaluation of the run would see them, on all devices.
+    """Embeds images, or clouds, as an evaluation of the run would see them, on all devices.
 
     Args:
       trained: the encoder.
       config: the run's, with settings of the evaluation that may have been changed.
       skipped: counts unusable files.
     """
-    kept = config.data.image_size if config.data.stored_size is None else config.data.stored_size
+    on_device = config.augment.placement == "device" and not of_clouds(config)
     return Embedder(
         trained.encoder,
         sharding.make_mesh(),
         build.evaluation_spec(config),
         batch_size=config.evaluate.batch_size,
         skipped=skipped,
-        side=kept if config.augment.placement == "device" else None,
+        side=stored_side(config) if on_device else None,
     )

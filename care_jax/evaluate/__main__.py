@@ -6,8 +6,9 @@ The settings are the run's. Those of the evaluation may be changed, and where th
 With `--baseline=RUN` the report has another run's numbers beside these, as far as the two compare; a run of a sweep
 finds the one with equivariance.weight=0 by itself.
 
-With `--on` the frozen encoder is judged on another data set, `--on=cifar10` or `--on=FOLDER` of images, and the numbers
-go to `transfer/NAME.json` in the folder of the run, whose own summary.json and report.html stay: docs/transfer.md.
+With `--on` the frozen encoder is judged on another data set, `--on=cifar10` or `--on=FOLDER` of images (of protein
+structures for a run on clouds of points), and the numbers go to `transfer/NAME.json` in the folder of the run, whose
+own summary.json and report.html stay: docs/transfer.md.
 """
 
 from care_jax import extras, stops
@@ -41,7 +42,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Folder of the run; its summary.json and report.html are written anew.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
 flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for the next start.")
-flags.DEFINE_string("on", None, "Another data set: digits, cifar10, ..., a configuration file, or a folder of images.")
+flags.DEFINE_string("on", None, "Another data set: digits, cifar10, ..., a configuration file, or a folder.")
 flags.DEFINE_string("baseline", None, "Folder of another finished run, whose numbers the report has beside these.")
 flags.DEFINE_string("out", None, "With --on: the JSON file; without a value WORKDIR/transfer/NAME.json.")
 

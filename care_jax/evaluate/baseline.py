@@ -14,7 +14,7 @@ from care_jax.evaluate.measure import Measure
 from care_jax.experiment.config import ConfigError, from_plain, leaves
 
 # Settings that say which images are judged.
-OF_THE_DATA = ("data.name", "data.class_file", "data.test_fraction")
+OF_THE_DATA = ("data.name", "data.class_file", "data.test_fraction", "data.window_lengths", "data.window_stride")
 # Settings, by how they begin -> the evaluators whose numbers they change; other settings of evaluate: of all.
 _READ_BY = {
     "evaluate.knn_": ("knn",),

@@ -1,9 +1,11 @@
 """Pictures of embeddings: in the plane, along an orbit, and what rotations make of an augmentation."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
@@ -11,17 +13,18 @@ from care_jax.evaluate import plots
 
 MAX_POINTS = 2000  # more hide each other
 _MAX_CLASSES = 20  # that have a mark of their own
+_MANY_STEPS = 50  # of an orbit, whose marks would touch
 _MAX_CONFUSED = 30  # classes whose matrix can be read
 
 
 class Draws(NamedTuple):
-    """Of m drawn augmentations applied to all test images.
+    """Of m drawn augmentations applied to all test images, or clouds.
 
     Attributes:
       displacement: [m] |F - Fa| / sqrt(n).
-      held_out: [m] share of the motion that a rotation explains, fitted and judged on separate images.
+      held_out: [m] share of the motion that a rotation explains, fitted and judged on separate ones.
       same_images: [m] the same, fitted and judged on all of them.
-      grayscale: [m] whether the draw took the colours away.
+      grayscale: [m] whether the draw took the colours away; of clouds never.
       angles: [m, p] of each draw's fitted rotation in radians, the largest first.
       energies: [m, p] share of the embeddings' squared length in the plane of each angle.
     """
@@ -35,7 +38,7 @@ class Draws(NamedTuple):
 
 
 class Orbit(NamedTuple):
-    """Embeddings of q images along a full turn of t steps, in the plane that the turn's rotation moves most.
+    """Embeddings of q inputs along a full turn of t steps, in the plane that the turn's rotation moves most.
 
     Attributes:
       coordinates: [q, t, 2].
@@ -50,8 +53,13 @@ class Orbit(NamedTuple):
     turn: float
 
 
-def shares_explained(draws: Draws) -> Figure | None:
-    """How much of each draw's motion a rotation explains, over how far it moved the embeddings; None of no number."""
+def shares_explained(draws: Draws, noun: str = "images") -> Figure | None:
+    """How much of each draw's motion a rotation explains, over how far it moved the embeddings; None of no number.
+
+    Args:
+      draws: what is shown.
+      noun: what they were applied to.
+    """
     shown = np.isfinite(draws.displacement) & np.isfinite(draws.held_out)
     if not shown.any():
         return None
@@ -62,9 +70,9 @@ def shares_explained(draws: Draws) -> Figure | None:
     for height, text in ((0.0, "a rotation explains nothing"), (100.0, "one rotation explains everything")):
         axis.annotate(text, (1.0, height), xycoords=axis.get_yaxis_transform(), color=plots.GRAY, fontsize=8.5, **where)
     moved = draws.displacement
-    axis.plot(moved, 100 * draws.same_images, "+", color=plots.GRAY, label="fitted and judged on the same images")
+    axis.plot(moved, 100 * draws.same_images, "+", color=plots.GRAY, label=f"fitted and judged on the same {noun}")
     for gray, colour, marker, label in (
-        (False, plots.BLUE, "o", "judged on other images than fitted to"),
+        (False, plots.BLUE, "o", f"judged on other {noun} than fitted to"),
         (True, plots.ORANGE, "s", "the same, draw with grayscale"),
     ):
         chosen = draws.grayscale == gray
@@ -76,7 +84,7 @@ def shares_explained(draws: Draws) -> Figure | None:
     axis.set_xlim(0.0, 1.08 * float(np.nanmax(moved)) or 1.0)
     axis.set_xlabel("displacement  |F - Fa| / sqrt(n)")
     axis.set_ylabel("motion explained, %")
-    axis.set_title(f"{np.sum(shown)} drawn augmentations, all test images each")
+    axis.set_title(f"{np.sum(shown)} drawn augmentations, all test {noun} each")
     figure.legend(loc="outside lower center", ncols=1, frameon=False)
     return figure
 
@@ -107,7 +115,12 @@ def spectrum(draws: Draws) -> list[Figure]:
 
 
 def plane(
-    coordinates: np.ndarray, shares: Sequence[float] | None, labels: np.ndarray, labelling: str, names: Sequence[str]
+    coordinates: np.ndarray,
+    shares: Sequence[float] | None,
+    labels: np.ndarray,
+    labelling: str,
+    names: Sequence[str],
+    colours: Sequence[Any] = plots.PALETTE,
 ) -> Figure:
     """Points in a plane, by their label.
 
@@ -117,6 +130,7 @@ def plane(
       labels: [n] in [0, c).
       labelling: "hue" is coloured as what it is; others by c marks.
       names: of the c labels; of more than 20 the most frequent are marked, the others gray.
+      colours: of the labels in turn.
     """
     figure, axis = plots.panel(4.6, 4.4)
     step = -(-len(coordinates) // MAX_POINTS)
@@ -135,7 +149,7 @@ def plane(
             label=f"{len(present) - len(own)} others",
         )
     for place, label in enumerate(own):
-        colour: Any = plots.PALETTE[place % 7]
+        colour: Any = colours[place % len(colours)]
         marker = plots.MARKERS[(place // 7 + place) % 7]
         if labelling == "hue":
             colour = hsv_to_rgb(((label + 0.5) / len(names), 0.85, 0.8))
@@ -161,29 +175,60 @@ def plane(
 
 
 def orbit(found: Orbit, what: str, names: Sequence[str]) -> Figure:
-    """Each image's way through the plane over a full turn, which for a rotation is a circle.
+    """Each input's way through the plane over a full turn, which for a rotation is a circle.
 
     Args:
       found: the ways.
       what: is turned, above the picture.
-      names: of the q images.
+      names: of the q inputs.
     """
     figure, axis = plots.panel(4.6, 4.5)
+    _ways(axis, found, what, names, _reach([found]))
+    axis.set_xlabel(_plane_in_words(found))
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, handletextpad=0.3, columnspacing=0.9)
+    return figure
+
+
+def orbits(found: Sequence[Orbit], whats: Sequence[str], names: Sequence[str]) -> Figure:
+    """The same of several turns of the same inputs, a panel each, to one scale.
+
+    Args:
+      found: the ways.
+      whats: is turned in each, above it.
+      names: of the q inputs.
+    """
+    figure, ((*axes,),) = plots.panels(1, len(found), width=3.45, height=4.1)
+    for axis, one, what in zip(axes, found, whats, strict=True):
+        _ways(axis, one, what, names, _reach(found))
+        axis.set_xlabel(textwrap.fill(_plane_in_words(one), 40), fontsize=8.5)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=2, frameon=False, handletextpad=0.3, columnspacing=0.9
+    )
+    return figure
+
+
+def _reach(found: Sequence[Orbit]) -> float:
+    return 1.08 * max(float(np.abs(one.coordinates).max()) for one in found) or 1.0
+
+
+def _ways(axis: Axes, found: Orbit, what: str, names: Sequence[str], reach: float) -> None:
+    size = 4 if found.coordinates.shape[1] < _MANY_STEPS else 2
     for i, way in enumerate(found.coordinates):
         closed = np.concatenate([way, way[:1]])
         colour = plots.PALETTE[i % 7]
-        axis.plot(*closed.T, color=colour, marker=".", markersize=4, linewidth=1.2, label=names[i])
+        axis.plot(*closed.T, color=colour, marker=".", markersize=size, linewidth=1.2, label=names[i])
         axis.plot(*way[0], marker=plots.MARKERS[0], markersize=9, color=colour, markeredgecolor="black")
     axis.plot(0, 0, "+", color=plots.GRAY, markersize=10)
-    largest = 1.08 * float(np.abs(found.coordinates).max()) or 1.0
-    axis.set(xlim=(-largest, largest), ylim=(-largest, largest), aspect="equal")
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axis.set_title(what)
-    axis.set_xlabel(
+
+
+def _plane_in_words(found: Orbit) -> str:
+    return (
         f"plane that a turn by {360 * found.turn:.0f} degrees rotates by {np.degrees(found.angle):.0f};\n"
         f"it holds {100 * found.energy:.0f} % of the embeddings' squared length"
     )
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, handletextpad=0.3, columnspacing=0.9)
-    return figure
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Figure | None:

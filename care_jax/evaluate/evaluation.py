@@ -101,8 +101,8 @@ class Evaluation:
         if is_first():
             few = f"; evaluate.knn_k is {settings.knn_k}, all {count} vote" if count < settings.knn_k else ""
             say(
-                f"evaluate.monitor_examples: the monitors see {count:,} of {len(train):,} training images, the same "
-                f"ones each time; summary.json has the numbers of all{few}"
+                f"evaluate.monitor_examples: the monitors see {count:,} of {len(train):,} training {train.noun}, the "
+                f"same ones each time; summary.json has the numbers of all{few}"
             )
         if count == len(train):
             return None
@@ -125,7 +125,8 @@ class Evaluation:
         test = embedded.part("test")
         numbers["test_examples"] = len(test.rows)
         finite = test.features.finite() & np.isfinite(test.embeddings).all(axis=1)
-        broken = f"not finite; the features or embeddings of {np.sum(~finite)} of {len(finite)} test images are not"
+        some = f"{np.sum(~finite)} of {len(finite)} test {self.experiment.dataset.test.noun}"
+        broken = f"not finite; the features or embeddings of {some} are not"
         reasons: dict[str, list[str]] = {}
         for name, value in numbers.items():
             if isinstance(value, Missing) or (isinstance(value, float) and not math.isfinite(value)):

@@ -2,6 +2,8 @@
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from care_jax import augment
-from care_jax.augment import AugmentSpec, ViewPlan
+from care_jax.augment import AugmentSpec, CloudSpec, ViewPlan, augmented, image_spec
 from care_jax.augment.augmentation import box_fractions
 from care_jax.evaluate import plots
 from care_jax.evaluate.measure import Measure
 from care_jax.evaluate.retrieval import Retrieval
+from care_jax.evaluate.thumbnails import thumbnails
 
 _TITLES = {
     "loss": "loss, total",
@@ -30,6 +33,15 @@ _AXES = {
     "learning_rate": "rate",
 }
 _NO_CURVES = ("step", "images_per_second", "data_wait_share", "learning_rate")
+# The views of a step that are shown: the branch, which of its two, and its colour.
+_VIEWS = (
+    ("invariance", 0, plots.BLUE),
+    ("invariance", 1, plots.PALETTE[5]),
+    ("equivariance", 0, plots.ORANGE),
+    ("equivariance", 1, plots.PALETTE[4]),
+)
+_WORDS = ("image", "nearest to it", "hue turned", "nearest to that")
+_TITLE = 42  # characters that a curve's panel has room for
 _FEW = 30  # points of a curve, which are marked
 _SHOWN = 0.88  # of the place of an image in a grid; the rest is a gap
 
@@ -64,7 +76,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], measures: Mapping[str, 
             *zip(*points, strict=True), color=plots.BLUE, marker="o" if len(points) < _FEW else None, markersize=3
         )
         title = curve_title(name, measures.get(name))
-        axis.set_title(title)
+        axis.set_title(textwrap.fill(title, _TITLE))
         axis.set_xlabel("step")
         axis.set_ylabel("%" if title.endswith(", %") else _AXES.get(name, "value"))
         if name == "learning_rate":
@@ -85,23 +97,14 @@ def augmentation_grid(plan: ViewPlan, images: np.ndarray, columns: int = 8) -> F
     """
     images = images[:columns]
     columns = len(images)
-    uniforms = jax.jit(plan._replace(batch_size=columns, equivariance_batch_size=columns, num_groups=1).uniforms)(0)
-    invariance, equivariance = jax.device_get((uniforms.invariance, uniforms.equivariance))
-    lines: dict[str, Sequence[np.ndarray | None]] = {"image": list(images)}
+    lines: list[Sequence[np.ndarray]] = [list(images)]
     boxes = []
-    for name, values, spec, colour in (
-        ("invariance, first", invariance[0], plan.invariance, plots.BLUE),
-        ("invariance, second", invariance[1], plan.invariance, plots.PALETTE[5]),
-        ("equivariance, first", equivariance[0], plan.equivariance, plots.ORANGE),
-        ("equivariance, second", equivariance[1], plan.equivariance, plots.PALETTE[4]),
-    ):
-        views, box = jax.device_get(_augmented(values, images, spec=spec))
-        lines[name] = list(np.clip(views * np.asarray(spec.std) + np.asarray(spec.mean), 0.0, 1.0))
-        boxes.append((colour, box))
-    figure, axis = _mosaic(list(lines.values()), left=1.5)
-    for line, (name, colour) in enumerate(zip(lines, ["black", *(colour for colour, _ in boxes)], strict=True)):
-        axis.text(-0.15, line + 0.5, textwrap.fill(name, 13), ha="right", va="center", color=colour, fontsize=9)
-    for colour, (top, left, height, width) in boxes:
+    for spec, uniforms in _drawn(plan, columns):
+        views, box = jax.device_get(_augmented(uniforms, images, spec=image_spec(spec)))
+        lines.append(list(np.clip(views * np.asarray(spec.std) + np.asarray(spec.mean), 0.0, 1.0)))
+        boxes.append(box)
+    figure, axis = _named_lines("image", lines)
+    for (_, _, colour), (top, left, height, width) in zip(_VIEWS, boxes, strict=True):
         for i in range(columns):
             if height[i] < 1 or width[i] < 1:
                 corner = i + left[i] * _SHOWN, top[i] * _SHOWN
@@ -113,12 +116,43 @@ def augmentation_grid(plan: ViewPlan, images: np.ndarray, columns: int = 8) -> F
     return figure
 
 
-def neighbour_grid(found: Retrieval, bank: np.ndarray) -> Figure | None:
-    """Each query with its neighbours, before and after its hue changes; None where a single image has none.
+def cloud_grid(plan: ViewPlan, clouds: np.ndarray, columns: int = 8) -> Figure:
+    """The same of clouds of points, all drawn to one scale.
+
+    Args:
+      plan: the views of a step.
+      clouds: [n, L, 4]; the first `columns` are drawn as one group.
+      columns: clouds.
+    """
+    clouds = clouds[:columns]
+    seen = [clouds] + [np.asarray(_view(rows, clouds, spec=spec)) for spec, rows in _drawn(plan, len(clouds))]
+    drawn = thumbnails(np.concatenate(seen))
+    return _named_lines("cloud", [list(line) for line in np.split(drawn, len(seen))])[0]
+
+
+def _drawn(plan: ViewPlan, columns: int) -> list[tuple[Any, np.ndarray]]:
+    """Of each of the views that are shown the ranges, and the uniforms of as many inputs, one group."""
+    uniforms = jax.jit(plan._replace(batch_size=columns, equivariance_batch_size=columns, num_groups=1).uniforms)(0)
+    of_branches = jax.device_get(uniforms)._asdict()
+    return [(getattr(plan, branch), of_branches[branch][which]) for branch, which, _ in _VIEWS]
+
+
+def _named_lines(what: str, lines: Sequence[Sequence[np.ndarray]]) -> tuple[Figure, Axes]:
+    """The inputs, and below them their views, a line each."""
+    figure, axis = _mosaic(lines, left=1.5)
+    names = [what, *(f"{branch}, {('first', 'second')[which]}" for branch, which, _ in _VIEWS)]
+    for line, (name, colour) in enumerate(zip(names, ["black", *(colour for _, _, colour in _VIEWS)], strict=True)):
+        axis.text(-0.15, line + 0.5, textwrap.fill(name, 13), ha="right", va="center", color=colour, fontsize=9)
+    return figure, axis
+
+
+def neighbour_grid(found: Retrieval, bank: np.ndarray, words: Sequence[str] = _WORDS) -> Figure | None:
+    """Each query with its neighbours, before and after it changes; None where a single image has none.
 
     Args:
       found: rows of the bank.
       bank: [n, h, w, 3] uint8.
+      words: above the query, its neighbours, the changed query, and the neighbours of that.
     """
     count, k = found.before.shape
     if not k:
@@ -127,11 +161,8 @@ def neighbour_grid(found: Retrieval, bank: np.ndarray) -> Figure | None:
         [found.queries[i], *bank[found.before[i]], None, found.changed[i], *bank[found.after[i]]] for i in range(count)
     ]
     figure, axis = _mosaic(lines, top=0.35)
-    for at, text, colour in (
-        (0.5, "image", plots.ORANGE),
-        (1.0 + k / 2, "nearest to it", "black"),
-        (k + 2.5, "hue turned", plots.ORANGE),
-        (k + 3.0 + k / 2, "nearest to that", "black"),
+    for at, text, colour in zip(
+        (0.5, 1.0 + k / 2, k + 2.5, k + 3.0 + k / 2), words, 2 * (plots.ORANGE, "black"), strict=True
     ):
         axis.text(at, -0.1, text, ha="center", va="bottom", color=colour, fontsize=9)
     return figure
@@ -144,6 +175,11 @@ def _augmented(
     height, width = images.shape[1:3]
     drawn = augment.sample(uniforms, spec, height=height, width=width)
     return augment.apply(drawn, images, spec), box_fractions(drawn, height=height, width=width)
+
+
+@partial(jax.jit, static_argnames="spec")
+def _view(uniforms: jax.Array, clouds: jax.Array, spec: CloudSpec) -> jax.Array:
+    return augmented(uniforms, clouds, spec)[1]
 
 
 def _mosaic(

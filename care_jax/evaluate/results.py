@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def _report(
     title = f"care_jax: {dataset.name}, {config.loss.method}{added}"
     subtitle = (
         f"{config.model.backbone} of width {config.model.width}, {summary['steps']} steps of {config.train.batch_size} "
-        f"images, seed {config.seed}, {summary['device']}, {summary['seconds']:.0f} s of training."
+        f"{dataset.pretrain.noun}, seed {config.seed}, {summary['device']}, {summary['seconds']:.0f} s of training."
         + ("" if dataset.num_classes else " No labels: the probes are off.")
     )
     chances = {
@@ -147,8 +148,12 @@ def _report(
             (prefix(labelling), "follow"),
         )
     }
+    if dataset.clouds:
+        chances["principal_component_error"] = math.degrees(1.0)  # of directions that are drawn, of no sign
     notes = beside.notes if beside else ("no baseline: care-jax evaluate RUN --baseline=OTHER puts another run beside",)
     told = {name: measure for name, measure in measures.items() if name != "config"}  # which has a place of its own
+    if dataset.clouds:
+        told = {name: _of_clouds(measure) for name, measure in told.items()}
     return report.write_html(
         title,
         subtitle,
@@ -162,9 +167,29 @@ def _report(
     )
 
 
-def table(numbers: Mapping[str, Any], labellings: Iterable[str]) -> str:
-    """Lines of text: a measure, its value, its spread where it has one, its unit, and which way is better."""
+_IN_WORDS = {r"\bimage files\b": "files", r"\ban image\b": "a cloud", r"\bimage(?=s?\b)": "cloud"}
+
+
+def _of_clouds(measure: Measure) -> Measure:
+    """The same in a report of clouds of points: tables of measures that any input has speak of images."""
+    fields = measure._asdict()
+    for name in ("meaning", "unit", "chance", "heading"):
+        for words, others in _IN_WORDS.items():
+            fields[name] = re.sub(words, others, fields[name])
+    return Measure(**fields)
+
+
+def table(numbers: Mapping[str, Any], labellings: Iterable[str], *, clouds: bool = False) -> str:
+    """Lines of text: a measure, its value, its spread where it has one, its unit, and which way is better.
+
+    Args:
+      numbers: by the names of summary.json.
+      labellings: of the data set.
+      clouds: whether they are of clouds of points.
+    """
     named = evaluators.of_numbers(numbers, labellings)
+    if clouds:
+        named = {name: _of_clouds(measure) for name, measure in named.items()}
     rows: list[tuple[str, ...]] = [("measure", "value", "spread", "unit", "better")]
     for name, measure in named.items():
         if name.removesuffix("_spread") in named and name.endswith("_spread"):

@@ -8,15 +8,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from care_jax import augment
-from care_jax.augment import AugmentSpec
+from care_jax.augment import AugmentSpec, Spec
 from care_jax.data import CLASS, Examples
 from care_jax.evaluate import (
+    cloud_sections,
     embedding_pictures,
     equivariance_error,
     knn,
     orbits,
     pictures,
     planes,
+    plots,
     strength_shares,
 )
 from care_jax.evaluate.embed import Embedder
@@ -49,32 +51,28 @@ def of_run(
 def _sections(
     embedded: EmbeddedDataSet, rows: Sequence[Mapping[str, float]], measures: Mapping[str, Measure]
 ) -> Iterator[tuple[str, Picture]]:
-    experiment, embedder = embedded.experiment, embedded.embedder
-    dataset = experiment.dataset
+    experiment = embedded.experiment
+    clouds, noun = experiment.dataset.clouds, experiment.dataset.test.noun
     found = draws(embedded, experiment.config.evaluate)
-    share = embedding_pictures.shares_explained(found)
     yield (
         "Is an augmentation a rotation?",
         Picture(
-            "A point is one drawn augmentation, applied to all test images. At 0 % no rotation of the embeddings "
+            f"A point is one drawn augmentation, applied to all test {noun}. At 0 % no rotation of the embeddings "
             "explains anything of what it did, at 100 % one rotation explains everything. Below 0 a rotation fitted on "
-            "one half of the images does harm on the other. On those that it was fitted to any rotation looks better "
+            f"one half of the {noun} does harm on the other. On those that it was fitted to any rotation looks better "
             "than it is (+).",
-            _of(share),
+            _of(embedding_pictures.shares_explained(found, noun)),
         ),
     )
-    bank = embedded.part("test").embeddings[: equivariance_error.MAX_PAIRWISE]
-    bank_images = few_images(embedder, dataset.test, len(bank))
-    strengths = strength_shares.picture(
-        strength_shares.strength_shares(embedder, embedded.variables, bank_images, bank)
-    )
+    bank_images, bank = _bank(embedded)
+    shares = strength_shares.strength_shares(embedded.embedder, embedded.variables, bank_images, bank)
     yield (
         "Each augmentation by itself",
         Picture(
             "The same for one augmentation after the other, the stronger the further to the right, with 95 % "
-            f"intervals, of up to {strength_shares.MOST} test images. What the equivariance branch does not draw is "
+            f"intervals, of up to {strength_shares.MOST} test {noun}. What the equivariance branch does not draw is "
             "shown too: there nobody asked the encoder for a rotation.",
-            _of(strengths),
+            _of(strength_shares.picture(shares, clouds=clouds)),
             wide=True,
         ),
     )
@@ -86,19 +84,8 @@ def _sections(
             embedding_pictures.spectrum(found),
         ),
     )
-    yield "Test images in the plane", _plane(embedded)
-    yield "Around a full turn", _orbits(embedded, bank_images[:_FITTED], bank[:_FITTED])
-    chosen = np.linspace(0, len(bank_images) - 1, min(6, len(bank_images))).astype(int)
-    neighbours = hue_retrieval(embedder, embedded.variables, bank_images, bank, chosen)
-    yield (
-        "Nearest neighbours before and after a hue change",
-        Picture(
-            "Test images, their nearest test images, and the same for the image with its hue turned by a third of the "
-            "circle. An equivariant encoder's neighbours follow the hue; an invariant one's stay.",
-            _of(pictures.neighbour_grid(neighbours, bank_images)),
-            wide=True,
-        ),
-    )
+    yield f"Test {noun} in the plane", _plane(embedded)
+    yield from cloud_sections.of_embeddings(embedded) if clouds else _of_images(embedded, bank_images, bank)
     if (section := _confusion(embedded)) is not None:
         yield "Which classes are taken for which", section
     yield (
@@ -108,17 +95,47 @@ def _sections(
             pictures.training_curves(rows, measures),
         ),
     )
-    # Encoded sets are too large to keep their pixels; a few are decoded for the pictures.
-    shown = few_images(embedder, dataset.pretrain.take(_of_several_classes(dataset.pretrain)), _COLUMNS)
+    pretrain = experiment.dataset.pretrain
     yield (
         "Drawn augmentations",
+        cloud_sections.drawn(experiment.plan, pretrain) if clouds else _drawn_images(embedded, pretrain),
+    )
+
+
+def _bank(embedded: EmbeddedDataSet) -> tuple[np.ndarray, np.ndarray]:
+    """Test images, or clouds, and their embeddings: the first images; clouds over all of them, as few as are used."""
+    test, examples = embedded.part("test"), embedded.experiment.dataset.test
+    if examples.clouds:
+        rows = cloud_sections.spaced(len(test.rows), strength_shares.MOST)
+        return examples.pixels[test.rows[rows]], test.embeddings[rows]
+    bank = test.embeddings[: equivariance_error.MAX_PAIRWISE]
+    return few_images(embedded.embedder, examples, len(bank)), bank
+
+
+def _of_images(embedded: EmbeddedDataSet, bank_images: np.ndarray, bank: np.ndarray) -> Iterator[tuple[str, Picture]]:
+    yield "Around a full turn", _orbits(embedded, bank_images[:_FITTED], bank[:_FITTED])
+    chosen = np.linspace(0, len(bank_images) - 1, min(6, len(bank_images))).astype(int)
+    neighbours = hue_retrieval(embedded.embedder, embedded.variables, bank_images, bank, chosen)
+    yield (
+        "Nearest neighbours before and after a hue change",
         Picture(
-            "Invariance views are drawn image by image, for the contrastive loss. An equivariance view's draw is the "
-            "same for all images of a group: compare the colours and boxes along a line. The boxes in the first line "
-            "are what was cut out, in the colours of the views' names.",
-            (pictures.augmentation_grid(experiment.plan, shown),),
+            "Test images, their nearest test images, and the same for the image with its hue turned by a third of the "
+            "circle. An equivariant encoder's neighbours follow the hue; an invariant one's stay.",
+            _of(pictures.neighbour_grid(neighbours, bank_images)),
             wide=True,
         ),
+    )
+
+
+def _drawn_images(embedded: EmbeddedDataSet, examples: Examples) -> Picture:
+    # Encoded sets are too large to keep their pixels; a few are decoded for the pictures.
+    shown = few_images(embedded.embedder, examples.take(_of_several_classes(examples)), _COLUMNS)
+    return Picture(
+        "Invariance views are drawn image by image, for the contrastive loss. An equivariance view's draw is the "
+        "same for all images of a group: compare the colours and boxes along a line. The boxes in the first line "
+        "are what was cut out, in the colours of the views' names.",
+        (pictures.augmentation_grid(embedded.experiment.plan, shown),),
+        wide=True,
     )
 
 
@@ -145,7 +162,7 @@ def draws(embedded: EmbeddedDataSet, settings: Any) -> Draws:
         displacement=measured.displacement,
         held_out=np.asarray(held_out),
         same_images=same,
-        grayscale=np.asarray(_grayscale(uniforms, embedded.experiment.plan.equivariance)) > 0,
+        grayscale=_grayscale(uniforms, embedded.experiment.plan.equivariance),
         angles=np.asarray(angles),
         energies=np.asarray(energies),
     )
@@ -158,8 +175,15 @@ def _fitted(count: int, dimensions: int) -> int:
     return count if dimensions <= _WIDE else max(1, round(count * (_WIDE / dimensions) ** 3))
 
 
+def _grayscale(uniforms: np.ndarray, spec: Spec) -> np.ndarray:
+    """Whether each draw takes the colours away, [m]; of clouds none does."""
+    if not isinstance(spec, AugmentSpec):
+        return np.zeros(len(uniforms), bool)
+    return np.asarray(_gray(uniforms, spec)) > 0
+
+
 @jax.jit(static_argnums=1)
-def _grayscale(uniforms: jax.Array, spec: AugmentSpec) -> jax.Array:
+def _gray(uniforms: jax.Array, spec: AugmentSpec) -> jax.Array:
     drawn: jax.Array = augment.sample(uniforms, spec, height=spec.size, width=spec.size).grayscale
     return drawn
 
@@ -202,18 +226,29 @@ def _plane(embedded: EmbeddedDataSet) -> Picture:
     shown = slice(None, None, -(-len(coordinates) // embedding_pictures.MAX_POINTS))
     neighbours = planes.neighbour_plane(test.embeddings[finite][shown])
     dataset = embedded.experiment.dataset
-    labels = {
+    labels: dict[str, tuple[np.ndarray, list[str]]] = {
         labelling: (dataset.test.labels[labelling][test.rows][finite], class_names(embedded, labelling))
         for labelling in dataset.num_classes
-    } or {"no label": (np.zeros(len(coordinates), int), ["test images"])}
+    }
+    colours: Sequence[Any] = plots.PALETTE
+    sizes = dataset.clouds and not labels
+    if sizes:
+        labels = {"radius of gyration": cloud_sections.size_quarters(dataset.test.pixels[test.rows[finite]])}
+        colours = cloud_sections.QUARTER_COLOURS
+    labels = labels or {"no label": (np.zeros(len(coordinates), int), ["test images"])}
     figures = []
     for labelling, (of_rows, names) in labels.items():
-        figures.append(embedding_pictures.plane(coordinates, list(shares), of_rows, labelling, names))
+        figures.append(embedding_pictures.plane(coordinates, list(shares), of_rows, labelling, names, colours))
         if neighbours is not None:
-            figures.append(embedding_pictures.plane(neighbours, None, of_rows[shown], labelling, names))
+            figures.append(embedding_pictures.plane(neighbours, None, of_rows[shown], labelling, names, colours))
     return Picture(
         "Embeddings in the plane of their first two principal components. What the encoder keeps lies sorted by "
         "colour; what it has lost is mixed."
+        + (
+            " A colour is a quarter of the clouds, by their radius of gyration in units of the coordinates."
+            if sizes
+            else ""
+        )
         + (" UMAP keeps neighbours together; its distances and axes mean nothing." if neighbours is not None else ""),
         figures,
     )

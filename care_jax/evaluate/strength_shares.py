@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from care_jax import augment
-from care_jax.augment import Augmentation, AugmentSpec
+from care_jax.augment import CloudSpec, Drawn, Spec
 from care_jax.data import Examples
 from care_jax.evaluate import plots
 from care_jax.evaluate.embed import Embedder
-from care_jax.evaluate.strengths import SWEEPS, spec_of
+from care_jax.evaluate.strengths import augmentation, seen, spec_of, sweeps_of
 from care_jax.metrics import motion
 from care_jax.metrics.heldout import Estimate
 
-MOST = 256  # images: one pass an augmentation and strength, 33 in all
+MOST = 256  # inputs: one pass an augmentation and strength, 33 in all of images
 WIDEST = 512  # dimensions: as many rotations, and each takes d^3
 _BOOTSTRAPS = 200
 _COLUMNS = 4
@@ -28,32 +27,33 @@ Shares = Mapping[str, Mapping[float, Estimate]]
 
 
 def strength_shares(
-    embedder: Embedder, variables: Mapping[str, Any], images: np.ndarray, embeddings: np.ndarray
+    embedder: Embedder, variables: Mapping[str, Any], inputs: np.ndarray, embeddings: np.ndarray
 ) -> Shares:
-    """The share that one rotation explains, fitted to half of the images and judged on the other, both ways.
+    """The share that one rotation explains, fitted to half of the inputs and judged on the other, both ways.
 
     Args:
       embedder: of the encoder.
       variables: its parameters and statistics.
-      images: [n, s, s, 3] uint8, of which the first MOST are taken.
-      embeddings: [n, d], of these images.
+      inputs: images [n, s, s, 3] uint8, or clouds [n, L, 4], of which the first MOST are taken.
+      embeddings: [n, d], of these.
 
     Returns:
-      Augmentation -> strength -> share; nothing of fewer images than 4, more dimensions than WIDEST, or broken
+      Augmentation -> strength -> share; nothing of fewer inputs than 4, more dimensions than WIDEST, or broken
       embeddings, and no strength that moves nothing.
     """
-    images, before = images[:MOST], embeddings[:MOST]
-    if len(images) < 4 or before.shape[1] > WIDEST or not np.isfinite(before).all():
+    inputs, before = inputs[:MOST], embeddings[:MOST]
+    if len(inputs) < 4 or before.shape[1] > WIDEST or not np.isfinite(before).all():
         return {}
-    size = images.shape[1]
-    enabled = [sweep.enabled(max(sweep.strengths), size) for sweep in SWEEPS.values()]
-    spec = dataclasses.replace(spec_of("", 0.0, size=size), **{name: one[name] for one in enabled for name in one})
-    nothing = augment.identity(spec, height=size, width=size, leading_shape=(len(images),))
+    sweeps = sweeps_of(inputs.ndim == 3)
+    size = None if inputs.ndim == 3 else inputs.shape[1]
+    enabled = [sweep.enabled(max(sweep.strengths), size or 0) for sweep in sweeps.values()]
+    everything: dict[str, Any] = {name: one[name] for one in enabled for name in one}
+    spec = dataclasses.replace(spec_of("", 0.0, size=size), **everything)
     found: dict[str, dict[float, Estimate]] = {}
-    for name, sweep in SWEEPS.items():
+    for name, sweep in sweeps.items():
         for strength in sweep.strengths:
-            drawn = sweep.changed(nothing, jnp.full(len(images), strength), size)
-            changed = np.asarray(_applied(images, nothing._replace(**drawn), spec))
+            drawn = augmentation(name, jnp.full(len(inputs), strength), spec, shape=inputs.shape[1:])
+            changed = np.asarray(_applied(inputs, drawn, spec))
             after = embedder(variables, Examples(images=changed)).embeddings
             share = motion.share_explained(before, after, bootstraps=_BOOTSTRAPS) if np.isfinite(after).all() else None
             if share is not None:
@@ -63,13 +63,18 @@ def strength_shares(
 
 # Of everything at once, so that one program serves all augmentations and strengths.
 @partial(jax.jit, static_argnums=2)
-def _applied(images: jax.Array, augmentation: Augmentation, spec: AugmentSpec) -> jax.Array:
-    views = jnp.clip(augment.apply(augmentation, images, spec), 0.0, 1.0)
-    return jnp.round(255.0 * views).astype(jnp.uint8)
+def _applied(inputs: jax.Array, drawn: Drawn, spec: Spec) -> jax.Array:
+    views = seen(drawn, inputs, spec)
+    return views if isinstance(spec, CloudSpec) else jnp.round(255.0 * views).astype(jnp.uint8)
 
 
-def picture(shares: Shares) -> Figure | None:
-    """A panel an augmentation: the share over the strength, with its 95 % interval; None of nothing."""
+def picture(shares: Shares, *, clouds: bool = False) -> Figure | None:
+    """A panel an augmentation: the share over the strength, with its 95 % interval; None of nothing.
+
+    Args:
+      shares: as `strength_shares` gives them.
+      clouds: whether they are of clouds of points.
+    """
     if not shares:
         return None
     rows = -(-len(shares) // _COLUMNS)
@@ -84,7 +89,7 @@ def picture(shares: Shares) -> Figure | None:
         axis.fill_between(list(of_strengths), low, high, color=plots.BLUE, alpha=0.2, linewidth=0)
         axis.plot(list(of_strengths), mean, color=plots.BLUE, marker="o", markersize=3.5)
         axis.set(title=name, ylim=(-55, 105), xlim=(0, None))
-        axis.set_xlabel(SWEEPS[name].meaning.partition(";")[0], fontsize=7.5)
+        axis.set_xlabel(sweeps_of(clouds)[name].meaning.partition(";")[0], fontsize=7.5)
     for row in axes:
         row[0].set_ylabel("motion explained, %")
     for axis in panels[len(shares) :]:

@@ -1,42 +1,24 @@
-"""The augmentations that are swept: each one number, its strength, of which 0 leaves the image as it is.
+"""The augmentations that are swept: each one number, its strength, of which 0 leaves an image, or a cloud, as it is.
 
-A strength becomes an `augment.Augmentation`, a row an image, so that it is applied as a step of training would.
+A strength becomes an augmentation, a row an input, so that it is applied as a step of training would. Those of clouds
+are in `cloud_strengths`.
 """
 
 import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from care_jax import augment
-from care_jax.augment import Augmentation, AugmentSpec
+from care_jax.augment import Augmentation, AugmentSpec, CloudSpec, Drawn, Spec, apply_cloud, cloud_identity
 from care_jax.command_line import UsageError
-
-
-class Sweep(NamedTuple):
-    """An augmentation and the strengths that it is taken at.
-
-    Attributes:
-      meaning: of a strength, in words.
-      strengths: taken where the user names none.
-      low, high: what a strength may be.
-      changed: (the identity, strengths [b], side of the output in pixels) -> the fields that change.
-      enabled: settings of a spec that compile it in, for strengths up to the largest and a side of the output.
-      composes: whether strength s and then strength t is strength s + t.
-    """
-
-    meaning: str
-    strengths: tuple[float, ...]
-    low: float
-    high: float
-    changed: Callable[[Augmentation, jax.Array, int], dict[str, Any]]
-    enabled: Callable[[float, int], dict[str, Any]]
-    composes: bool = False
+from care_jax.evaluate.cloud_strengths import CLOUD_SWEEPS
+from care_jax.evaluate.swept import Sweep
 
 
 def _factor(name: str, identity: Augmentation, strengths: jax.Array, size: int) -> dict[str, Any]:
@@ -96,12 +78,20 @@ SWEEPS: dict[str, Sweep] = {
 }  # fmt: skip
 
 
-def chosen(names: Sequence[str], strengths: Sequence[str] = ()) -> dict[str, tuple[float, ...]]:
+def sweeps_of(clouds: bool) -> dict[str, Sweep]:
+    """Those of clouds of points, or of images, by their names."""
+    return CLOUD_SWEEPS if clouds else SWEEPS
+
+
+def chosen(
+    names: Sequence[str], strengths: Sequence[str] = (), *, clouds: bool = False
+) -> dict[str, tuple[float, ...]]:
     """What --augmentations and --strengths ask for.
 
     Args:
-      names: of SWEEPS; empty for all.
+      names: of `sweeps_of(clouds)`; empty for all.
       strengths: numbers for the one that is named; empty for each one's own.
+      clouds: whether they are to be of clouds of points.
 
     Returns:
       Name -> strengths.
@@ -109,18 +99,24 @@ def chosen(names: Sequence[str], strengths: Sequence[str] = ()) -> dict[str, tup
     Raises:
       UsageError: a name that there is not, or a strength that is none of the augmentation's.
     """
-    there = f"there are {', '.join(SWEEPS)}"
+    sweeps, others = sweeps_of(clouds), sweeps_of(not clouds)
+    there = f"there are {', '.join(sweeps)}"
     for name in names:
-        if name not in SWEEPS:
-            close = difflib.get_close_matches(name, SWEEPS, n=1)
-            meant = f"did you mean {close[0]}? There" if close else "there"
-            raise UsageError(f"--augmentations: {name!r} is not one; {meant} are {', '.join(SWEEPS)}")
+        if name in sweeps:
+            continue
+        if name in others:
+            kind, other = ("clouds of points", "images") if clouds else ("images", "clouds of points")
+            raise UsageError(f"--augmentations: {name!r} is one of {other}; of {kind} {there}")
+        close = difflib.get_close_matches(name, sweeps, n=1)
+        meant = f"did you mean {close[0]}? There" if close else "there"
+        raise UsageError(f"--augmentations: {name!r} is not one; {meant} are {', '.join(sweeps)}")
     if not strengths:
-        return {name: SWEEPS[name].strengths for name in (dict.fromkeys(names) or SWEEPS)}
+        return {name: sweeps[name].strengths for name in (dict.fromkeys(names) or sweeps)}
     if len(set(names)) != 1:
-        raise UsageError(f"--strengths are of one augmentation: name it, --augmentations=hue for instance; {there}")
+        one = next(iter(sweeps))
+        raise UsageError(f"--strengths are of one augmentation: name it, --augmentations={one} for instance; {there}")
     (name,) = set(names)
-    sweep, found = SWEEPS[name], []
+    sweep, found = sweeps[name], []
     for text in strengths:
         try:
             found.append(float(text))
@@ -133,16 +129,18 @@ def chosen(names: Sequence[str], strengths: Sequence[str] = ()) -> dict[str, tup
     return {name: tuple(dict.fromkeys(found))}
 
 
-def spec_of(name: str, largest: float, *, size: int, center_fraction: float = 1.0) -> AugmentSpec:
+def spec_of(name: str, largest: float, *, size: int | None, center_fraction: float = 1.0) -> Spec:
     """What has to be compiled for an augmentation; images come out in [0, 1].
 
     Args:
-      name: of SWEEPS; empty for the identity.
+      name: of the sweeps; empty for the identity.
       largest: strength, in absolute value, that it will be applied at.
-      size: side of the output, pixels.
+      size: side of the output, pixels; None for clouds of points.
       center_fraction: of the image that is seen.
     """
-    enabled = SWEEPS[name].enabled(largest, size) if name else {}
+    enabled = sweeps_of(size is None)[name].enabled(largest, size or 0) if name else {}
+    if size is None:
+        return CloudSpec(**enabled)
     return AugmentSpec(
         size=size,
         crop="center",
@@ -153,40 +151,55 @@ def spec_of(name: str, largest: float, *, size: int, center_fraction: float = 1.
     )
 
 
-def augmentation(name: str, strengths: jax.Array, spec: AugmentSpec, *, height: int, width: int) -> Augmentation:
-    """The augmentation of b images, each at its strength.
+def augmentation(name: str, strengths: jax.Array, spec: Spec, *, shape: Sequence[int]) -> Drawn:
+    """The augmentation of b inputs, each at its strength.
 
     Args:
-      name: of SWEEPS; empty for the identity.
+      name: of the sweeps; empty for the identity.
       strengths: [b].
       spec: as `spec_of` gives it.
-      height, width: of the images, pixels.
+      shape: of an input: (h, w, 3), pixels, or (L, 4).
 
     Returns:
       Leading shape [b].
     """
-    identity = augment.identity(spec, height=height, width=width, leading_shape=(len(strengths),))
+    count, clouds = (len(strengths),), isinstance(spec, CloudSpec)
+    identity: Any
+    if isinstance(spec, CloudSpec):
+        identity, size = cloud_identity(count), 0
+    else:
+        identity, size = augment.identity(spec, height=shape[0], width=shape[1], leading_shape=count), spec.size
     if not name:
         return identity
-    return identity._replace(**SWEEPS[name].changed(identity, jnp.asarray(strengths, jnp.float32), spec.size))
+    changed: Drawn = identity._replace(
+        **sweeps_of(clouds)[name].changed(identity, jnp.asarray(strengths, jnp.float32), size)
+    )
+    return changed
 
 
 @partial(jax.jit, static_argnames=("name", "spec"))
-def views(images: jax.Array, strengths: jax.Array, *, name: str, spec: AugmentSpec) -> jax.Array:
-    """What an encoder sees of images.
+def views(inputs: jax.Array, strengths: jax.Array, *, name: str, spec: Spec) -> jax.Array:
+    """What an encoder sees of images, or of clouds.
 
     Args:
-      images: [b, h, w, 3], uint8 or floats in [0, 1].
+      inputs: images [b, h, w, 3], uint8 or floats in [0, 1]; or clouds [b, L, 4].
       strengths: [b].
-      name: of SWEEPS; empty for nothing but the central square.
+      name: of the sweeps; empty for nothing but the central square, or the cloud as it is.
       spec: as `spec_of` gives it.
 
     Returns:
-      [b, s, s, 3] float32 in [0, 1].
+      [b, s, s, 3] float32 in [0, 1], or [b, L, 4] float32.
     """
-    height, width = images.shape[1:3]
-    drawn = augmentation(name, strengths, spec, height=height, width=width)
-    return jnp.clip(augment.apply(drawn, images, spec), 0.0, 1.0)
+    return seen(augmentation(name, strengths, spec, shape=inputs.shape[1:]), inputs, spec)
+
+
+def seen(drawn: Drawn, inputs: jax.Array, spec: Spec) -> jax.Array:
+    """Inputs as `views` has them, under an augmentation of leading shape [b]."""
+    if isinstance(spec, CloudSpec):
+        assert not isinstance(drawn, Augmentation)
+        return apply_cloud(drawn, inputs, spec)
+    assert isinstance(drawn, Augmentation)
+    return jnp.clip(augment.apply(drawn, inputs, spec), 0.0, 1.0)
 
 
 def random_strengths(strengths: Sequence[float], n: int, rng: np.random.Generator) -> np.ndarray:

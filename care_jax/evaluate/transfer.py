@@ -18,9 +18,9 @@ from care_jax.data import DataSet
 from care_jax.devices import sharding
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation
-from care_jax.experiment import build
+from care_jax.experiment import build, extensions
 from care_jax.experiment.build import Experiment
-from care_jax.experiment.settings import rules
+from care_jax.experiment.settings import of_clouds, rules
 from care_jax.trained import Trained
 from care_jax.workdir import plain, writing
 
@@ -28,8 +28,8 @@ from care_jax.workdir import plain, writing
 _ENCODED = ("image_folder", "imagenet2012")
 # Pixels a side of the images that TensorFlow Datasets has: they are kept no larger.
 _SIDES = {"fashion": 28, "cifar10": 32, "cifar100": 32, "stl10": 96}
-# Of a run's `data`, what its encoder sees: the rest says which images there are.
-_OF_THE_ENCODER = ("image_size", "stored_size", "mean", "std")
+# Of a run's `data`, what its encoder sees: the rest says which images, or clouds, there are.
+_OF_THE_ENCODER = ("image_size", "stored_size", "mean", "std", "window_lengths", "window_stride")
 _SECONDS = 30.0  # between lines that say how far it has got
 
 
@@ -38,23 +38,28 @@ def config_on(
 ) -> ml_collections.ConfigDict:
     """The settings of a run with another data set in the place of its own.
 
-    Its `data.image_size`, `data.mean` and `data.std` stay: they are the encoder's.
+    Its `data.image_size`, `data.mean` and `data.std` stay: they are the encoder's; and so do, of a run on clouds of
+    points, `data.window_lengths` and `data.window_stride`.
 
     Args:
       config: of the run.
-      on: a bundled configuration or a data set by name, a configuration file, or a folder of images.
+      on: a bundled configuration or a data set by name, a configuration file, or a folder of images; for a run on
+        clouds a folder of protein structures.
       warn: told of a name that is a folder's too.
 
     Raises:
-      UsageError: there is none of these, or the file can't be used.
+      UsageError: there is none of these, or the file can't be used; images for a run on clouds, or clouds for images.
     """
-    taken, extensions = _data_of(on, warn)
+    clouds = of_clouds(config)
+    taken, modules = _data_of(on, warn, clouds)
     changed = config.copy_and_resolve_references()
     with changed.unlocked():
-        changed.extensions = tuple(dict.fromkeys((*config.extensions, *extensions)))
+        changed.extensions = tuple(dict.fromkeys((*config.extensions, *modules)))
         for name, value in taken.items():
             if name not in _OF_THE_ENCODER:
                 _set(changed.data, name, value)
+        if clouds:
+            return changed
         seen = round(config.data.image_size / config.evaluate.center_fraction)
         encoded = changed.data.name in _ENCODED
         changed.augment.placement = "decode" if encoded else "device"
@@ -89,16 +94,13 @@ def evaluate_on(place: Path, config: ml_collections.ConfigDict, on: str, *, step
     """
     model = trained.load(place, step)
     begun = config_on(model.config, on, warn=lambda _: None)  # who asks has heard it
-    trained.check_only(begun, config, "config.evaluate.", "config.data.", "config.augment.num_threads")
+    threads = () if of_clouds(config) else ("config.augment.num_threads",)
+    trained.check_only(begun, config, "config.evaluate.", "config.data.", *threads)
     file = _file(model, config, on, out)
     experiment = trained.without_data(config)
     experiment = experiment._replace(mesh=sharding.make_mesh(), dataset=build.load_data(config))
     dataset = experiment.dataset
-    say(
-        f"transfer of step {model.step} of {model.workdir} to {_named(config)}: {dataset.description()}; seen at "
-        f"{config.data.image_size} x {config.data.image_size} pixels, normalised by mean {_numbers(config.data.mean)} "
-        f"and standard deviation {_numbers(config.data.std)}"
-    )
+    say(f"transfer of step {model.step} of {model.workdir} to {_named(config)}: {dataset.description()}{_seen(config)}")
     if not dataset.num_classes:
         say("no labels: neighbours and probes are left out, what needs no label is measured")
     evaluation = Evaluation(experiment, _Clock(experiment))
@@ -127,32 +129,46 @@ def evaluate_on(place: Path, config: ml_collections.ConfigDict, on: str, *, step
     return file
 
 
-def _data_of(on: str, warn: Callable[[str], None]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Settings of `data`, and extensions that bring the data set."""
+def _data_of(on: str, warn: Callable[[str], None], clouds: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Settings of `data`, and extensions that bring the data set, which must be one of clouds, or of images."""
     bundled = bundled_configs()
     names = sorted({*bundled, *data.DATA_SETS} - {"base"})
     if on in names and Path(on).exists():
         warn(f"--on={on} is the data set of that name; write ./{on} for the folder or file")
     if on in bundled:
-        return _data_of_file(bundled[on], on)
+        return _data_of_file(bundled[on], on, clouds)
     if on in data.DATA_SETS:
+        if on in data.IMAGE_DATA_SETS + data.CLOUD_DATA_SETS:  # of others it is known once they are loaded
+            _check_kind(on, on in data.CLOUD_DATA_SETS, clouds)
         return {"name": on, "root": None}, ()
     path = storage.local_path(on, "--on")
     if path.is_dir():
-        return {"name": "image_folder", "root": str(path)}, ()
+        return {"name": "proteins" if clouds else "image_folder", "root": str(path)}, ()
     if path.is_file():
-        return _data_of_file(path, on)
+        return _data_of_file(path, on, clouds)
     raise UsageError(
-        f"--on={on} is no data set, no configuration file and no folder of images; by name there are {', '.join(names)}"
+        f"--on={on} is no data set, no configuration file and no folder of {'structures' if clouds else 'images'}; "
+        f"by name there are {', '.join(names)}"
     )
 
 
-def _data_of_file(path: Path, on: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _check_kind(on: str, found: bool, wanted: bool) -> None:
+    """Whether a data set is of clouds where the encoder embeds clouds, and of images where it embeds images."""
+    if found != wanted:
+        kinds = {False: "images", True: "clouds of points"}
+        give = "a folder of protein structures" if wanted else "a folder of images"
+        raise UsageError(f"--on={on} is of {kinds[found]}, and the encoder embeds {kinds[wanted]}: give {give}, say")
+
+
+def _data_of_file(path: Path, on: str, clouds: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
     try:
         config = runpy.run_path(str(path))["get_config"]()
-        return dict(config.data), tuple(config.extensions)
+        found = dict(config.data), tuple(config.extensions)
     except Exception as error:  # the file is code, and can raise anything
         raise UsageError(f"--on={on} is no configuration file ({type(error).__name__}: {error})") from error
+    extensions.load(config)  # which may bring its backbone
+    _check_kind(on, of_clouds(config), clouds)
+    return found
 
 
 def _named(config: ml_collections.ConfigDict) -> str:
@@ -165,8 +181,9 @@ def _file(model: Trained, config: ml_collections.ConfigDict, on: str, out: str) 
     if out:
         file = storage.local_path(out, "--out")
     else:
-        root = config.data.root if config.data.name == "image_folder" else None
-        name = Path(on).stem if root is None else Path(root).expanduser().absolute().name or "images"
+        root = config.data.root if config.data.name in ("image_folder", "proteins") else None
+        unnamed = "structures" if of_clouds(config) else "images"
+        name = Path(on).stem if root is None else Path(root).expanduser().absolute().name or unnamed
         folder = model.workdir / "transfer"
         if (model.workdir / "info").is_dir():
             raise UsageError(
@@ -197,12 +214,20 @@ def _described(dataset: DataSet, config: ml_collections.ConfigDict) -> dict[str,
     return {
         "name": dataset.name,
         "root": config.data.root,
-        "training_images": len(dataset.train),
-        "test_images": len(dataset.test),
+        f"training_{dataset.train.noun}": len(dataset.train),
+        f"test_{dataset.test.noun}": len(dataset.test),
         "num_classes": dict(dataset.num_classes),
         "class_names": {name: [*names] for name, names in dataset.class_names.items()},
         "notes": [*dataset.notes],
     }
+
+
+def _seen(config: ml_collections.ConfigDict) -> str:
+    """How images are; of clouds the description of the data says it."""
+    if of_clouds(config):
+        return ""
+    side, mean, std = config.data.image_size, _numbers(config.data.mean), _numbers(config.data.std)
+    return f"; seen at {side} x {side} pixels, normalised by mean {mean} and standard deviation {std}"
 
 
 def _numbers(values: Any) -> str:

@@ -20,9 +20,9 @@ _NONE: Mapping[str, float] = MappingProxyType({})
 _EXPLAINED = "motion that one rotation explains"
 _INFORMATION = ("_probe_top1", "_knn_top1", "hue_follow")  # what is known of the labels: more of it is better to have
 _SAME_IMAGES_MEASURE = Measure(
-    "1 - W^2 / D^2 of the means, the rotation fitted and judged on the same images, which flatters it",
+    "1 - W^2 / D^2 of the means, the rotation fitted and judged on the same examples, which flatters it",
     better="higher",
-    heading=f"{_EXPLAINED}, on the images it was fitted to",
+    heading=f"{_EXPLAINED}, on the examples it was fitted to",
 )
 
 
@@ -165,7 +165,7 @@ def _motion(numbers: Mapping[str, Any]) -> str:
         return f"one rotation explains {'' if share >= 0.5 else 'only '}{_percent(share)} %{interval} {what}{acts}"
     if fitted is not None:
         only = "" if fitted >= 0.5 else "only "
-        return f"one rotation, fitted and judged on the same images, explains {only}{_percent(fitted)} % {what}"
+        return f"one rotation, fitted and judged on the same examples, explains {only}{_percent(fitted)} % {what}"
     return "how an augmentation moves the embeddings is not known"
 
 
@@ -173,6 +173,10 @@ def _classes(numbers: Mapping[str, Any], chances: Mapping[str, float]) -> str:
     for name, by in (("knn_top1", "kNN"), ("linear_probe_top1", "a linear probe")):
         if (value := _number(numbers, name)) is not None:
             return _kept("classes are", value, by, chances.get(name))
+    if (error := _number(numbers, "principal_component_error")) is not None:  # of clouds; chance is 1 radian
+        known = _number(numbers, "radius_of_gyration_explained")
+        size = "" if known is None else f", and explains {_percent(known)} % of their radius of gyration"
+        return f"a regression tells the longest direction of turned clouds to {error:.0f} degrees (chance 57){size}"
     return "whether classes are kept is not known, there are no labels"
 
 
@@ -241,6 +245,7 @@ def _most_telling(measures: Mapping[str, Measure]) -> list[str]:
     probes = [f"{one}_probe_top1" for one in _labellings(measures)[:1]]
     return [
         *(SHARE, SAME_IMAGES, "knn_top1", "linear_probe_top1", *probes, "hue_follow"),
+        *("principal_component_error", "radius_of_gyration_explained"),
         *("relative_equivariance_median", "follow_mean_reciprocal_rank", "displacement_mean"),
     ]
 

@@ -9,6 +9,7 @@ from care_jax.data.folder_layout import find_layout
 from care_jax.data.proteins import load_proteins
 from care_jax.errors import UserError
 from care_jax.experiment.inputs import resident_shape
+from care_jax.experiment.settings import of_clouds
 
 # Images that are pre-trained on. stl10: its training images and those without labels. Those of imagenet2012 are 1,000
 # classes; of a class file the 100 classes of the CMC repository, with which the paper's ImageNet100 has this size.
@@ -50,11 +51,12 @@ class StandIn:
 
 
 def images(config: ml_collections.ConfigDict, num_examples: int | None = None) -> StandIn:
-    """The training images of the data set that a configuration names, none of which is read.
+    """The training images of the data set that a configuration names, none of which is read; or its clouds of points.
 
     Args:
       config: of the run.
-      num_examples: how many there are; None: as many as are known of a data set by its name, or lie in a folder.
+      num_examples: how many there are; None: as many as are known of a data set by its name, or lie in a folder. How
+        many pieces of proteins there are depends on the split: their structures are read.
 
     Raises:
       SizeError: it is neither given nor known.
@@ -84,8 +86,9 @@ def images(config: ml_collections.ConfigDict, num_examples: int | None = None) -
         return StandIn(_IMAGENET100, "assumed: ImageNet100's classes; --num_examples changes it")
     if settings.name in SIZES:
         return StandIn(SIZES[settings.name], "the data set's")
+    noun = "clouds" if of_clouds(config) else "images"
     raise SizeError(
-        f"the number of training images of {settings.name} is not known: give --num_examples=10000 for instance"
+        f"the number of training {noun} of {settings.name} is not known: give --num_examples=10000 for instance"
         + (", or the folder, --config.data.root=my_images" if settings.name == "image_folder" else "")
     )
 

@@ -19,10 +19,11 @@ import care_jax
 from care_jax import storage, trained
 from care_jax.command_line import UsageError, say, user_errors
 from care_jax.errors import printable
+from care_jax.experiment.settings import of_clouds
 
 EXAMPLE = "care-jax export runs/digits --to=torch --out=digits.pth"
 FLAGS = flags.FLAGS
-flags.DEFINE_string("to", "", "torch or safetensors, which torchvision and timm load; or flax.")
+flags.DEFINE_string("to", "", "torch or safetensors, which torchvision and timm load; or flax; of clouds flax alone.")
 flags.DEFINE_string("out", "", "File to write; one of that name is replaced.")
 flags.DEFINE_bool("head", False, "The projection head too, not the backbone alone.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
@@ -43,7 +44,7 @@ def export(place: Path, config: ml_collections.ConfigDict, out: Path, *, to: str
 
     Args:
       place: folder of the run, or of a checkpoint.
-      config: the run's, but for how an image is cut in evaluation.
+      config: the run's, but for how an image is cut in evaluation; of clouds of points the run's.
       out: the file.
       to: torch, safetensors or flax.
       head: the projection head too.
@@ -54,11 +55,12 @@ def export(place: Path, config: ml_collections.ConfigDict, out: Path, *, to: str
     """
     from care_jax.export import files, lines
 
-    files.check_kind(to)
+    clouds = of_clouds(config)
+    files.check_kind(to, config.model.backbone)
     storage.check_writable(out, "--out")
     model = trained.load(place, step)
-    trained.check_only(model.config, config, "config.evaluate.center_fraction")
-    settings = {name: config.model[name] for name in ("stem", "width")}
+    trained.check_only(model.config, config, *(() if clouds else ("config.evaluate.center_fraction",)))
+    settings = {name: config.model[name] for name in ("width", "pooling" if clouds else "stem")}
     preprocessing = files.describe(config)
     run = {
         "care_jax": care_jax.__version__,

@@ -13,7 +13,10 @@ import ml_collections
 import numpy as np
 
 from care_jax import models
+from care_jax.augment import image_spec
+from care_jax.data.chains import SCALE
 from care_jax.experiment import build
+from care_jax.experiment.settings import of_clouds
 from care_jax.export.lines import ExportError
 from care_jax.models.state_dicts import PROJECTION_HEAD as HEAD
 from care_jax.storage import replace_file
@@ -22,12 +25,24 @@ KINDS = ("torch", "safetensors", "flax")
 
 
 def describe(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """What an image went through when the run was evaluated: numbers, strings and lists alone.
+    """What an image, or a cloud of points, went through when the run was evaluated: numbers, strings and lists alone.
 
     `resize` is the shorter side, in pixels, that an image is resized to; its central square of `image_size` is taken,
     divided by 255, and normalised by `mean` and `std`, by channel.
+
+    Of a cloud `points` says what a row of it is, in words. Of the proteins `angstrom` is the unit of the coordinates,
+    and `residues` the lengths of the pieces that chains are cut into, each about its own centre.
     """
-    spec = build.evaluation_spec(config)
+    if of_clouds(config):
+        row = "x, y, z, 1 of a point; 0, 0, 0, 0 where there is none"
+        if config.data.name != "proteins":
+            return {"points": f"{row}; as data set {config.data.name} has them"}
+        return {
+            "points": f"{row}; the Cα atoms of a piece of a chain, less their mean",
+            "angstrom": SCALE,
+            "residues": sorted(set(config.data.window_lengths)),
+        }
+    spec = image_spec(build.evaluation_spec(config))
     return {
         "image_size": spec.size,
         "resize": round(spec.size / spec.center_fraction),
@@ -37,14 +52,23 @@ def describe(config: ml_collections.ConfigDict) -> dict[str, Any]:
     }
 
 
-def check_kind(kind: str) -> None:
+def check_kind(kind: str, backbone: str = "") -> None:
     """Whether the packages that write this kind are there.
 
+    Args:
+      kind: as the flag.
+      backbone: by its name; "" for one of images.
+
     Raises:
-      ExportError: there is no such kind; or a package is missing: the line names the extra.
+      ExportError: there is no such kind, or none for this backbone; or a package is missing: the line names the extra.
     """
     if kind not in KINDS:
         raise ExportError(f"{f'--to={kind}' if kind else '--to is missing'}: choose one of {', '.join(KINDS)}")
+    if kind != "flax" and backbone in models.CLOUD_BACKBONES:
+        raise ExportError(
+            f"--to={kind}: neither torchvision nor timm has a {backbone}, which embeds clouds of points; --to=flax "
+            "writes every backbone"
+        )
     if kind == "torch" and find_spec("torch") is None:
         raise ExportError(
             "--to=torch needs torch: pip install 'care_jax[torch]'; or --to=safetensors, which torch loads too"

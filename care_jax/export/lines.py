@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from care_jax.errors import UserError
-from care_jax.models import ProjectionHead, ResNet, VisionTransformer
+from care_jax.models import CLOUD_BACKBONES, ProjectionHead, ResNet, VisionTransformer
 from care_jax.models.state_dicts import PROJECTION_HEAD as HEAD
 
 # Blocks in each stage, bottlenecks or not -> the name in torchvision and timm. timm's resnet10t is another network.
@@ -65,15 +65,17 @@ def flax_lines(
     """What loads a Flax file: "Flax" -> lines that define `module` and `variables`.
 
     Args:
-      network: a name of `models.BACKBONES`.
+      network: a name of `models.BACKBONES` or `models.CLOUD_BACKBONES`.
       settings: its arguments.
       modules: that register it, where it is one's own.
       file: its name.
       head: the projection head, where it is in the file.
     """
     arguments = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    clouds = network in CLOUD_BACKBONES
+    of = "CLOUD_BACKBONES" if clouds else "BACKBONES"
     lines = ["from flax import serialization", *(f"import {module}" for module in modules)]
-    lines += ["from care_jax import models", "", f"module = models.BACKBONES[{network!r}]({arguments})"]
+    lines += ["from care_jax import models", "", f"module = models.{of}[{network!r}]({arguments})"]
     result = "features [b, w]"
     if head is not None:
         lines += [f"head = models.{_flax_head(head)}", "module = models.Encoder(module, head)"]
@@ -81,7 +83,9 @@ def flax_lines(
     lines += [
         f"with open({file!r}, 'rb') as opened:",
         "    variables = serialization.msgpack_restore(opened.read())['variables']",
-        f"# module.apply(variables, images): {result} of normalised images [b, h, w, 3]",
+        f"# module.apply(variables, clouds): {result} of clouds [b, n, 4]: x, y, z, 1 of a point; zeros for none"
+        if clouds
+        else f"# module.apply(variables, images): {result} of normalised images [b, h, w, 3]",
     ]
     return {"Flax": "\n".join(lines) + "\n"}
 

@@ -5,6 +5,7 @@
     care-jax measure --function=package.module:function --data=digits --augmentations=hue,rotation
     care-jax measure --embeddings=before.npy,after.npy
 
+A run may be on clouds of points; its augmentations are then those of clouds, and --images is a folder of structures.
 A function takes images [b, h, w, 3], floats in [0, 1], and gives numbers [b, d]. Of two arrays [n, d], row i of the
 second embeds the augmented input that row i of the first embeds. Prints a table; --out=DIR gets measure.json and the
 pictures, measure.html.
@@ -29,6 +30,7 @@ from care_jax import trained
 from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
 from care_jax.evaluate import results, strengths
+from care_jax.experiment.settings import of_clouds
 from care_jax.measure import arrays, draws, encoders, images, numbers, page, sweep, table, torch_encoders
 from care_jax.measure.encoders import WHAT, Encoder
 from care_jax.measure.images import Images
@@ -44,11 +46,21 @@ flags.DEFINE_string("weights", None, "Its state dict, .pth or .safetensors; none
 flags.DEFINE_string("function", None, "A Python function in the place of a run, package.module:function.")
 flags.DEFINE_integer("image_size", None, "Side of the images that --function gets; none: as it says, or 224.", 1)
 flags.DEFINE_list("embeddings", None, "Two files of arrays [n, d], .npy: before and after one augmentation.")
-flags.DEFINE_string("images", None, "Folder of images, with all below it; none: --part of the run's data set.")
+flags.DEFINE_string(
+    "images",
+    None,
+    "Folder of images, or of protein structures for a run on clouds, with all below it; none: --part of the run's data "
+    "set.",
+)
 flags.DEFINE_string("data", None, "A data set by name, for --model and --function: digits for instance.")
 flags.DEFINE_string("part", "test", "Of the data set: test, train or pretrain.")
-flags.DEFINE_integer("num_images", 512, "At most so many images are taken through the augmentations.", 4)
-flags.DEFINE_list("augmentations", [], f"Of {', '.join(strengths.SWEEPS)}; empty for all.")
+flags.DEFINE_integer("num_images", 512, "At most so many images, or clouds, are taken through the augmentations.", 4)
+flags.DEFINE_list(
+    "augmentations",
+    [],
+    f"Of {', '.join(strengths.sweeps_of(False))}; for a run on clouds of points of "
+    f"{', '.join(strengths.sweeps_of(True))}; empty for all.",
+)
 flags.DEFINE_list("strengths", [], "Of the one augmentation that is named; empty for its own.")
 flags.DEFINE_enum("what", WHAT[0], WHAT, "Of a run: what comes after the projection head, or before it.")
 flags.DEFINE_string("step", "", "The checkpoint: a step, 'best', or nothing for the newest.")
@@ -79,7 +91,8 @@ def main(argv: list[str]) -> None:
             found = _found(argv)
             print(table.text(found))
             if "draws" in found:
-                print(f"\n{found['draws']['of']}:\n{results.table(found['draws']['numbers'], ())}\n")
+                drawn = results.table(found["draws"]["numbers"], (), clouds="clouds" in found)
+                print(f"\n{found['draws']['of']}:\n{drawn}\n")
             print(table.headline(found), flush=True)
             if out is not None:
                 with writing_to(out, "--out"):
@@ -146,7 +159,7 @@ def of_run(place: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     Raises:
       UserError: one line.
     """
-    chosen = strengths.chosen(FLAGS.augmentations, FLAGS.strengths)
+    chosen = strengths.chosen(FLAGS.augmentations, FLAGS.strengths, clouds=of_clouds(config))
     model = trained.load(place, FLAGS.step)
     trained.check_only(model.config, config, "config.evaluate.", "config.data.")
     folder = None if FLAGS.images is None else str(local_path(FLAGS.images, "--images"))
@@ -156,25 +169,26 @@ def of_run(place: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     drawn = images.draw(there, encoder, num_images=FLAGS.num_images, seed=FLAGS.seed, side=side)
     found = _swept(encoder, drawn, chosen, batch_size)
     found["draws"] = {
-        "of": "draws of the equivariance branch, on all images",
+        "of": f"draws of the equivariance branch, on all {there.examples.noun}",
         "numbers": draws.of_run(model, config, there),
     }
     return found | {"config": plain(config)}
 
 
 def _swept(encoder: Encoder, drawn: Images, chosen: dict[str, tuple[float, ...]], batch_size: int) -> dict[str, Any]:
-    say(f"{encoder.name}: {', '.join(chosen)} on {len(drawn.rows):,} images")
+    noun = drawn.chosen.examples.noun
+    say(f"{encoder.name}: {', '.join(chosen)} on {len(drawn.rows):,} {noun}")
     found = sweep.measure(encoder, drawn, chosen, batch_size=batch_size, seed=FLAGS.seed)
     if len(drawn.chosen.skipped):
         say(drawn.chosen.skipped.summary())
     about = dict(encoder.about)
     versions = about.pop("versions", {})
-    size = {"image_size": encoder.image_size, "center_fraction": encoder.center_fraction}
+    size = {} if encoder.clouds else {"image_size": encoder.image_size, "center_fraction": encoder.center_fraction}
     order = {name: found.pop(name) for name in (SHARE, "embeddings")}
     return (
         order
         | {"encoder": {"name": encoder.name} | size | about}
-        | {"images": {"of": drawn.chosen.name, "taken": len(drawn.rows)}, "seed": FLAGS.seed, "versions": versions}
+        | {noun: {"of": drawn.chosen.name, "taken": len(drawn.rows)}, "seed": FLAGS.seed, "versions": versions}
         | found
     )
 

@@ -20,12 +20,12 @@ NAMES = ("equivariance", "motion", "alignment")  # evaluators that need no label
 
 
 def of_run(model: trained.Trained, config: ml_collections.ConfigDict, chosen: ImageSet) -> dict[str, Any]:
-    """Numbers by the names that summary.json has, of all the images.
+    """Numbers by the names that summary.json has, of all the images, or clouds.
 
     Args:
       model: what the run made.
       config: the run's, but for settings of the evaluation and the data.
-      chosen: the images.
+      chosen: the images, or clouds.
 
     Raises:
       UserError: one line.

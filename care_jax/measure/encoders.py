@@ -17,6 +17,7 @@ import numpy as np
 
 from care_jax.command_line import UsageError, say
 from care_jax.data import DataError
+from care_jax.experiment.settings import of_clouds
 from care_jax.trained import Trained
 
 WHAT = ("embeddings", "features")
@@ -24,21 +25,26 @@ IMAGE_SIZE = 224  # of a function that says nothing of it
 
 
 class Encoder(NamedTuple):
-    """Images to vectors.
+    """Images, or clouds of points, to vectors.
 
     Attributes:
       name: for messages and the page.
-      embed: images [b, s, s, 3] float32 in [0, 1] -> [b, d]; it does its own normalisation.
-      image_size: s, pixels.
+      embed: images [b, s, s, 3] float32 in [0, 1], which it normalises itself, or clouds [b, L, 4] -> [b, d].
+      image_size: s, pixels; None where it embeds clouds.
       center_fraction: side of the central square of a photograph that it is shown, as a fraction of the shorter side.
       about: what else is written down of it.
     """
 
     name: str
     embed: Callable[[np.ndarray], np.ndarray]
-    image_size: int
+    image_size: int | None
     center_fraction: float = 1.0
     about: dict[str, Any] = {}  # noqa: RUF012
+
+    @property
+    def clouds(self) -> bool:
+        """Whether it embeds clouds of points."""
+        return self.image_size is None
 
 
 def of_run(model: Trained, config: Any, *, what: str = "embeddings", batch_size: int) -> Encoder:
@@ -48,26 +54,27 @@ def of_run(model: Trained, config: Any, *, what: str = "embeddings", batch_size:
       model: what the run made.
       config: the run's, with settings of the evaluation that may have been changed.
       what: "embeddings", after the projection head, unit rows; or "features", before it.
-      batch_size: images a forward pass; fewer are filled up, so that one shape is compiled.
+      batch_size: images or clouds a forward pass; fewer are filled up, so that one shape is compiled.
     """
-    mean, std = (np.asarray(values, np.float32) for values in (config.data.mean, config.data.std))
+    clouds = of_clouds(config)
+    mean, std = (0.0, 1.0) if clouds else map(np.float32, (config.data.mean, config.data.std))
     # Not closed over: XLA would take the weights for constants, and fold them.
     variables = jax.device_put(model.encoder_variables)
 
     @jax.jit
-    def forward(weights: Any, images: jax.Array) -> jax.Array:
-        outputs: Any = model.encoder.apply(weights, (images - mean) / std, train=False)
+    def forward(weights: Any, inputs: jax.Array) -> jax.Array:
+        outputs: Any = model.encoder.apply(weights, inputs if clouds else (inputs - mean) / std, train=False)
         return jnp.asarray(outputs[what == "embeddings"])
 
-    def embed(images: np.ndarray) -> np.ndarray:
-        filled = np.concatenate([images, np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)])
-        return np.asarray(forward(variables, filled))[: len(images)]
+    def embed(inputs: np.ndarray) -> np.ndarray:
+        filled = np.concatenate([inputs, np.zeros((batch_size - len(inputs), *inputs.shape[1:]), inputs.dtype)])
+        return np.asarray(forward(variables, filled))[: len(inputs)]
 
     return Encoder(
         f"{what} of step {model.step} of {model.workdir}",
         embed,
-        config.data.image_size,
-        config.evaluate.center_fraction,
+        None if clouds else config.data.image_size,
+        1.0 if clouds else config.evaluate.center_fraction,
         {"what": what, "steps": model.step, "params_sha256": model.info.get("params_sha256")},
     )
 

@@ -1,4 +1,4 @@
-"""Which images an encoder is measured on: a folder's or a data set's, at most so many, drawn with a seed."""
+"""Which images, or clouds, an encoder is measured on: a folder's or a data set's, so many, drawn with a seed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +14,15 @@ from care_jax.data import DataError
 from care_jax.embed import image_set
 from care_jax.embed.image_set import ImageSet
 from care_jax.evaluate.transfer import config_on
+from care_jax.experiment.inputs import stored_side
+from care_jax.experiment.settings import of_clouds
 from care_jax.measure.encoders import Encoder
 
 _DIGITS = 32  # pixels a side that they are loaded at: they are 8 x 8, larger squares only take time and memory
 
 
 class Images(NamedTuple):
-    """Some images, decoded when they are needed.
+    """Some images, decoded when they are needed; or some clouds.
 
     Attributes:
       chosen: all that there are.
@@ -33,7 +35,7 @@ class Images(NamedTuple):
     side: int
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """uint8 [b, h, w, 3], the last of them filled up, and which are real, [b]."""
+        """uint8 [b, h, w, 3] or clouds [b, L, 4], the last of them filled up, and which are real, [b]."""
         examples = self.chosen.examples.take(self.rows)
         for images, _, kept in data.batches_in_order(
             examples, side=self.side, batch_size=size, skipped=self.chosen.skipped
@@ -48,7 +50,7 @@ def draw(chosen: ImageSet, encoder: Encoder, *, num_images: int, seed: int, side
       chosen: all that there are.
       encoder: whose size of images encoded ones are decoded for.
       num_images, seed: as the flags.
-      side: as of `Images`; None for what the encoder needs.
+      side: as of `Images`; None for what the encoder needs, none of clouds.
 
     Raises:
       DataError: there are fewer than 4.
@@ -60,13 +62,15 @@ def draw(chosen: ImageSet, encoder: Encoder, *, num_images: int, seed: int, side
     if count > num_images:
         rows = np.sort(np.random.default_rng(seed).choice(count, num_images, replace=False))
         say(f"{num_images:,} of {chosen.name}, drawn with seed {seed}; --num_images takes more")
-    return Images(chosen, rows, round(encoder.image_size / encoder.center_fraction) if side is None else side)
+    if side is None:
+        side = 0 if encoder.image_size is None else round(encoder.image_size / encoder.center_fraction)
+    return Images(chosen, rows, side)
 
 
 def of_run(config: ml_collections.ConfigDict, images: str | None, part: str) -> tuple[ImageSet, int | None]:
     """As `embed` takes them, --images or a --part of the data set; and the side that encoded ones are brought to."""
-    kept = config.data.image_size if config.data.stored_size is None else config.data.stored_size
-    return image_set.chosen(config, images, part), kept if config.augment.placement == "device" else None
+    on_device = config.augment.placement == "device" and not of_clouds(config)
+    return image_set.chosen(config, images, part), stored_side(config) if on_device else None
 
 
 def anywhere(encoder: Encoder, images: str | None, on: str | None, part: str) -> ImageSet:

@@ -33,6 +33,7 @@ _KEY = {"rotation": "a rotation", "linear": "any linear map", "null": "the null:
 
 def text(found: Mapping[str, Any]) -> str:
     """The page of the numbers that measure.json holds."""
+    noun = _noun(found)
     encoder, (n, d) = found["encoder"]["name"], found["embeddings"].values()
     key = "".join(
         f"<li><b class='{kind}' style='color: {figures.COLOURS[kind]}'></b>{html.escape(words)}</li>"
@@ -56,14 +57,15 @@ def text(found: Mapping[str, Any]) -> str:
         _panels(figures.shares(found)),
         "<p class='note'>Shares below −0.5 are drawn there.</p>",
         "<h2>Angles of the fitted rotation</h2>",
-        "<p class='note'>A rotation of d dimensions turns d/2 planes. Fitted to all images. A line near 0° leaves "
-        "its planes alone; a straight line from 0° to 180° is what unrelated points give.</p>",
+        "<p class='note'>A rotation of d dimensions turns d/2 planes. Fitted to all "
+        f"{noun}. A line near 0° leaves its planes alone; a straight line from 0° to 180° is what unrelated points "
+        "give.</p>",
         _panels(figures.angles(found)),
         "<h2>All strengths</h2>",
         _table(table.rows(found)),
         "<p class='note'>Null: of permuted pairs. Displaced: root mean square of the motion. Gamma: median of the "
         "relative equivariance, beside what permuted pairs give; of random small moves it grows as 1 / displacement², "
-        "so it is only read beside that. MRR, hit@1: the image's own f(a(x)) found from R f(x) among the held-out "
+        "so it is only read beside that. MRR, hit@1: the own f(a(x)) of x found from R f(x) among the held-out "
         "ones.</p>",
     ]
     if "draws" in found:
@@ -81,11 +83,16 @@ def sentence(found: Mapping[str, Any]) -> str:
     share = found[SHARE]
     if share is None:
         return "Nothing moves under these augmentations: the encoder is invariant to them."
+    noun = _noun(found)
     what = "this augmentation does" if len(found["augmentations"]) == 1 else "these augmentations do, in the mean,"
     between = "" if share["low"] is None else f" (95 %: {100 * share['low']:.0f} to {100 * share['high']:.0f})"
     if share["mean"] <= 0.005:
-        return f"One rotation explains nothing of what {what} to images that it was not fitted to{between}."
-    return f"One rotation explains {100 * share['mean']:.0f} %{between} of what {what} to images it was not fitted to."
+        return f"One rotation explains nothing of what {what} to {noun} that it was not fitted to{between}."
+    return f"One rotation explains {100 * share['mean']:.0f} %{between} of what {what} to {noun} it was not fitted to."
+
+
+def _noun(found: Mapping[str, Any]) -> str:
+    return "clouds" if "clouds" in found else "images"
 
 
 def _summary(found: Mapping[str, Any]) -> list[list[str]]:
@@ -112,7 +119,7 @@ def _panels(of: Mapping[str, Figure]) -> str:
 
 
 def _described(found: Mapping[str, Any]) -> str:
-    sections = ("encoder", "images", "versions")
+    sections = ("encoder", _noun(found), "versions")
     facts = {f"{section}: {name}": value for section in sections for name, value in found.get(section, {}).items()} | {
         "seed": found["seed"]
     }

@@ -1,6 +1,6 @@
-"""Every augmentation at every strength: images are augmented and embedded batch by batch, embeddings become numbers.
+"""Every augmentation at every strength: inputs are augmented and embedded batch by batch, embeddings become numbers.
 
-In memory are one batch of images, and the embeddings of one augmentation at all its strengths.
+In memory are one batch of images or clouds, and the embeddings of one augmentation at all its strengths.
 """
 
 import zlib
@@ -21,11 +21,11 @@ from care_jax.progress import progress
 
 
 class _Pass(NamedTuple):
-    """An augmentation of all images.
+    """An augmentation of all images, or clouds.
 
     Attributes:
-      name: of strengths.SWEEPS; empty for none.
-      values: the strength of each image, [n].
+      name: of `strengths.sweeps_of`; empty for none.
+      values: the strength of each, [n].
     """
 
     name: str
@@ -41,18 +41,19 @@ def measure(
       encoder: what is measured.
       images: what it is measured on.
       chosen: augmentation -> strengths, as `strengths.chosen` gives them.
-      batch_size: images that it embeds at a time.
+      batch_size: images, or clouds, that it embeds at a time.
       seed: of random strengths, halves and bootstraps.
 
     Raises:
-      DataError: fewer than 4 images could be read, or the encoder gives what it should not.
+      DataError: fewer than 4 could be read, or the encoder gives what it should not.
     """
     n = len(images.rows)
-    plan = _planned(chosen, n, seed)
+    clouds = encoder.clouds
+    plan = _planned(chosen, n, seed, clouds=clouds)
     total = n * sum(map(len, plan.values()))
     found: dict[str, Numbers] = {}
     before = np.zeros((0, 0), np.float32)
-    for done in progress(_embedded(encoder, images, plan, batch_size), total, "image"):
+    for done in progress(_embedded(encoder, images, plan, batch_size), total, "cloud" if clouds else "image"):
         if done is None:
             continue
         name, draws, rows = done
@@ -63,7 +64,7 @@ def measure(
             _check(before, images)
         else:
             random = plan[name][len(chosen[name])].values[rows]
-            found[name] = _numbers(name, chosen[name], before, draws, random, seed)
+            found[name] = _numbers(name, chosen[name], before, draws, random, seed, clouds=clouds)
     shares = {name: one[SHARE] for name, one in found.items()}
     if still := [name for name, share in shares.items() if share is None]:
         say(f"nothing moves under {', '.join(still)}: there is no motion to explain, and the mean is of the others")
@@ -74,31 +75,34 @@ def measure(
     }
 
 
-def _planned(chosen: Mapping[str, Sequence[float]], n: int, seed: int) -> dict[str, list[_Pass]]:
+def _planned(
+    chosen: Mapping[str, Sequence[float]], n: int, seed: int, *, clouds: bool = False
+) -> dict[str, list[_Pass]]:
     """One pass of none; of each augmentation one a strength, one of random ones, one of a sum where it composes."""
     plan = {"": [_Pass("", np.zeros(n, np.float32))]}
     for name, values in chosen.items():
         passes = [_Pass(name, np.full(n, value, np.float32)) for value in values]
         rng = np.random.default_rng((seed, zlib.crc32(name.encode())))  # the same whatever else is chosen
         passes.append(_Pass(name, strengths.random_strengths(values, n, rng)))
-        if pair := _composed(name, values):
+        if pair := _composed(name, values, clouds=clouds):
             passes.append(_Pass(name, np.full(n, sum(pair), np.float32)))
         plan[name] = passes
     return plan
 
 
-def _composed(name: str, values: Sequence[float]) -> tuple[float, float] | None:
+def _composed(name: str, values: Sequence[float], *, clouds: bool = False) -> tuple[float, float] | None:
     """Two strengths whose sum is a strength too, for the composition: small ones next to each other."""
-    if not strengths.SWEEPS[name].composes or len(values) < 2:
+    sweep = strengths.sweeps_of(clouds)[name]
+    if not sweep.composes or len(values) < 2:
         return None
     first, second = values[len(values) // 2 - 1], values[len(values) // 2]
-    return (first, second) if abs(first + second) <= strengths.SWEEPS[name].high else None
+    return (first, second) if abs(first + second) <= sweep.high else None
 
 
 def _embedded(
     encoder: Encoder, images: Images, plan: Mapping[str, Sequence[_Pass]], batch_size: int
 ) -> Iterator[tuple[int, tuple[str, list[np.ndarray], np.ndarray] | None]]:
-    """How many images each batch was; after the last of an augmentation its name, embeddings [n, d] of each pass, rows.
+    """How many inputs each batch was; after the last of an augmentation its name, embeddings [n, d] of each pass, rows.
 
     The batches of an augmentation are decoded once for all its strengths.
     """
@@ -108,13 +112,13 @@ def _embedded(
         spec = strengths.spec_of(name, largest, size=encoder.image_size, center_fraction=encoder.center_fraction)
         parts: list[list[np.ndarray]] = [[] for _ in passes]
         rows = []
-        for start, (pixels, kept) in zip(range(0, len(images.rows), size), images.batches(size), strict=True):
+        for start, (inputs, kept) in zip(range(0, len(images.rows), size), images.batches(size), strict=True):
             real = start + np.flatnonzero(kept)
             rows.append(real)
             for part, one in zip(parts, passes, strict=True):
                 values = np.zeros(size, np.float32)
                 values[kept] = one.values[real]
-                views = np.asarray(strengths.views(pixels, values, name=name, spec=spec))
+                views = np.asarray(strengths.views(inputs, values, name=name, spec=spec))
                 if len(real):
                     part.append(encoder.embed(views[kept]))
                 yield len(real), None
@@ -130,26 +134,33 @@ def _check(before: np.ndarray, images: Images) -> None:
         raise DataError(f"only {n} of {images.chosen.name} could be read: a measurement takes 4 at least")
     if n // 2 < d:
         say(
-            f"maps are fitted on {n // 2} images in {d} dimensions: directions in which none lies stay as they are, "
-            "and the shares are lower than more images would show"
+            f"maps are fitted on {n // 2} {images.chosen.examples.noun} in {d} dimensions: directions in which none "
+            "lies stay as they are, and the shares are lower than more would show"
         )
 
 
 def _numbers(
-    name: str, values: Sequence[float], before: np.ndarray, draws: list[np.ndarray], random: np.ndarray, seed: int
+    name: str,
+    values: Sequence[float],
+    before: np.ndarray,
+    draws: list[np.ndarray],
+    random: np.ndarray,
+    seed: int,
+    *,
+    clouds: bool,
 ) -> Numbers:
     """Of an augmentation: draws are at its strengths, at random ones, and, where it composes, at a sum of two."""
     at, (at_random, *both) = draws[: len(values)], draws[len(values) :]
     found: Numbers = {
         SHARE: numbers.pooled(before, at, seed=seed),
-        "strength": strengths.SWEEPS[name].meaning,
+        "strength": strengths.sweeps_of(clouds)[name].meaning,
         "strengths": [
             {"strength": value} | numbers.of_pair(before, after, seed=seed)
             for value, after in zip(values, at, strict=True)
         ],
         "parameter_explained": numbers.parameter(before, at_random, random, seed=seed),
     }
-    if both and (pair := _composed(name, values)):
+    if both and (pair := _composed(name, values, clouds=clouds)):
         first, second = (at[list(values).index(value)] for value in pair)
         # Relative to the length of the embeddings; where all are zero there is none.
         error = motion.composition(before, first, second, both[0], seed=seed) if both[0].any() else None

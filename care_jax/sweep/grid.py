@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 
 from care_jax.command_line import UsageError
-from care_jax.experiment.settings import Kind, rules, sections
+from care_jax.experiment.settings import Kind, of_clouds, rules, sections
 from care_jax.sweep.runs import Run
 from care_jax.sweep.table import configured
 
@@ -112,8 +112,10 @@ def runs(config: ml_collections.ConfigDict, grid: Grid, workdir: Path, seeds: in
       seeds: how many.
 
     Raises:
-      UsageError: two runs would have one folder.
+      UsageError: two runs would have one folder; a setting of images for a configuration of clouds, or vice versa.
     """
+    for setting in grid:
+        _check_there(config, setting)
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     found = []
     for settings in combinations:
@@ -123,6 +125,17 @@ def runs(config: ml_collections.ConfigDict, grid: Grid, workdir: Path, seeds: in
             of_seeds.append(Run(configured(config, settings, seed), folder / f"seed={seed}"))
         found.append(of_seeds)
     return found
+
+
+def _check_there(config: ml_collections.ConfigDict, setting: str) -> None:
+    section, _, key = setting.rpartition(".")
+    if key in (config[section] if section else config):
+        return
+    clouds = of_clouds(config)
+    others = rules(not clouds).keys() - rules(clouds).keys()
+    kinds = ("images", "clouds of points") if clouds else ("clouds of points", "images")
+    why = f"it is one of {kinds[0]}, and the configuration is of {kinds[1]}" if setting in others else "add it there"
+    raise UsageError(f"--set {setting}: the configuration has no such setting; {why}")
 
 
 def name(settings: Mapping[str, Any]) -> str:

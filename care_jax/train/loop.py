@@ -83,8 +83,9 @@ class Outcome(NamedTuple):
 class _Progress:
     """A bar on a terminal, a line a row elsewhere (a log file has no use for carriage returns)."""
 
-    def __init__(self, num_steps: int, start_step: int):
+    def __init__(self, num_steps: int, start_step: int, noun: str):
         self._num_steps = num_steps
+        self._noun = noun
         self._start_step = start_step
         self._began = time.perf_counter()
         self._silent = not is_first()
@@ -104,7 +105,7 @@ class _Progress:
             return
         hidden = ("learning_rate", "gradient_norm", "images_per_second", "data_wait_share")
         terms = {name: f"{value:.4g}" for name, value in numbers.items() if name not in hidden}
-        speed = f"{numbers['images_per_second']:.0f} images/s, waiting {numbers['data_wait_share']:.0%}"
+        speed = f"{numbers['images_per_second']:.0f} {self._noun}/s, waiting {numbers['data_wait_share']:.0%}"
         described = ", ".join(f"{name} {value}" for name, value in terms.items())
         if not self._bar.disable:
             self._bar.set_postfix_str(f"{described}, {speed}", refresh=False)
@@ -161,6 +162,7 @@ def run(
     seconds_before: float = 0.0,
     prepare: Callable[[TrainState, Batch], None] = lambda state, batch: None,
     stop: Callable[[], str] = lambda: "",
+    noun: str = "images",
 ) -> Outcome:
     """Trains from the state's step to the last one.
 
@@ -179,13 +181,14 @@ def run(
       seconds_before: spent by earlier parts of this run.
       prepare: (state, batch), before the first call of the step with as many steps: compiles it, in no row's time.
       stop: asked before each call of the step: the name of what asks to stop, empty for nothing.
+      noun: what is trained on, as people are told.
 
     Raises:
       NonFiniteLossError: names the term and the step; what was saved before stays.
     """
     began = time.perf_counter()
     step = int(state.step)
-    bar = _Progress(timetable.num_steps, step)
+    bar = _Progress(timetable.num_steps, step, noun)
 
     def write(step: int, numbers: dict[str, float]) -> None:
         writer.write(step, numbers)

@@ -112,3 +112,26 @@ def test_examples_of_docstrings():
 
 def test_twenty_settings_have_a_look_each():
     assert len({curves.style(index) for index in range(28)}) == 28
+
+
+def test_runs_on_clouds_are_compared_and_other_pieces_are_other_data(make_run, tmp_path):
+    error = {"principal_component_error": 12.0, "knn_top1": None}
+    make_run("care", error, clouds=True)
+    make_run("simclr", {**error, "principal_component_error": 14.5}, clouds=True, equivariance__weight=0.0)
+    comparison = compare([str(tmp_path)])
+    head, _, *rows = _rows(comparison.markdown())
+    assert comparison.fairness.notes == () and head[1] == "equivariance.weight"
+    assert rows[0][head.index("principal component (degrees) ↓")] == "**12.0**"
+    make_run("longer", error, clouds=True, data__window_lengths=(10, 12))
+    (note,) = compare([str(tmp_path)]).fairness.notes
+    assert note.startswith("on different data sets: ") and "no best is marked" in note and "(longer)" in note
+
+
+def test_a_run_on_images_beside_one_on_clouds_is_said(make_run, tmp_path):
+    make_run("clouds", clouds=True, train__batch_size=16)
+    make_run("images")
+    comparison = compare([str(tmp_path)])
+    assert any("on different data sets" in note for note in comparison.fairness.notes)
+    runs = comparison.groups
+    figures = [curves._noun(some) for some in (runs, runs[:1], runs[1:])]
+    assert figures == ["images or clouds", "clouds", "images"]

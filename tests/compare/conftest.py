@@ -5,16 +5,20 @@ import json
 import pytest
 
 from care_jax.workdir import plain
+from tests.saved_clouds import make_cloud_config
 
 
 @pytest.fixture
 def make_run(tmp_path, tiny_config):
-    """`make_run(name, summary={...}, rows=[...], **settings)`: a run's folder; summary None: it is not finished."""
+    """`make_run(name, summary={...}, rows=[...], **settings)`: a run's folder; summary None: it is not finished.
 
-    def make(name, summary=(), rows=None, **settings):
+    With clouds=True it is one on clouds of points.
+    """
+
+    def make(name, summary=(), rows=None, *, clouds=False, **settings):
         workdir = tmp_path / name
         workdir.mkdir(parents=True)
-        config = plain(tiny_config(**settings))
+        config = plain(make_cloud_config("structures", **settings) if clouds else tiny_config(**settings))
         (workdir / "config.json").write_text(json.dumps(config))
         if summary is not None:
             numbers = {"knn_top1": 50.0, "wahba_mean": 0.5, "steps": 6, "seconds": 9.0, "device": "1 x cpu"}

@@ -66,7 +66,7 @@ def test_copies_of_resident_images():
     assert warnings(compiled(lambda x, i: x[i].astype(jnp.float32) / 255, images, rows), size) == []
     copying = compiled(lambda x, i: jnp.sort(x, axis=0)[i].astype(jnp.float32) / 255, images, rows)
     (line,) = warnings(copying, size)
-    assert line.startswith("resident images are copied in every step: ")
+    assert line.startswith("resident examples are copied in every step: ")
     assert warnings(copying) == []  # none are resident
 
 

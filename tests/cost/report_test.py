@@ -18,6 +18,7 @@ FOUND = {
     "dtype": "bfloat16",
     "num_examples": 1_281_167,
     "num_examples_source": "the data set's",
+    "inputs": "images",
     "effort": 0.0,
     "compiles": True,
     "compile_seconds": 614.2,
@@ -121,3 +122,8 @@ def test_a_suggestion_says_what_was_tried():
 @pytest.mark.parametrize(("number", "text"), [(0.0213, "21.3 ms"), (4.4e-6, "0.00440 ms"), (12.5, "12,500 ms")])
 def test_milliseconds_have_three_digits_that_count(number, text):
     assert report.milliseconds(number) == text
+
+
+def test_clouds_are_called_clouds():
+    text = report.text(FOUND | {"inputs": "clouds"})
+    assert "1,281,167 training clouds (the data set's)" in text and "clouds/s a device" in text

@@ -74,7 +74,7 @@ def test_other_images_that_decode(folder, tmp_path):
     broken = folder / "ant" / "0.png"
     broken.write_bytes(b"x" * broken.stat().st_size)
     told = refused(load(folder, resident=True), tmp_path / "data.json.gz")
-    assert "pretrain part has 17 images, not 18" in told
+    assert "pretrain part has 17 examples, not 18" in told
 
 
 def test_order_and_part_are_part_of_it(tmp_path):
@@ -110,7 +110,7 @@ def arrays(pixels=0, count=4, label=0, size=4):
     ("changes", "told"),
     [
         ({"pixels": 1}, "the pixels of its pretrain part differ;"),
-        ({"count": 5}, "its pretrain part has 5 images, not 4;"),
+        ({"count": 5}, "its pretrain part has 5 examples, not 4;"),
         ({"label": 1}, "the labels of its pretrain part differ (class);"),
         ({"size": 5}, "the shape of its pretrain part differs ([5, 5, 3], not [4, 4, 3]);"),
     ],

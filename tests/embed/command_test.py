@@ -1,6 +1,7 @@
 """The command: what is written, what is said, and what a signal leaves behind."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,8 +14,7 @@ import pytest
 from care_jax import trained
 from care_jax.command_line import UsageError
 from care_jax.data import DataError
-
-pytestmark = pytest.mark.slow
+from tests.saved_clouds import PIECES
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,7 @@ def embed(import_command):
     return import_command("care_jax.embed.__main__").embed
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_broken_image(embed, saved_run, tmp_path, capsys):
     shutil.copytree(saved_run.images, tmp_path / "images")
     (tmp_path / "images" / "ant" / "02.png").write_bytes(b"broken")
@@ -48,6 +49,7 @@ def test_a_folder_with_a_broken_image(embed, saved_run, tmp_path, capsys):
     assert trained.load(saved_run.workdir).step == 3
 
 
+@pytest.mark.slow
 def test_a_signal_leaves_no_draft(saved_run, tmp_path):
     for i in range(3000):
         os.link(saved_run.images / "ant" / "00.png", tmp_path / f"{i}.png")
@@ -62,3 +64,19 @@ def test_a_signal_leaves_no_draft(saved_run, tmp_path):
         _, told = process.communicate(timeout=60)
     assert process.returncode == 0 and "stopped by SIGTERM: nothing is written" in told
     assert not list(out.iterdir())
+
+
+def test_clouds_have_names_and_nothing_is_left_of_a_failure(embed, saved_clouds, tmp_path, capsys):
+    workdir, config, structures = saved_clouds
+    embed(workdir, config, tmp_path / "x.npy")
+    lines = (tmp_path / "x.csv").read_text().splitlines()
+    assert lines[0] == "row,name" and np.load(tmp_path / "x.npy").shape == (len(lines) - 1, 8)
+    assert re.fullmatch(r"0,p\d\.pdb:A residues 1-8", lines[1])
+    embed(workdir, config, tmp_path / "y.npy", images=str(structures), what="embeddings")
+    told = capsys.readouterr()
+    assert f"{PIECES} x 4 embeddings" in told.out
+    assert f"embeddings of {PIECES} clouds of {structures}, by step 0" in told.err
+    assert "image" not in told.err.replace(str(tmp_path), "")
+    with pytest.raises(DataError, match="no protein structures"):
+        embed(workdir, config, tmp_path / "z.npy", images=str(workdir))
+    assert not [*tmp_path.glob("*z.*")]

@@ -1,5 +1,8 @@
 """Which images, and their names; embedded as an evaluation of the run embeds them."""
 
+import gzip
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from care_jax.devices import sharding
 from care_jax.embed import image_set
 from care_jax.evaluate.embedded import make_embedder
 from care_jax.experiment import build
+from tests.saved_clouds import PIECES
 
 
 @pytest.mark.slow
@@ -65,3 +69,51 @@ def test_what_is_not_there_is_one_line(tiny_config, tmp_path):
         image_set.below(tmp_path)
     with pytest.raises(DataError, match=r"can't look into .*none"):
         image_set.below(tmp_path / "none")
+
+
+def test_a_part_of_clouds_is_embedded_as_the_evaluation_does(saved_clouds):
+    model = trained.load(saved_clouds.workdir)
+    experiment = build.build(model.config, sharding.make_mesh(jax.devices()[:1]))
+    expected = make_embedder(experiment)(model.encoder_variables, experiment.dataset.train)
+    chosen = image_set.part_of(model.config, "train")
+    embedder = image_set.make_embedder(model, model.config, chosen.skipped)
+    ((_, (rows, features, embeddings)),) = embedder.stream(model.encoder_variables, chosen.examples)
+    np.testing.assert_allclose(features, expected.features.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(embeddings, expected.embeddings, atol=1e-5)
+    assert chosen.name == f"the {len(rows)} clouds of the train part of proteins"
+    assert chosen.columns(rows[:2]) == {"row": [0, 1], "name": [*chosen.examples.names[:2]]}
+
+
+def test_a_folder_of_structures_is_cut_whole(saved_clouds, tmp_path, capsys):
+    shutil.copytree(saved_clouds.structures, tmp_path / "x" / "deep")
+    with gzip.open(tmp_path / "x" / "again.pdb.gz", "wb") as packed:
+        packed.write((saved_clouds.structures / "p0.pdb").read_bytes())
+    (tmp_path / "x" / "broken.cif").write_text("data_")
+    (tmp_path / "x" / "notes.txt").write_text("")
+    found = image_set.chosen(saved_clouds.config, str(tmp_path / "x"), "test")
+    assert len(found.examples) == PIECES and found.name == f"{PIECES} clouds of {tmp_path / 'x'}"
+    columns = found.columns(np.array([0, PIECES - 1]))
+    assert columns["name"] == ["again.pdb.gz:A residues 1-8", "deep/p5.pdb:A residues 10-21"]
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "1 structure file that could" in told and "first broken.cif" in told and "other files (.txt 1)" in told
+    assert "1 chain that could not be used (1 the same as one before), first deep/p0.pdb:A" in told
+    # All of both parts of the data set, whose split there is not here.
+    whole = [image_set.part_of(saved_clouds.config, part).examples for part in ("train", "test")]
+    assert sum(map(len, whole)) == PIECES
+    pieces = {cloud.tobytes() for examples in whole for cloud in examples.pixels}
+    assert {cloud.tobytes() for cloud in found.examples.pixels} == pieces
+
+
+def test_structures_that_are_not_there_are_one_line(saved_clouds, tmp_path):
+    config = saved_clouds.config
+    (tmp_path / "a.png").write_text("")
+    with pytest.raises(DataError, match=r"no protein structures \(.*\) in .*, only \.png 1: give the folder"):
+        image_set.chosen(config, str(tmp_path), "test")
+    with pytest.raises(DataError, match=r"no folder .*none: give the one that holds the structures"):
+        image_set.chosen(config, str(tmp_path / "none"), "test")
+    longer = config.copy_and_resolve_references()
+    longer.data.window_lengths = (64,)
+    with pytest.raises(DataError, match="no protein chain of at least 64 residues in the 6 structure files"):
+        image_set.chosen(longer, str(saved_clouds.structures), "test")
+    with pytest.raises(DataError, match=r"no images .* only \.pdb 6"):
+        image_set.below(saved_clouds.structures)

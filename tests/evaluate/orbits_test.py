@@ -62,3 +62,42 @@ def test_each_image_turns_by_its_own():
     third = orbits.turned_hue(images, np.asarray([1 / 3, 0.0], np.float32))
     np.testing.assert_array_equal(third[1], images[1])
     np.testing.assert_allclose(third[0], np.roll(images[0], 1, axis=-1), atol=1)
+
+
+def _sum(variables, examples):
+    """The sum of a cloud's points, which turns with it."""
+    total = examples.pixels[..., :3].astype(np.float64).sum(axis=1)
+    return SimpleNamespace(embeddings=total.astype(np.float32))
+
+
+@pytest.mark.parametrize("axis", [(1.0, 0.0, 0.0), (0.0, 0.6, 0.8)])
+def test_clouds_turn_about_an_axis_and_come_round(axis):
+    axis = np.asarray(axis)
+    clouds = np.zeros((30, 5, 4), np.float32)
+    clouds[:, :4, :3] = np.random.default_rng(0).normal(size=(30, 4, 3))
+    clouds[:, :4, 3] = 1
+    quarter = orbits.turned_about(axis)(clouds, np.full(30, 0.25, np.float32))
+    points = clouds[:, :4, :3].astype(np.float64)
+    expected = np.cross(axis, points) + (points @ axis)[..., None] * axis
+    np.testing.assert_allclose(quarter[:, :4, :3], expected, atol=1e-5)
+    assert not quarter[:, 4].any() and (quarter[:, :4, 3] == 1).all()
+
+    embeddings = _sum({}, SimpleNamespace(pixels=clouds)).embeddings
+    found = orbits.orbit(
+        _sum, {}, clouds, embeddings, np.asarray([3, 9]), orbits.turned_about(axis), turn=1 / 12, steps=100
+    )
+    assert found.coordinates.shape == (2, 100, 2) and np.degrees(found.angle) == pytest.approx(30, abs=0.1)
+    circle = orbits.circle(found.coordinates)
+    assert circle.roundness == pytest.approx(1.0, abs=1e-4)
+    away = embeddings[[3, 9]] - np.outer(embeddings[[3, 9]] @ axis, axis)
+    assert circle.radius == pytest.approx(np.linalg.norm(away, axis=1).mean(), rel=1e-4)
+
+
+def test_roundness_of_a_circle_a_line_and_noise_are_as_the_report_says():
+    turns = 2 * np.pi * np.arange(100) / 100
+    once, thrice = (np.stack([np.cos(k * turns), np.sin(k * turns)], axis=-1) for k in (1, 3))
+    assert orbits.circle(np.stack([5 + 0.1 * once, 2 * thrice])) == pytest.approx((1.0, 1.05))
+    assert orbits.circle(once[None] * [1, 0]).roundness == pytest.approx(0.52, abs=0.005)
+    noise = np.random.default_rng(0).normal(size=(200, 100, 2))
+    assert orbits.circle(noise).roundness == pytest.approx(1 - np.sqrt(4 / np.pi - 1), abs=0.01)
+    assert orbits.circle(1 + 1e-7 * noise) is None and orbits.circle(np.zeros((1, 100, 2))) is None

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from care_jax.augment import AugmentSpec, ViewPlan
+from care_jax.augment import AugmentSpec, CloudSpec, ViewPlan
 from care_jax.evaluate import pictures
 from care_jax.evaluate.measure import Measure
 from care_jax.evaluate.retrieval import Retrieval
@@ -56,3 +56,25 @@ def test_the_boxes_on_an_image_are_those_that_its_views_show():
     of_group = [(box.get_x() - i % 2, box.get_y(), box.get_width()) for i, box in enumerate(axis.patches)]
     np.testing.assert_allclose(of_group[4::2], of_group[5::2], atol=1e-6)
     assert not np.allclose(of_group[0], of_group[1])
+
+
+def test_views_of_clouds_are_those_of_a_step_to_one_scale():
+    """One branch only changes the size, of all clouds of a group alike; the other draws nothing."""
+    plan = ViewPlan(CloudSpec(), CloudSpec(scaling=2.0), seed=0, batch_size=3, equivariance_batch_size=3, num_groups=1)
+    clouds = np.zeros((3, 2, 4), np.float32)
+    clouds[:, :, 0], clouds[..., 3] = [-1, 1], 1
+    axis = pictures.cloud_grid(plan, clouds).axes[0]
+    lines = np.split(np.stack([image.get_array() for image in axis.images]), 5)
+    assert [text.get_text().replace("\n", " ") for text in axis.texts] == [
+        *("cloud", "invariance, first", "invariance, second", "equivariance, first", "equivariance, second")
+    ]
+    for line in lines:
+        assert (line == line[:1]).all()
+    np.testing.assert_array_equal(lines[0], lines[1])
+    assert (lines[0] != lines[3]).any() and (lines[3] != lines[4]).any()
+
+
+def test_a_long_title_of_a_curve_has_two_lines():
+    measures = {"a": Measure("", unit="degrees", heading="principal component, direct, features")}
+    axis = pictures.training_curves([{"step": 1, "a": 1.0}], measures)[0].axes[0]
+    assert axis.get_title() == "principal component, direct, features,\ndegrees"

@@ -14,6 +14,7 @@ from care_jax.evaluate.evaluators import EVALUATORS
 from care_jax.experiment import build
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.workdir import plain
+from tests.saved_clouds import PIECES, make_cloud_config, write_pdb, write_structures
 
 SEEN = ("image_size", "mean", "std")
 
@@ -135,3 +136,59 @@ def test_the_numbers_are_of_the_other_set_and_the_run_stays_as_it_is(
     with pytest.raises(UsageError, match=r"may be changed, not config.model.width"):
         transfer.evaluate_on(workdir, changed, str(photos))
     assert (workdir / "summary.json").read_text() == "of the run"
+
+
+@pytest.mark.parametrize("on", ["proteins", "configs/proteins.py", "tests"])
+def test_clouds_are_the_others_and_how_chains_are_cut_is_the_encoders(on, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    config = make_cloud_config(tmp_path, data__test_fraction=0.4)
+    changed = transfer.config_on(config, on)
+    assert (changed.data.name, changed.data.root) == ("proteins", "tests" if on == "tests" else None)
+    assert (changed.data.window_lengths, changed.data.window_stride) == ((8, 12), 4)
+    assert changed.data.test_fraction == (0.4 if on == "tests" else 0.2)
+    del changed.data, config.data
+    assert changed == config
+
+
+@pytest.mark.parametrize("on", ["digits", "cifar10", "image_folder", "imagenet2012", "imagenet100", "configs/stl10.py"])
+def test_images_are_refused_for_clouds_and_clouds_for_images(on, tiny_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    told = (
+        f"^--on={on} is of images, and the encoder embeds clouds of points: give a folder of protein structures, say$"
+    )
+    with pytest.raises(UsageError, match=told):
+        transfer.config_on(make_cloud_config(tmp_path), on)
+    for clouds in ("proteins", "configs/proteins.py"):
+        told = f"^--on={clouds} is of clouds of points, and the encoder embeds images: give a folder of images, say$"
+        with pytest.raises(UsageError, match=told):
+            transfer.config_on(tiny_config(), clouds)
+    with pytest.raises(UsageError, match="no configuration file and no folder of structures; by name there are"):
+        transfer.config_on(make_cloud_config(tmp_path), "cifar11")
+
+
+@pytest.mark.slow
+def test_clouds_are_measured_on_a_folder_of_structures(saved_clouds, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "EVALUATORS", {"clouds": EVALUATORS["clouds"]})
+    workdir = shutil.copytree(saved_clouds.workdir, tmp_path / "run")
+    others = write_structures(tmp_path / "others")
+    write_pdb(others / "further.pdb", 30, seed=30)
+    of_the_run = data.DATA_SETS["proteins"]
+    on = transfer.config_on(trained.config_of(workdir), str(others))
+    file = transfer.evaluate_on(workdir, on, str(others))
+    report, told = json.loads(file.read_text()), capsys.readouterr()
+    assert file == workdir / "transfer" / "others.json" and data.DATA_SETS["proteins"] is of_the_run
+    counts = [report["data"][f"{part}_clouds"] for part in ("training", "test")]
+    assert sum(counts) == PIECES + 7 + 6 and counts[1] == report["test_examples"]
+    assert report["config"]["data"]["root"] == str(others) and "principal_component_error" in report
+    assert "pieces of 8, 12 residues, every 4; 7 chains" in told.err and "seen at" not in told.err
+    assert "no labels: neighbours and probes are left out" in told.err
+    changed = on.copy_and_resolve_references()
+    changed.augment.equivariance.jitter = 1.0
+    with pytest.raises(
+        UsageError, match=r"^only config.evaluate.\* and config.data.\* may be changed, not config.augment"
+    ):
+        transfer.evaluate_on(workdir, changed, str(others))
+    images = _folder(tmp_path / "photos", 0)
+    with pytest.raises(data.DataError, match=r"no protein structures .* only \.png 20"):
+        transfer.evaluate_on(workdir, transfer.config_on(on, str(images)), str(images))
+    assert [path.name for path in (workdir / "transfer").iterdir()] == ["others.json"]

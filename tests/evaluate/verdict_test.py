@@ -63,8 +63,8 @@ def test_all_is_well():
         ),
         ({"displacement_mean": 0.01}, "the augmentations hardly move the embeddings (by 0.01, unrelated ones are 1.41"),
         ({"displacement_mean": 0.0, "rotation_share_explained": None}, "hardly move"),
-        ({"rotation_share_explained": None}, "rotation, fitted and judged on the same images, explains 75 % of what"),
-        ({"rotation_share_explained": None, "wahba_mean": 0.76}, "on the same images, explains only 10 % of what"),
+        ({"rotation_share_explained": None}, "rotation, fitted and judged on the same examples, explains 75 % of what"),
+        ({"rotation_share_explained": None, "wahba_mean": 0.76}, "on the same examples, explains only 10 % of what"),
         (
             {"rotation_share_explained": math.nan, "wahba_mean": None},
             "how an augmentation moves the embeddings is not known",
@@ -75,6 +75,19 @@ def test_all_is_well():
         ({"knn_top1": 40.0}, "classes are mostly lost, 40.0 %"),
         ({"knn_top1": None}, "classes are kept, 98.0 % by a linear probe (chance 10)"),
         ({"knn_top1": None, "linear_probe_top1": None}, "whether classes are kept is not known, there are no labels"),
+        (
+            {"knn_top1": None, "linear_probe_top1": None, "principal_component_error": 12.4},
+            "a regression tells the longest direction of turned clouds to 12 degrees (chance 57)",
+        ),
+        (
+            {
+                "knn_top1": None,
+                "linear_probe_top1": None,
+                "principal_component_error": 12.4,
+                "radius_of_gyration_explained": 0.914,
+            },
+            "to 12 degrees (chance 57), and explains 91 % of their radius of gyration",
+        ),
         ({"hue_probe_top1": 15.0}, "the hue is lost, 15.0 % by a linear probe (chance 12.5)"),
         ({"hue_probe_top1": None, "hue_knn_top1": 46.0}, "the hue is mostly lost, 46.0 % by kNN (chance 12.5)"),
         ({"hue_follow": 0.75}, "after a change of hue 75 % of the neighbours follow it"),
@@ -164,9 +177,16 @@ def test_at_most_six_cards_with_direction_chance_and_baseline():
     assert gamma.chance == "permuted pairs 0.0150"
     few = {name: value for name, value in NUMBERS.items() if not name.startswith("rotation_share")}
     fallback, *_, moved = verdict.cards(few, MEASURES, other, CHANCES)
-    assert fallback.value == "75 %" and "the images it was fitted to" in fallback.heading and fallback.chance == ""
+    assert fallback.value == "75 %" and "the examples it was fitted to" in fallback.heading and fallback.chance == ""
     assert moved.baseline == "0.5000 in simclr"  # neither is better
 
 
 def test_examples():
     assert not doctest.testmod(verdict).failed
+
+
+def test_clouds_have_cards_of_their_direction_and_size():
+    numbers = {"rotation_share_explained": 0.8, "principal_component_error": 7.4, "radius_of_gyration_explained": 0.9}
+    found = verdict.cards(numbers, MEASURES, chances={"principal_component_error": math.degrees(1)})
+    assert [card.heading for card in found][1:] == ["principal component", "radius of gyration"]
+    assert (found[1].value, found[1].chance) == ("7.4 degrees", "chance 57.3 degrees")

@@ -11,6 +11,7 @@ from care_jax.configs import proteins
 from care_jax.data.proteins import PACKAGE
 from care_jax.experiment import build, stand_in
 from care_jax.experiment.stand_in import SizeError, StandIn
+from tests.saved_clouds import make_cloud_config
 
 
 def test_the_digits_are_as_many_as_are_loaded():
@@ -66,3 +67,13 @@ def test_resident_images_have_the_size_that_is_stored(tiny_config):
     assert stand_in.image_shape(tiny_config(data__name="image_folder")) == (16, 16, 3)
     assert stand_in.image_shape(tiny_config(data__name="image_folder", augment__placement="decode")) is None
     assert stand_in.image_shape(tiny_config(data__name="imagenet2012", augment__placement="decode")) is None
+
+
+def test_clouds_are_counted_in_a_folder(saved_clouds, tmp_path):
+    config = saved_clouds.config
+    assert stand_in.images(config) == StandIn(len(build.load_data(config).pretrain), "pieces of the structures")
+    with pytest.raises(data.DataError, match=r"no protein structures"):
+        stand_in.images(make_cloud_config(tmp_path))
+    other = make_cloud_config(tmp_path, data__name="of_my_own")
+    with pytest.raises(SizeError, match=r"^the number of training clouds of of_my_own is not known: give --num_examp"):
+        stand_in.images(other)

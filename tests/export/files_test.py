@@ -159,3 +159,14 @@ def test_a_kind_that_cannot_be_written_is_a_line(monkeypatch):
     with pytest.raises(ExportError, match=r"needs safetensors: pip install 'care_jax\[train\]'"):
         files.check_kind("safetensors")
     files.check_kind("flax")
+
+
+def test_clouds_are_said_as_they_are(saved_clouds):
+    config = saved_clouds.config.copy_and_resolve_references()
+    assert files.describe(config).keys() == {"points", "angstrom", "residues"}
+    config.data.name = "of_my_own"
+    (said,) = files.describe(config).values()
+    assert "x, y, z, 1" in said and said.endswith("as data set of_my_own has them")
+    with pytest.raises(ExportError, match="--to=torch: neither torchvision nor timm has a deep_set"):
+        files.check_kind("torch", "deep_set")
+    files.check_kind("flax", "deep_set")

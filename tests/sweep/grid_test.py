@@ -7,6 +7,7 @@ import pytest
 
 from care_jax.command_line import UsageError
 from care_jax.sweep import grid
+from tests.saved_clouds import make_cloud_config
 
 
 def test_values_are_of_the_settings_types():
@@ -82,3 +83,17 @@ def test_runs_are_the_product_with_the_seeds_from_the_configurations_on(tiny_con
     assert str(made[1][1].workdir) == "w/equivariance.weight=0,train.num_steps=None/seed=8"
     assert config.to_dict() == before  # which no run shares a section with
     assert [str(run.workdir) for run in grid.runs(config, {}, Path("w"), seeds=1)[0]] == ["w/seed=7"]
+
+
+def test_a_setting_of_images_is_refused_for_clouds_and_vice_versa(tiny_config, tmp_path):
+    clouds = make_cloud_config(tmp_path)
+    jitters = grid.runs(clouds, grid.parse(["augment.equivariance.jitter=0,0.1"]), Path("w"), seeds=1)
+    assert [run.config.augment.equivariance.jitter for (run,) in jitters] == [0.0, 0.1]
+    for config, given, told in (
+        (clouds, "data.image_size=8,16", "it is one of images, and the configuration is of clouds of points"),
+        (clouds, "augment.invariance.hue=0.1", "it is one of images, and the configuration is of clouds of points"),
+        (tiny_config(), "model.pooling=sum", "it is one of clouds of points, and the configuration is of images"),
+    ):
+        name = given.partition("=")[0]
+        with pytest.raises(UsageError, match=f"^--set {name}: the configuration has no such setting; {told}$"):
+            grid.runs(config, grid.parse([given]), Path("w"), seeds=1)

@@ -221,3 +221,8 @@ def test_the_rows_are_on_the_disk_before_each_save(tmp_path, monkeypatch):
         monkeypatch.setattr(owner, name, lambda *a, real=real, name=name, **k: (called.append(name), real(*a, **k))[1])
     _run(tmp_path, range(10))
     assert called == ["sync", "save"] * 2
+
+
+def test_the_line_of_a_row_names_what_is_trained_on(capsys):
+    loop._Progress(10, 0, "clouds").show(5, {"loss": 2.5, "images_per_second": 812.3, "data_wait_share": 0.25})
+    assert capsys.readouterr().err.startswith("step 5/10: loss 2.5, 812 clouds/s, waiting 25%, ")
