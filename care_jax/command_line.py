@@ -243,17 +243,6 @@ def _settings(flag_values: flags.FlagValues) -> list[str]:
     return list(leaves(base.get_config()))
 
 
-def _of_others(setting: str) -> str:
-    """Why this configuration lacks a setting that there is; empty of one that there is not, or that all have."""
-    from care_jax.experiment.settings import rules
-
-    images, clouds = rules(False), rules(True)
-    if (setting in images) == (setting in clouds):
-        return ""
-    kinds = ("images", "clouds of points") if setting in images else ("clouds of points", "images")
-    return f"it is a setting of {kinds[0]}, and the configuration is of {kinds[1]}"
-
-
 def _value_of(argv: list[str], flag: str) -> str | None:
     """What a flag was given, behind a = or as the next word; None for nothing."""
     for i, word in enumerate(argv):
@@ -273,13 +262,11 @@ def _unknown_setting(argv: list[str], message: str, flag_values: flags.FlagValue
     key = looked_up.group(1) if looked_up else named.group(1) if named else ""
     words = (word for word in argv if _OVERRIDE.match(word))
     flag = next((word for word in words if f".{key}." in f".{word.partition('=')[0]}."), key)
-    if other := _of_others(flag.lstrip("-").removeprefix("config.").partition("=")[0]):
-        return f"{flag}: {other}"
-    hint = re.search(r"Did you mean \"(\w+)\"", message)
-    if hint:
-        return f"{flag}: {key!r} is not a setting; did you mean {hint.group(1)!r}?"
     name = flag.lstrip("-").partition("=")[0]
     if kind := only_of(name.removeprefix("config.")):
         return f"{flag}: {key!r} is a setting of configurations of {kind} alone, and this one lacks it: leave it out"
+    hint = re.search(r"Did you mean \"(\w+)\"", message)
+    if hint:
+        return f"{flag}: {key!r} is not a setting; did you mean {hint.group(1)!r}?"
     meant = guess(name, _value_of(argv, name), _settings(flag_values), ())
     return f"{flag}: {key!r} is not a setting; {meant or '--help lists them all'}"

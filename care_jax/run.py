@@ -94,7 +94,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             )
             stops.at_once(f"{workdir} is finished, its numbers and its report are written")
         shown = [name for name, measure in evaluators.measures((CLASS,)).items() if measure.headline]
-        numbers = ", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary[name] is not None)
+        numbers = ", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary.get(name) is not None)
         if numbers:
             _tell(numbers)
         _tell(f"{workdir / 'summary.json'} has all numbers, {workdir / 'report.html'} the pictures")

@@ -161,10 +161,10 @@ def test_any_arguments(arguments):
         (["--config.train.batchsize=3"], "--config.train.batchsize=3: 'batchsize' .*did you mean 'batch_size'"),
         (["--config.train.batch_size=3.5"], "--config.train.batch_size=3.5"),
         (["--config.train=3"], "--config.train=3: .* not a dict"),
-        (["--config.model.pooling=sum"], "pooling=sum: it is a setting of clouds of points, and .* is of images$"),
+        (["--config.model.pooling=sum"], "pooling=sum: 'pooling' is a setting of .* clouds of points alone, and this"),
         (
             ["--config.augment.invariance.rotation=1"],
-            "it is a setting of clouds of points, and the configuration is of",
+            "'rotation' is a setting of configurations of clouds of points alone",
         ),
         (["--config.train.batch_size.x=3"], "--config.train.batch_size.x=3: 'train.batch_size.x' is not a setting"),
         (

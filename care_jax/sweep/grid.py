@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 
 from care_jax.command_line import UsageError
-from care_jax.experiment.settings import Kind, of_clouds, rules, sections
+from care_jax.experiment.settings import Kind, of_clouds, only_of, rules, sections
 from care_jax.sweep.runs import Run
 from care_jax.sweep.table import configured
 
@@ -131,10 +131,9 @@ def _check_there(config: ml_collections.ConfigDict, setting: str) -> None:
     section, _, key = setting.rpartition(".")
     if key in (config[section] if section else config):
         return
-    clouds = of_clouds(config)
-    others = rules(not clouds).keys() - rules(clouds).keys()
-    kinds = ("images", "clouds of points") if clouds else ("clouds of points", "images")
-    why = f"it is one of {kinds[0]}, and the configuration is of {kinds[1]}" if setting in others else "add it there"
+    kind = only_of(setting)
+    here = "clouds of points" if of_clouds(config) else "images"
+    why = f"it is one of {kind}, and the configuration is of {here}" if kind else "add it there"
     raise UsageError(f"--set {setting}: the configuration has no such setting; {why}")
 
 

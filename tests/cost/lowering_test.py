@@ -8,6 +8,7 @@ import pytest
 
 from care_jax.devices import sharding
 from care_jax.experiment import build, choice, programs, stand_in
+from care_jax.experiment.settings import of_clouds
 from care_jax.train.placements import PLACEMENTS
 
 # cifar100.py has the step of cifar10.py, with other constants.
@@ -21,7 +22,7 @@ def test_a_configuration_is_lowered_for_tpus_and_gpus(name, monkeypatch):
     for placement, make in list(PLACEMENTS.items()):
         monkeypatch.setitem(PLACEMENTS, placement, lambda *of, make=make: made.append(make(*of)) or made[-1])
     config = importlib.import_module(f"care_jax.configs.{name}").get_config()
-    images = stand_in.images(config, 10_000 if name == "image_folder" else None)
+    images = stand_in.images(config, 10_000 if name in ("image_folder", "proteins") else None)
     config.data.root = "not_read"
     mesh = sharding.make_mesh(jax.devices()[:8])
     config = choice.filled(config, choice.choose(config, mesh, len(images)))
@@ -36,8 +37,9 @@ def test_a_configuration_is_lowered_for_tpus_and_gpus(name, monkeypatch):
     ]
     assert {"loss", "info_nce", "equivariance"} <= metrics.keys()
     views, shared, *_ = made[0]
-    size = config.data.image_size
-    assert views.shape == (2, config.train.batch_size, size, size, 3)
-    assert shared.shape == (2, experiment.plan.equivariance_batch_size, size, size, 3)
+    clouds = of_clouds(config)
+    one = stand_in.image_shape(config) if clouds else (config.data.image_size, config.data.image_size, 3)
+    assert views.shape == (2, config.train.batch_size, *one)
+    assert shared.shape == (2, experiment.plan.equivariance_batch_size, *one)
     assert not any(str(aval.dtype) == "float64" for aval in (*exported.in_avals, *exported.out_avals))
     assert "callback" not in exported.mlir_module()

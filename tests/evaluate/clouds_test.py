@@ -202,7 +202,9 @@ def test_all_that_is_measured_of_clouds():
     # Labels are all that it takes for the rest.
     labelled = [dataclasses.replace(x, labels={"class": np.arange(len(x), dtype=np.int32) % 3}) for x in parts]
     config.evaluate.knn_k, config.evaluate.probe.epochs = 5, 2
+    config.evaluate.finetune.update(enabled=True, num_seeds=1, epochs=1, batch_size=8)
     dataset = DataSet("clouds", labelled[0], labelled[0], labelled[1], {"class": 3})
     experiment = build.build(config, sharding.make_mesh(jax.devices()[:1]), dataset)
     numbers = Evaluation(experiment).measure(0, variables).numbers
     assert 0 <= numbers["knn_top1"] <= 100 and 0 <= numbers["linear_probe_top1"] <= 100
+    assert 0 <= numbers["finetune_top1"] <= 100

@@ -11,6 +11,7 @@ import pytest
 from care_jax.data import DataError, DataSet, Examples
 from care_jax.devices import sharding
 from care_jax.evaluate import (
+    clouds,
     embed,
     equivariance_error,
     finetune,
@@ -78,7 +79,8 @@ def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
     )
     named = measures(experiment.dataset.num_classes)
     asked_for = finetune.measures(("class",)) | label_fractions.measures(("class",))
-    space = {*term_space.measures(()), *asked_for} - summary.keys()  # of other terms, and what is off
+    others = {*term_space.measures(()), *clouds.measures(())}  # of other terms, and of clouds of points
+    space = {*others, *asked_for} - summary.keys()  # and what is off
     assert summary.keys() == named.keys() - space
     assert summary["test_examples"] == 1 and summary["relative_equivariance_examples"] == 0
     assert summary["displacement_mean"] > 0 and summary["knn_top1"] in (0, 100)

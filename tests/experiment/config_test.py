@@ -16,7 +16,6 @@ from care_jax.devices import sharding
 from care_jax.experiment import build, choice
 from care_jax.experiment.config import ConfigError, differences, from_plain, leaves, read_config, validate
 from care_jax.experiment.settings import STOOD_FOR_NONE, optional, rules
-from tests.saved_clouds import make_cloud_config
 
 NAMES = ("base", "digits", "proteins")
 BASES = {name: importlib.import_module(f"care_jax.configs.{name}").get_config for name in NAMES}
@@ -298,15 +297,3 @@ def test_runs_begun_before_monitored_knn(tiny_config):
     config = from_plain(json.loads(json.dumps(before)))
     assert config.evaluate.monitor == ("knn",) and differences(config.to_dict(), tiny_config().to_dict()) == []
     validate(config, {})
-
-
-def test_a_run_on_clouds_is_read_back_as_it_was(tmp_path):
-    """Nothing that only images have is added, whatever came later."""
-    config = make_cloud_config(tmp_path)
-    again = from_plain(json.loads(json.dumps(config.to_dict())))
-    assert differences(config.to_dict(), again.to_dict()) == []
-    validate(again, {})
-    before = config.to_dict()
-    del before["evaluate"]["finetune"], before["train"]["loggers"]
-    again = from_plain(json.loads(json.dumps(before)))
-    assert differences(config.to_dict(), again.to_dict()) == []

@@ -1,5 +1,6 @@
 """Settings become the ranges of images or of clouds, and the shapes of them; the two kinds are not mixed."""
 
+import json
 import re
 
 import jax
@@ -11,10 +12,11 @@ from care_jax.configs import base, proteins
 from care_jax.data import DataSet, Examples
 from care_jax.devices import sharding
 from care_jax.experiment import build
-from care_jax.experiment.config import ConfigError
+from care_jax.experiment.config import ConfigError, differences, from_plain, validate
 from care_jax.experiment.inputs import augment_spec, check_embedded, evaluation_spec, resident_shape, stored_side
 from care_jax.experiment.settings import BRANCHES, of_clouds, only_of
 from tests.experiment.config_test import BASES, ODD, outcome, put
+from tests.saved_clouds import make_cloud_config
 
 
 def test_ranges_of_clouds():
@@ -127,3 +129,15 @@ def test_which_kind_it_is_can_always_be_told(value):
         put(config, name, value)
         assert of_clouds(config) is False
     assert of_clouds(BASES["proteins"]()) and not of_clouds(BASES["base"]())
+
+
+def test_a_run_on_clouds_is_read_back_as_it_was(tmp_path):
+    """Nothing that only images have is added, whatever came later."""
+    config = make_cloud_config(tmp_path)
+    again = from_plain(json.loads(json.dumps(config.to_dict())))
+    assert differences(config.to_dict(), again.to_dict()) == []
+    validate(again, {})
+    before = config.to_dict()
+    del before["evaluate"]["finetune"], before["train"]["loggers"]
+    again = from_plain(json.loads(json.dumps(before)))
+    assert differences(config.to_dict(), again.to_dict()) == []

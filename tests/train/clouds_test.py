@@ -7,7 +7,7 @@ import pytest
 from flax import linen
 
 from care_jax import losses, models
-from care_jax.augment import CloudAugmentation, sample_cloud
+from care_jax.augment import CloudAugmentation, CloudSpec, sample_cloud
 from care_jax.configs import proteins
 from care_jax.data import DataSet, Examples
 from care_jax.devices import sharding
@@ -18,7 +18,13 @@ from care_jax.train.batches import abstract_batches
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.placements import PLACEMENTS, example
 
+ROTATED = {
+    f"augment.{branch}.{name}": value
+    for branch in ("invariance", "equivariance")
+    for name, value in (CloudSpec.settings() | {"rotation": True}).items()
+}
 SMALL = {
+    **ROTATED,
     "model.width": 4,
     "model.head_hidden_sizes": (8,),
     "model.head_size": 4,
