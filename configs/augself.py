@@ -5,9 +5,9 @@
 Source: Lee et al., NeurIPS 2021, and its code with --framework=simclr. Its SimCLR: --config.equivariance.weight=0.
 
 What still differs: the paper's own base on STL10 is SimSiam, which is no method here. From the code: it begins residual
-branches at zero, its heads normalise both orders of a pair together (here: each by itself), and the learning rate falls
-once an epoch (here: every step). Evaluation and the augmentations that equivariance is measured by are those of
-configs/stl10.py, at 96 x 96 pixels; the paper reports other data sets' probes.
+branches at zero and draws convolutions from PyTorch's default, its heads normalise both orders of a pair together
+(here: each by itself), and the learning rate falls once an epoch (here: every step). Evaluation and the augmentations
+that equivariance is measured by are those of configs/stl10.py, at 96 x 96 pixels; the paper probes other data sets.
 """
 
 import ml_collections

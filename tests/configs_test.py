@@ -1,8 +1,11 @@
 """The configurations that come with the package, shown and copied."""
 
+import jax
 import pytest
 
 from care_jax.command_line import UsageError
+from care_jax.devices import sharding
+from care_jax.experiment import build
 from care_jax.experiment.bundled import bundled_configs
 
 
@@ -18,6 +21,15 @@ def test_each_shows_what_it_sets(configs, capsys, tmp_path):
     configs.show("digits", tmp_path / "mine.py")
     assert "config.evaluate.knn_k: 200 -> " in capsys.readouterr().out
     assert (tmp_path / "mine.py").read_bytes() == bundled_configs()["digits"].read_bytes()
+
+
+def test_settings_of_each_go_together(configs, tmp_path):
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    for name, file in bundled_configs().items():
+        config = configs._read(file, name)
+        if config.data.name == "image_folder":
+            config.data.root = str(tmp_path)
+        build.check(config, mesh)
 
 
 @pytest.mark.slow
