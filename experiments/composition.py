@@ -1,4 +1,4 @@
-"""Whether rotations compose as the augmentations do (the paper's Corollary 1), and steer embeddings: on held-out inputs.
+"""Whether rotations compose as the augmentations do (the paper's Corollary 1), and steer embeddings, held out.
 
     python -m experiments.care_vs_simclr
     python -m experiments.composition                                       # of runs/care_vs_simclr
@@ -133,9 +133,7 @@ def of_strength(
             turned = start[there] @ (rotation if back else rotation.T)
             left[way] += np.square(turned - target[there]).sum()
         cosine += _cosines(f[there] @ rotation.T, fa[there]).sum() / len(f)
-    shares = {
-        way: _share(left[way], np.square(start - target).sum()) for way, (start, target, _) in ways.items()
-    }
+    shares = {way: _share(left[way], np.square(start - target).sum()) for way, (start, target, _) in ways.items()}
     return shares | {"cosine": float(cosine), "cosine_still": float(_cosines(f, fa).mean())}
 
 
@@ -232,9 +230,7 @@ def picture(details: Mapping[str, Mapping[str, Any]], numbers: finished.Numbers,
                 )
                 strengths = list(next(iter(of_seeds.values()))["strengths"][name])
                 deviation = curves.std(axis=0, ddof=1) if len(curves) > 1 else None
-                axis.errorbar(
-                    strengths, curves.mean(axis=0), deviation, fmt=marker + line, color=colour, markersize=4
-                )
+                axis.errorbar(strengths, curves.mean(axis=0), deviation, fmt=marker + line, color=colour, markersize=4)
     first.set(title="two draws, held out", xticks=[0, 1], xlim=(-0.6, 1.6), ylabel="share explained")
     first.set_xticklabels(["R_ba", "R_b R_a"])
     for axis, name in zip(others, sweeps, strict=True):

@@ -92,7 +92,9 @@ def of_run(run: Finished) -> dict[str, np.ndarray]:
     draws = equivariance_error.draws(run.embedded, run.model.config.evaluate)
     before = run.embedded.part("test").embeddings
     if len(before) < 8:
-        raise UsageError(f"{run.model.workdir} has {len(before)} test inputs; a rotation is fitted to half of 8 or more")
+        raise UsageError(
+            f"{run.model.workdir} has {len(before)} test inputs; a rotation is fitted to half of 8 or more"
+        )
     found = []
     for draw in draws:
         after = run.embedded.drawn(draw, "equivariance")
