@@ -121,8 +121,11 @@ class FinishedTable:
             say("no row is plain SimCLR, and nothing is compared; --against names the row to compare with")
         return found[0] if found else ""
 
-    def runs(self) -> Iterator[Finished]:
+    def runs(self, *, every_checkpoint: bool = False) -> Iterator[Finished]:
         """Each run with its encoder and data, one in memory at a time.
+
+        Args:
+          every_checkpoint: each run once a checkpoint that it has, by their steps, not only with its newest.
 
         Raises:
           UserError: a checkpoint or the data can't be used, or has changed since; runs of other data sets.
@@ -133,8 +136,7 @@ class FinishedTable:
         experiments: dict[str, build.Experiment] = {}
         for row, of_seeds in self.folders.items():
             for seed, folder in of_seeds.items():
-                model = trained.load(folder)
-                config = model.config
+                config = trained.config_of(folder)
                 side = None if of_clouds(config) else stored_side(config)
                 key = json.dumps([config.data.to_dict(), side, config.augment.placement], default=str)
                 configs.setdefault(key, config)
@@ -146,15 +148,21 @@ class FinishedTable:
                 # Runs of one architecture share what is compiled.
                 same = json.dumps([config.model.to_dict(), config.evaluate.batch_size], default=str)
                 experiments.setdefault(same, experiment)
-                embedded = EmbeddedDataSet(experiment, embedders(same), model.encoder_variables)
-                self._note(row, seed, folder, model)
-                yield Finished(row, seed, model, embedded)
+                for step in _steps(folder) if every_checkpoint else [""]:
+                    model = trained.load(folder, step)
+                    embedded = EmbeddedDataSet(experiment, embedders(same), model.encoder_variables)
+                    self._note(row, seed, folder, model, compare_steps=not every_checkpoint)
+                    yield Finished(row, seed, model, embedded)
 
-    def _note(self, row: str, seed: str, folder: Path, model: Trained) -> None:
-        if self.used and model.step != self.used[0]["step"]:
+    def _note(self, row: str, seed: str, folder: Path, model: Trained, *, compare_steps: bool) -> None:
+        if compare_steps and self.used and model.step != self.used[0]["step"]:
             say(f"{folder} is of step {model.step}, {self.used[0]['folder']} of {self.used[0]['step']}: unlike things")
         sha256 = model.info["params_sha256"]
         self.used.append({"row": row, "seed": seed, "folder": str(folder), "step": model.step, "params_sha256": sha256})
+
+
+def _steps(folder: Path) -> list[str]:
+    return sorted((path.name for path in (folder / "checkpoints").iterdir() if path.name.isdigit()), key=int)
 
 
 def _row_and_seed(folder: Path) -> tuple[str, int]:
