@@ -8,7 +8,7 @@
 --config.train.keep_last=50 --config.train.checkpoint_every_epochs=5.0
     python -m experiments.theory --workdir=runs/equivariance_alone --every_checkpoint
 
-Proposition 3: min over R in O(d) of |F R' - Fa| <= (1 + sqrt 2) |pinv(F)| sqrt(sum over pairs of the loss), of each draw
+Proposition 3: min over R in O(d) of |F R' - Fa| <= (1 + sqrt 2) |pinv(F)| sqrt(loss summed over pairs), of each draw
 of the evaluation, all test inputs. Proposition 1: the one goes to nothing with the other. The table (of the newest
 checkpoints) goes to standard output, all numbers to `theory.json`, a point a draw to `theory.png`.
 """
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from care_jax.command_line import UsageError
 from care_jax.evaluate import equivariance_error, plots
@@ -145,10 +146,11 @@ def verdict(points: Sequence[Mapping[str, float]]) -> str:
 
 def picture(points: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Two panels, a point a draw: residual over the root of the loss, and over its bound, which is the line."""
-    figure, axes = plots.panels(1, 2, 4.0, 3.4)
+    figure, axes = plots.panels(2, 1, 5.2, 3.0)
     looks = finished.colours(list(points))
+    panels = [row[0] for row in axes]
     for axis, name, label in zip(
-        axes[0], ("root_loss", "bound"), ("root of the mean loss over pairs", "bound of Proposition 3"), strict=True
+        panels, ("root_loss", "bound"), ("root of the mean loss over pairs", "bound of Proposition 3"), strict=True
     ):
         shown = []
         for row, of in points.items():
@@ -157,12 +159,15 @@ def picture(points: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
             places = places[np.isfinite(places).all(axis=1) & (places > 0).all(axis=1)]
             axis.plot(*places.T, marker, color=colour, markersize=3.5, alpha=0.6, label=row)
             shown.append(places)
-        axis.set(xlabel=label, xscale="log", yscale="log")
+        axis.set(xlabel=label, ylabel="residual", xscale="log", yscale="log")
+        for ticks in (axis.xaxis, axis.yaxis):
+            ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ticks.set_major_formatter(lambda value, place: f"{value:g}")
+            ticks.set_minor_locator(NullLocator())
         if name == "bound" and len(some := np.concatenate(shown)):
             ends = [some.min(), some.max()]
             axis.plot(ends, ends, color=plots.GRAY, linestyle="--", linewidth=1.2)
-    axes[0][0].set_ylabel("residual of the best orthogonal map")
-    axes[0][0].legend()
+    panels[0].legend(frameon=False)
     return figure
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from care_jax.command_line import UsageError
 from care_jax.evaluate import equivariance_error, plots
@@ -128,10 +129,11 @@ def picture(per_draw: dict[str, dict[str, dict[str, np.ndarray]]], against: str)
         for row, seeds in per_draw.items()
     }
     order = np.argsort(stacked[against or next(iter(stacked))]["wahba"].mean(axis=0))
-    figure, axes = plots.panels(1, 2, 4.4, 3.4)
-    titles = {"wahba": "Wahba error, held out", "share": "share explained, held out"}
+    figure, axes = plots.panels(2, 1, 6.0, 2.5, share_x="col")
+    titles = {"wahba": "Wahba error", "share": "share explained"}
     looks = finished.colours(list(stacked))
-    for axis, (name, title) in zip(axes[0], titles.items(), strict=True):
+    panels = [row[0] for row in axes]
+    for axis, (name, title) in zip(panels, titles.items(), strict=True):
         for place, (row, of) in enumerate(stacked.items()):
             spread = of[name].std(axis=0, ddof=1)[order] if len(of[name]) > 1 else None
             colour, marker = looks[row]
@@ -139,10 +141,12 @@ def picture(per_draw: dict[str, dict[str, dict[str, np.ndarray]]], against: str)
             axis.errorbar(
                 places, of[name].mean(axis=0)[order], spread, fmt=marker, color=colour, markersize=4, label=row
             )
-        axis.set(title=title, xlabel=f"draw, in the order of {against or 'the first row'}")
-    axes[0][0].set_ylim(bottom=0.0)
-    axes[0][1].axhline(0.0, color=plots.GRAY, linestyle="--", linewidth=1.2)
-    axes[0][0].legend()
+        axis.set_ylabel(title)
+    panels[1].set_xlabel(f"draw, in the order of {against or next(iter(stacked))}")
+    panels[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0].set_ylim(bottom=0.0)
+    panels[1].axhline(0.0, color=plots.GRAY, linestyle="--", linewidth=1.2)
+    panels[0].legend(frameon=False)
     return figure
 
 

@@ -57,7 +57,7 @@ def procrustes_bound(before: np.ndarray, after: np.ndarray) -> ProcrustesBound:
     residual = float(np.linalg.norm(f @ (u @ vt).T - fa))
     # F F' - Fa Fa' = [F Fa] diag(I, -I) [F Fa]': by the triangle of its QR no [n, n] is made, and nothing small is the
     # difference of large sums.
-    triangle = np.linalg.qr(np.concatenate([f, fa], axis=1), mode="r")
+    triangle = np.asarray(np.linalg.qr(np.concatenate([f, fa], axis=1), mode="r"))
     gram = triangle[:, :size] @ triangle[:, :size].T - triangle[:, size:] @ triangle[:, size:].T
     loss = float(np.square(gram).sum())
     values = np.linalg.svd(f, compute_uv=False)
