@@ -24,7 +24,6 @@ from care_jax.evaluate import plots
 from care_jax.evaluate.embedded import EmbeddedDataSet, make_embedder
 from care_jax.evaluate.measure import Measure
 from care_jax.experiment import build
-from care_jax.experiment.config import read_config
 from care_jax.experiment.inputs import stored_side
 from care_jax.experiment.settings import of_clouds
 from care_jax.storage import folder_for, local_path, replace_file, writing_to
@@ -112,7 +111,7 @@ class FinishedTable:
     def _simclr(self) -> str:
         found = []
         for row, of_seeds in self.folders.items():
-            config = read_config(next(iter(of_seeds.values())))
+            config = trained.config_of(next(iter(of_seeds.values())))
             if config.loss.method == "simclr" and not config.equivariance.weight:
                 found.append(row)
         if len(found) > 1:
@@ -269,9 +268,9 @@ def start(name: str, analyse: Callable[[FinishedTable], Analysis], *, workdir: s
                 found = analyse(table)
                 lines = verdicts(found.measures, found.compared, found.numbers, table.against)
                 with writing_to(out, "--out"):
-                    replace_file(out / f"{name}.json", as_json(name, table, found, [*found.said, *lines]))
+                    replace_file(out / f"{name}.json", as_json(name, table, found, [*lines, *found.said]))
                     replace_file(out / f"{name}.png", plots.png(found.figure))
-            print("\n\n".join([markdown(found.measures, found.numbers), *found.said, *lines]), flush=True)
+            print("\n\n".join([markdown(found.measures, found.numbers), *lines, *found.said]), flush=True)
 
     app.run(main, flags_parser=lambda argv: parse_flags(argv, f"--workdir={workdir}"))
 
