@@ -1,6 +1,7 @@
 """Measures of what an augmentation does to embeddings, and of what their neighbours know. Pure, jit-able, only JAX.
 
-`metrics.motion` has those that are held out, with intervals and null values: NumPy, on the host.
+`metrics.motion` has those that are held out, with intervals and null values; `metrics.procrustes` what a small loss
+bounds: NumPy, on the host.
 
 Everything is computed in float32 at least, with full-precision matrix products; float64 stays float64.
 Raises: every function raises a `ValueError`, naming itself and the value, for shapes or ranges other than documented.

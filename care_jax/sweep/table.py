@@ -84,6 +84,15 @@ def comparisons(table: Table, results: Results) -> list[str]:
     return lines
 
 
+def within_spread(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the means of two rows differ by no more than their seeds' standard deviations together.
+
+    Args:
+      one, other: a number a seed, two or more each.
+    """
+    return bool(abs(one.mean() - other.mean()) <= one.std(ddof=1) + other.std(ddof=1))
+
+
 def _compared(column: str, ours: Sequence[Summary], theirs: Sequence[Summary]) -> str:
     measure = find(column)
     unit = f" {measure.unit}" if measure.unit else ""
@@ -96,7 +105,7 @@ def _compared(column: str, ours: Sequence[Summary], theirs: Sequence[Summary]) -
     judged = {"": direction, direction: "better"}.get(measure.better, "worse") if difference else "the same"
     if min(len(one), len(other)) < 2:
         return f"{figures}, {judged} (a single seed tells no spread)"
-    if difference and abs(difference) <= one.std(ddof=1) + other.std(ddof=1):
+    if difference and within_spread(one, other):
         return f"{figures}, {judged} by less than the seeds' standard deviations"
     return f"{figures}, {judged}"
 

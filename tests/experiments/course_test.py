@@ -1,0 +1,83 @@
+"""Courses from rows of metrics.jsonl, and which rows are of equal accuracy."""
+
+import json
+
+import pytest
+
+from care_jax.command_line import UsageError
+from experiments import course
+from experiments.finished import FinishedTable
+
+SHARE, ACCURACY, ERROR = "rotation_share_explained", "knn_top1", "principal_component_error"
+
+
+def _course(*values, name=ACCURACY):
+    return {10 * (i + 1): {name: value, SHARE: i / 10} for i, value in enumerate(values)}
+
+
+@pytest.fixture
+def table(tmp_path):
+    """SimCLR learns fast and loses the share; CARE is slower and keeps it. Rows of the loss lie between."""
+    for name, accuracies, shares in (
+        ("simclr_seed_0", (50.0, 80.0, 95.0), (0.5, 0.2, 0.0)),
+        ("simclr_seed_1", (52.0, 82.0, 94.0), (0.5, 0.3, 0.1)),
+        ("care_seed_0", (40.0, 60.0, 90.0), (0.9, 0.9, 0.8)),
+        ("care_seed_1", (41.0, 62.0, 91.0), (0.9, 0.8, 0.7)),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps({"steps": 30, "params_sha256": name}))
+        rows = [{"step": 5, "loss": 4.0}]
+        for i, (accuracy, share) in enumerate(zip(accuracies, shares, strict=True), 1):
+            rows += [{"step": 10 * i, ACCURACY: accuracy}, {"step": 10 * i, SHARE: share, "loss": 3.0}]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return FinishedTable(tmp_path, "simclr")
+
+
+def test_rows_of_one_step_are_one_and_the_later_number_counts():
+    rows = [{"step": 9, "a": 1.0}, {"step": 3, "a": 2.0, "z": 0.0}, {"step": 9, "b": 5.0}, {"step": 9, "a": 4.0}]
+    assert course.joined(rows, ("a", "b")) == {3: {"a": 2.0}, 9: {"a": 4.0, "b": 5.0}}
+    assert course.whole(course.joined(rows, ("a", "b")), ("a", "b")) == {9: {"a": 4.0, "b": 5.0}}
+
+
+def test_the_first_row_that_is_as_good():
+    assert course.first_at(_course(50.0, 80.0, 70.0, 90.0), ACCURACY, 75.0) == 20
+    assert course.first_at(_course(50.0, 80.0), ACCURACY, 80.0) == 20
+    assert course.first_at(_course(50.0, 80.0), ACCURACY, 80.1) is None
+    assert course.first_at(_course(0.9, 0.5, 0.7, name=ERROR), ERROR, 0.6) == 20  # lower is better
+
+
+def test_levels_are_such_as_every_run_reaches():
+    courses = {"a": {"0": _course(50.0, 95.04)}, "b": {"0": _course(40.0, 80.0, 79.0)}}
+    levels = course.levels_of(courses, ACCURACY)
+    assert levels == [60.0, 70.0, 80.0]
+    flat = {"a": {"0": _course(90.0, 91.0)}, "b": {"0": _course(40.0, 80.0)}}
+    assert course.levels_of(flat, ACCURACY) == [80.0]
+    errors = {"a": {"0": _course(0.9, 0.3, name=ERROR)}, "b": {"0": _course(0.8, 0.2, name=ERROR)}}
+    levels = course.levels_of(errors, ERROR)
+    assert levels[0] > levels[-1] == pytest.approx(0.3)
+    assert all(course.first_at(errors["a"]["0"], ERROR, level) for level in levels)
+
+
+def test_at_equal_accuracy_the_verdict_is_another_than_at_equal_steps(table):
+    found = course.analyse(table, levels=[60.0, 93.0])
+    assert found.numbers["simclr"] == {"0": {ACCURACY: 95.0, SHARE: 0.0}, "1": {ACCURACY: 94.0, SHARE: 0.1}}
+    at_60 = found.details["levels"]["60"]
+    assert at_60["care"]["0"] == {"step": 20.0, ACCURACY: 60.0, SHARE: 0.9}
+    assert at_60["simclr"]["1"] == {"step": 20.0, ACCURACY: 82.0, SHARE: 0.3}
+    (sentence,) = [line for line in found.said if "against" in line]
+    assert sentence.startswith("At a kNN of 60 %, care against simclr: share explained by a rotation 0.850")
+    assert sentence.endswith("better, beyond the spread of the seeds.")
+    assert "care is not compared: 2 of its seeds never reach it." in found.said
+    assert [used["params_sha256"] for used in table.used][:1] == ["care_seed_0"]
+    share, accuracy = found.figure.axes
+    assert list(share.lines[0].get_ydata()) == pytest.approx([0.9, 0.85, 0.75]) and len(accuracy.lines) == 2
+
+
+def test_mistakes_are_one_line(table):
+    with pytest.raises(UsageError, match="knn is no measure"):
+        course.analyse(table, "knn")
+    said = course.analyse(table, "linear_probe_top1").said
+    assert said == ("No comparison at equal accuracy: not every run has linear_probe_top1 among its monitors.",)
+    (table.workdir / "care_seed_1" / "metrics.jsonl").write_text("")
+    with pytest.raises(UsageError, match=r"care_seed_1 has none of knn_top1, .* in its metrics.jsonl"):
+        course.analyse(table)

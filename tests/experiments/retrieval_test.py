@@ -1,0 +1,49 @@
+"""Who are neighbours, and what they are scored; a colour by its mean; the sheet's words."""
+
+import math
+
+import numpy as np
+
+from experiments import retrieval
+from experiments.retrieval import Line, Lookups
+
+
+def test_neighbours_are_not_the_image_itself_and_equal_ones_are_in_order():
+    bank = np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [0.8, 0.6]])
+    found = retrieval.neighbours(np.array([[1.0, 0.0], [0.0, 1.0]]), bank, np.array([0, 2]), k=9)
+    assert found.tolist() == [[2, 3, 1], [1, 3, 0]]
+
+
+def test_scores_by_hand():
+    new = np.array([[True, False, False, False, False, True], [False] * 6])
+    kept = np.array([[False, False, False, False, False, True], [True] * 6])
+    rows = np.zeros((2, 6), int)
+    found = retrieval.scores(Lookups(rows, rows, ~new, new, kept))
+    assert found["follow"] == 10.0 and found["follow_before"] == 90.0 and found["class_kept"] == 50.0
+    assert (found["recall_1"], found["recall_5"], found["recall_10"]) == (0.0, 0.0, 50.0)
+    without = retrieval.scores(Lookups(rows, rows, ~new, new, None))
+    assert without["follow"] == 10.0 and math.isnan(without["recall_5"]) and math.isnan(without["class_kept"])
+    assert set(found) == set(retrieval.MEASURES)
+
+
+def test_a_colour_is_nearer_to_the_turned_image():
+    red, green = np.array([[200.0, 0.0, 0.0]]), np.array([[0.0, 200.0, 0.0]])
+    found = retrieval.nearer(np.array([[10.0, 90.0, 0.0], [90.0, 10.0, 0.0]]), to=green, than=red)
+    assert found.tolist() == [[True, False]]
+    images = np.zeros((1, 4, 4, 3), np.uint8)
+    images[..., 0] = 200
+    turned = retrieval.turned(images, 1 / 3)
+    assert turned.shape == images.shape and turned[0, 0, 0].argmax() == 1
+
+
+def test_the_sheet_has_a_line_a_row_and_says_what_each_neighbour_has():
+    images = np.zeros((4, 2, 2, 3), np.uint8)
+    lines = {
+        "simclr": Line(images, np.array([False, True]), np.array([True, False])),
+        "care": Line(images, np.array([True, False]), np.array([True, False])),
+    }
+    figure = retrieval.sheet(lines)
+    assert [axis.get_title() for axis in figure.axes] == [
+        "image", "turned", "old class", "new colour", "image", "turned", "both", "neither",
+    ]  # fmt: skip
+    assert [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()] == ["simclr", "care"]
