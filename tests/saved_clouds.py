@@ -43,6 +43,7 @@ def make_cloud_config(root: Path, **overrides: Any) -> ml_collections.ConfigDict
         "data.window_lengths": (8, 12),
         "data.window_stride": 4,
         "model.width": 4,
+        "model.pooling": "mean",
         "model.head_hidden_sizes": (8,),
         "model.head_size": 4,
         "equivariance.num_groups": 2,

@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,7 +72,8 @@ def test_data_is_looked_for_at_home(monkeypatch, tmp_path, tiny_config):
     """And at an address where TensorFlow Datasets reads everything; nowhere is a folder called `gs:` made or read."""
     monkeypatch.setenv("HOME", str(tmp_path))
     asked = {}
-    monkeypatch.setattr(build.data, "load", lambda name, **arguments: asked.update(arguments))
+    images = SimpleNamespace(clouds=False)
+    monkeypatch.setattr(build.data, "load", lambda name, **arguments: asked.update(arguments) or images)
     build.load_data(tiny_config(data__root="~/images", data__class_file="~/ids.txt"))
     assert (asked["root"], asked["class_file"]) == (tmp_path / "images", tmp_path / "ids.txt")
     build.load_data(tiny_config(data__name="cifar10", data__root="gs://bucket"))

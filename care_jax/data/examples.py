@@ -74,7 +74,7 @@ class Examples:
     @property
     def clouds(self) -> bool:
         """Whether they are clouds of points."""
-        return isinstance(self.images, np.ndarray) and self.images.ndim == 3
+        return isinstance(self.images, np.ndarray) and self.images.ndim == 3 and self.images.dtype.kind == "f"
 
     @property
     def noun(self) -> str:

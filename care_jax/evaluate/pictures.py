@@ -1,5 +1,6 @@
 """Pictures of a run and of images: curves of the training, grids of what was drawn and of what was found."""
 
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -81,9 +82,10 @@ def training_curves(rows: Sequence[Mapping[str, float]], measures: Mapping[str, 
         axis.set_xlabel("step")
         axis.set_ylabel("%" if title.endswith(", %") else _AXES.get(name, "value"))
         axis.ticklabel_format(axis="y", useOffset=False)
-        values = np.array([value for _, value in points])
-        least = _FLAT * float(np.abs(values).max())
-        if np.isfinite(values).all() and np.ptp(values) < least:  # what hardly changes should look so
+        values = np.array([math.nan if value is None else value for _, value in points])
+        values = values[np.isfinite(values)]
+        least = _FLAT * float(np.abs(values).max(initial=0.0))
+        if len(values) and np.ptp(values) < least:  # what hardly changes should look so
             axis.set_ylim(values.mean() - least, values.mean() + least)
         if name == "learning_rate":
             axis.set_ylim(bottom=0)

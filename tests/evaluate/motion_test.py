@@ -55,7 +55,7 @@ def _embedded(module, n=48, hue=False, devices=1, embedder=None):
     examples = _tinted(n)
     if hue:
         examples = Examples(examples.images, {"hue": (np.arange(n) * HUES // n).astype(np.int32)})
-    dataset = SimpleNamespace(test=examples, num_classes={"hue": HUES} if hue else {})
+    dataset = SimpleNamespace(test=examples, num_classes={"hue": HUES} if hue else {}, clouds=False)
     experiment = SimpleNamespace(dataset=dataset, plan=SimpleNamespace(equivariance=HUE))
     made = embedder or _embedder(module, devices)
     return EmbeddedDataSet(experiment, lambda: made, {})

@@ -47,7 +47,7 @@ def test_the_images_are_the_others_and_how_they_are_seen_is_the_encoders(
 @pytest.mark.parametrize(
     ("on", "told"),
     [
-        ("cifar11", "is no data set, no configuration file and no folder of images; by name there are cifar10, "),
+        ("cifar11", "is no data set, no configuration file and no folder of images; by name there are augself, "),
         ("README.md", "is no configuration file (SyntaxError"),
         ("care_jax/errors.py", "is no configuration file (KeyError: 'get_config')"),
         ("gs://bucket", "is an address"),
