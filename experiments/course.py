@@ -35,8 +35,9 @@ from care_jax.evaluate import plots
 from care_jax.evaluate.evaluators import find
 from care_jax.evaluate.measure import Measure
 from care_jax.train.metric_writer import read_metrics
-from experiments import command, finished
-from experiments.finished import Analysis, FinishedTable, Numbers
+from experiments import analysis, command
+from experiments.analysis import Analysis, Numbers
+from experiments.finished import FinishedTable
 
 NAMES = (
     "relative_equivariance_median",
@@ -128,7 +129,7 @@ def at_level(courses: Courses, accuracy: str, level: float) -> tuple[Numbers, di
 def picture(courses: Courses, names: Sequence[str]) -> Figure:
     """A panel a measure over the steps: the mean over the seeds, and a band of their standard deviation."""
     figure, axes = plots.panels(len(names), 1, 5.0, 1.9, share_x="col")
-    looks = finished.colours(list(courses))
+    looks = analysis.colours(list(courses))
     for (axis,), name in zip(axes, names, strict=True):
         for row, seeds in courses.items():
             runs = [{step: known[name] for step, known in course.items() if name in known} for course in seeds.values()]
@@ -235,16 +236,16 @@ def at_equal_accuracy(
         where = f"{measure.heading or accuracy} of {level:g}{f' {measure.unit}' if measure.unit else ''}"
         said.append(f"At the first row with a {where}:")
         if numbers:
-            said.append(finished.markdown(measures, numbers))
+            said.append(analysis.markdown(measures, numbers))
         said += [f"{row} is not compared: {count} of its seeds never reach it." for row, count in short.items()]
-        said += [f"At a {where}, {line}" for line in finished.verdicts(measures, compared, numbers, against)]
+        said += [f"At a {where}, {line}" for line in analysis.verdicts(measures, compared, numbers, against)]
     return said
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("accuracy", "knn_top1", "The measure that runs are compared at equal levels of.")
     flags.DEFINE_string("levels", "", "Its levels, by commas; nothing: some that every run reaches.")
-    finished.start(
+    analysis.start(
         "course",
         lambda table: analyse(table, flags.FLAGS.accuracy, command.numbers("--levels", flags.FLAGS.levels)),
         workdir="runs/course",

@@ -32,8 +32,9 @@ from care_jax.command_line import UsageError
 from care_jax.evaluate import equivariance_error, plots
 from care_jax.evaluate.measure import Measure
 from care_jax.metrics.procrustes import procrustes_bound
-from experiments import finished
-from experiments.finished import Analysis, Finished, FinishedTable
+from experiments import analysis
+from experiments.analysis import Analysis
+from experiments.finished import Finished, FinishedTable
 
 _SLACK = 1e-6  # of sqrt(n): what float32 embeddings leave of a residual that is 0
 MEASURES = {
@@ -147,7 +148,7 @@ def verdict(points: Sequence[Mapping[str, float]]) -> str:
 def picture(points: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Two panels, a point a draw: residual over the root of the loss, and over its bound, which is the line."""
     figure, axes = plots.panels(2, 1, 5.2, 3.0)
-    looks = finished.colours(list(points))
+    looks = analysis.colours(list(points))
     panels = [row[0] for row in axes]
     for axis, name, label in zip(
         panels, ("root_loss", "bound"), ("root of the mean loss over pairs", "bound of Proposition 3"), strict=True
@@ -187,4 +188,4 @@ def analyse(table: FinishedTable, *, every_checkpoint: bool = False) -> Analysis
 
 if __name__ == "__main__":
     flags.DEFINE_bool("every_checkpoint", False, "Points of every checkpoint that a run has, not of the newest alone.")
-    finished.start("theory", lambda table: analyse(table, every_checkpoint=flags.FLAGS.every_checkpoint))
+    analysis.start("theory", lambda table: analyse(table, every_checkpoint=flags.FLAGS.every_checkpoint))

@@ -1,6 +1,8 @@
 """Courses from rows of metrics.jsonl, and which rows are of equal accuracy."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -81,3 +83,20 @@ def test_mistakes_are_one_line(table):
     (table.workdir / "care_seed_1" / "metrics.jsonl").write_text("")
     with pytest.raises(UsageError, match=r"care_seed_1 has none of knn_top1, .* in its metrics.jsonl"):
         course.analyse(table)
+
+
+@pytest.mark.slow
+def test_the_command_writes_its_files_and_says_its_verdict(table, tmp_path):
+    def run(*given):
+        command = [sys.executable, "-m", "experiments.course", f"--workdir={table.workdir}", "--against=simclr", *given]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    done = run(f"--out={tmp_path / 'out'}", "--levels=60")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("| row | n | ") and "At a kNN of 60 %, care against simclr: " in done.stdout
+    assert (tmp_path / "out" / "course.png").read_bytes().startswith(b"\x89PNG")
+    read = json.loads((tmp_path / "out" / "course.json").read_text())
+    assert read["against"] == "simclr" and len(read["runs"]) == 4 and set(read["details"]) == {"courses", "levels"}
+    failed = run("--levels=a")
+    assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "--levels=a: give numbers" in failed.stderr
+    assert not (table.workdir / "course.json").exists()
