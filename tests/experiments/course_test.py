@@ -87,16 +87,12 @@ def test_mistakes_are_one_line(table):
 
 @pytest.mark.slow
 def test_the_command_writes_its_files_and_says_its_verdict(table, tmp_path):
-    def run(*given):
-        command = [sys.executable, "-m", "experiments.course", f"--workdir={table.workdir}", "--against=simclr", *given]
-        return subprocess.run(command, capture_output=True, text=True)
-
-    done = run(f"--out={tmp_path / 'out'}", "--levels=60")
+    given = [f"--workdir={table.workdir}", "--against=simclr", f"--out={tmp_path / 'out'}", "--levels=60"]
+    command = [sys.executable, "-m", "experiments.course", *given]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("| row | n | ") and "At a kNN of 60 %, care against simclr: " in done.stdout
     assert (tmp_path / "out" / "course.png").read_bytes().startswith(b"\x89PNG")
     read = json.loads((tmp_path / "out" / "course.json").read_text())
     assert read["against"] == "simclr" and len(read["runs"]) == 4 and set(read["details"]) == {"courses", "levels"}
-    failed = run("--levels=a")
-    assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "--levels=a: give numbers" in failed.stderr
     assert not (table.workdir / "course.json").exists()
