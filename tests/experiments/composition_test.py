@@ -30,7 +30,8 @@ def test_of_unrelated_embeddings_matrices_are_as_far_as_chance_has_it():
     rng = np.random.default_rng(1)
     found = composition.of_pair(*rng.normal(size=(4, 64, 16)))
     assert found["matrices"] == pytest.approx(math.sqrt(2), abs=0.2)
-    assert found["composed"] < 0.2
+    assert found["matrices_of_halves"] == pytest.approx(math.sqrt(2), abs=0.2)
+    assert found["composed"] < 0.2 and found["fitted"] < 0.2  # on what it is fitted to, it would be half
 
 
 def test_steering_inverse_and_undoing():
