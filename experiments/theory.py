@@ -41,6 +41,11 @@ MEASURES = {
     "residual": Measure(
         "min over R in O(d) of |F R' - Fa| / sqrt(n), mean over draws", better="lower", heading="residual", decimals=4
     ),
+    "displacement": Measure(
+        "|F - Fa| / sqrt(n), mean over draws: an encoder that collapses, or is invariant, has no residual either",
+        heading="displacement",
+        decimals=4,
+    ),
     "root_loss": Measure(
         "sqrt of the mean over pairs of (f_i·f_j - fa_i·fa_j)^2, mean over draws",
         better="lower",
@@ -81,7 +86,7 @@ def of_run(run: Finished) -> list[dict[str, float]]:
     """Of each draw of the evaluation both sides, in units of one input.
 
     Returns:
-      "residual", "root_loss", "inverse" as the table says them, and "bound" of the residual; inf where F has a rank
+      "residual", "displacement", "root_loss", "inverse" as the table says them, and "bound" of the residual; inf where F has a rank
       below d.
 
     Raises:
@@ -99,6 +104,7 @@ def of_run(run: Finished) -> list[dict[str, float]]:
         found.append(
             {
                 "residual": of.residual / math.sqrt(n),
+                "displacement": float(np.linalg.norm(np.float64(after) - before)) / math.sqrt(n),
                 "root_loss": math.sqrt(of.loss) / n,
                 "inverse": of.inverse * math.sqrt(n),
                 "bound": of.bound / math.sqrt(n),
@@ -114,6 +120,7 @@ def summary(draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
         ratios = np.where(of["bound"] > 0, of["residual"] / of["bound"], math.nan)
     return {
         "residual": float(of["residual"].mean()),
+        "displacement": float(of["displacement"].mean()),
         "root_loss": float(of["root_loss"].mean()),
         "inverse": float(of["inverse"].mean()),
         "tightness": float(np.median(ratios)),

@@ -9,8 +9,8 @@ from experiments import theory
 from experiments.finished import FinishedTable
 
 POINTS = [
-    {"residual": 0.1, "root_loss": 0.01, "inverse": 9.0, "bound": 1.0},
-    {"residual": 0.4, "root_loss": 0.2, "inverse": 9.0, "bound": 2.0},
+    {"residual": 0.1, "displacement": 0.5, "root_loss": 0.01, "inverse": 9.0, "bound": 1.0},
+    {"residual": 0.4, "displacement": 0.5, "root_loss": 0.2, "inverse": 9.0, "bound": 2.0},
 ]
 
 
@@ -64,3 +64,5 @@ def test_on_a_table(kind, request):
     assert all(seeds["0"]["within"] == 100.0 for seeds in found.numbers.values())
     assert [len(draws) for draws in found.details["care"]["0"].values()] == [3]
     assert found.said[0].startswith("Proposition 3 ")
+    for draws in found.details["care"]["0"].values():
+        assert all(draw["residual"] <= draw["displacement"] + 1e-6 for draw in draws)  # the identity is orthogonal
