@@ -10,7 +10,7 @@ import jax
 import ml_collections
 from absl import flags
 
-from care_jax import models
+from care_jax import help, models
 from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
 from care_jax.devices import sharding
 from care_jax.experiment import build, stand_in
@@ -216,7 +216,7 @@ def first_word(argv: list[str], flag_values: flags.FlagValues) -> str:
     known = flags.FlagValues()
     known.append_flag_values(flag_values)
     try:
-        rest = known(argv, known_only=True)[1:]
+        rest = known(help.without(argv), known_only=True)[1:]  # absl's own --help would end with status 1
     except flags.Error:  # which the parser proper will say
         return ""
     # A setting's flag is not known yet: the word after it is its value.

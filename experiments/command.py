@@ -50,6 +50,18 @@ def start(
     app.run(main, flags_parser=lambda argv: parse_flags(argv, f"--config={config}"))
 
 
+def own_weight(config: ml_collections.ConfigDict) -> float:
+    """lambda, of the rows that have CARE.
+
+    Raises:
+      UsageError: it is 0, which is the plain base objective, a row of its own.
+    """
+    weight: float = config.equivariance.weight
+    if not weight:
+        raise UsageError("--config.equivariance.weight=0 is a row of its own: leave it out, or give CARE's")
+    return weight
+
+
 def numbers(flag: str, text: str) -> list[float]:
     """Those of a flag, by commas; none of an empty one.
 

@@ -44,8 +44,12 @@ BASES: dict[str, tuple[float, dict[str, Any]]] = {
     "barlow_twins": (1.0, {"model.head_output_batch_norm": True}),
     "vicreg": (10.0, {}),
 }
-# A rival -> its weight, that of its paper's CIFAR10 or STL10 runs.
-RIVALS = {"equimod": 1.0, "essl": 0.4, "augself": 1.0}
+# A rival -> its weight, that of its paper's CIFAR10 or STL10 runs, and heads as wide as the digits' projection head.
+RIVALS: dict[str, tuple[float, dict[str, Any]]] = {
+    "equimod": (1.0, {}),
+    "essl": (0.4, {"equivariance.hidden_size": 128}),
+    "augself": (1.0, {"equivariance.hidden_size": 128}),
+}
 
 
 def rows(num_steps: int) -> dict[str, Row]:
@@ -59,8 +63,8 @@ def rows(num_steps: int) -> dict[str, Row]:
         found[f"simclr_care_on_{space}"] = _row(
             "simclr", weight, num_steps, f"care on {space}", {"equivariance.on": space}
         )
-    for rival, weight in RIVALS.items():
-        found[f"simclr_{rival}"] = _row("simclr", weight, num_steps, rival, {"equivariance.term": rival})
+    for rival, (weight, own) in RIVALS.items():
+        found[f"simclr_{rival}"] = _row("simclr", weight, num_steps, rival, {"equivariance.term": rival, **own})
     return found
 
 

@@ -55,9 +55,7 @@ def make_table(config: ml_collections.ConfigDict, branch: str = "config") -> Tab
     """
     if branch not in BRANCHES:
         raise UsageError(f"--branch={branch}: give one of {', '.join(BRANCHES)}")
-    weight = config.equivariance.weight
-    if not weight:
-        raise UsageError("--config.equivariance.weight=0 makes CARE SimCLR, which has a row of its own: leave it out")
+    weight = command.own_weight(config)
     views = {f"augment.invariance.{name}": value for name, value in BRANCHES[branch].items()}
     objectives = {
         "care": ("CARE", "simclr", weight),

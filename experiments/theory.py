@@ -86,8 +86,8 @@ def of_run(run: Finished) -> list[dict[str, float]]:
     """Of each draw of the evaluation both sides, in units of one input.
 
     Returns:
-      "residual", "displacement", "root_loss", "inverse" as the table says them, and "bound" of the residual; inf where F
-      has a rank below d.
+      "residual", "displacement", "root_loss" and "inverse" as the table says them, and "bound" of the residual; inf
+      where F has a rank below d.
 
     Raises:
       UsageError: embeddings that are not finite, or fewer than 4 inputs.

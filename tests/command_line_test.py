@@ -107,7 +107,7 @@ def test_a_bundled_configuration_by_its_name(tmp_path, monkeypatch):
     assert (
         "--config=configs/digits.py: no such file, nor a bundled configuration; did you mean digits? There are " in line
     )
-    assert "there are base, cifar10, " in parse(config="--config=qqqq")[1]
+    assert "there are augself, base, cifar10, " in parse(config="--config=qqqq")[1]
     (tmp_path / "digits").write_text("def get_config():\n    return {}['own']\n")
     assert "digits, line 2: KeyError: 'own'" in parse(config="--config=digits")[1]
 

@@ -1,4 +1,4 @@
-"""docs/extending.md works as printed: its module and its configuration train, in both placements, and go on."""
+"""docs/extending.md and docs/clouds.md work as printed: what they register trains, in both placements, and goes on."""
 
 import importlib
 import json
@@ -27,7 +27,8 @@ REGISTRIES = (augment.OPERATIONS, data.DATA_SETS, models.BACKBONES, methods.METH
 @pytest.fixture
 def page(tmp_path, monkeypatch):
     """The page's modules, importable; what they register is taken back."""
-    for file, text in re.findall(r"```python\n# (my_\w+\.py)[^\n]*\n(.*?)```", PAGE.read_text(), re.DOTALL):
+    printed = PAGE.read_text() + (PAGE.parent / "clouds.md").read_text()
+    for file, text in re.findall(r"```python\n# (my_\w+\.py)[^\n]*\n(.*?)```", printed, re.DOTALL):
         with (tmp_path / file).open("a") as module:
             module.write(text)
     monkeypatch.syspath_prepend(tmp_path)
@@ -36,7 +37,7 @@ def page(tmp_path, monkeypatch):
     for registry, entries in zip(REGISTRIES, before, strict=True):
         registry.clear()
         registry.update(entries)
-    for name in ("my_lab", "my_config"):
+    for name in ("my_lab", "my_config", "my_clouds"):
         sys.modules.pop(name, None)
 
 
@@ -196,3 +197,17 @@ def test_an_unknown_data_set_lists_ones_own(page):
     _config()
     with pytest.raises(DataError, match=r"there are .*, stripes$"):
         data.load("stripe")
+
+
+@pytest.mark.slow
+def test_the_clouds_of_the_page_train_and_their_labels_are_read(page):
+    import my_clouds
+
+    config = my_clouds.get_config()
+    small = {"train.num_steps": 2, "evaluate.num_augmentations": 2, "evaluate.probe.num_seeds": 1}
+    config.update_from_flattened_dict(small)
+    assert run(config, page / "bars")
+    summary = json.loads((page / "bars" / "summary.json").read_text())
+    assert summary["test_examples"] == 64 and summary["knn_top1"] >= 0 and summary["linear_probe_top1"] >= 0
+    assert summary["number_of_points_explained"] is None  # twenty of every cloud
+    assert "Around a full turn" in (page / "bars" / "report.html").read_text()

@@ -86,6 +86,14 @@ def test_the_settings_of_the_run_are_flags(saved_run, parsed):
     assert values["config"].value.train.batch_size == 16
 
 
+@pytest.mark.parametrize("argv", [["--help"], ["runs/x", "-h"]])
+def test_help_is_no_mistake(parsed, capsys, argv, monkeypatch):
+    monkeypatch.setattr(trained, "config_of", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        parsed(*argv)
+    assert ended.value.code == 0 and "--config.SECTION.SETTING=VALUE" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -83,7 +83,7 @@ def load(
     resident: bool = True,
     class_file: Root = None,
     download: bool = False,
-    test_fraction: float = 0.1,
+    test_fraction: float | None = None,
     window_lengths: Sequence[int] = LENGTHS,
     window_stride: int = STRIDE,
 ) -> DataSet:
@@ -99,7 +99,8 @@ def load(
         imagenet2012 always stays encoded; the others are always resident.
       class_file: for imagenet2012: a file of WordNet ids, one a line, of the classes to keep.
       download: let TensorFlow Datasets download what is missing.
-      test_fraction: for image_folder without a test folder, and for proteins: the share held out.
+      test_fraction: for image_folder without a test folder, and for proteins: the share held out (None: 0.1 of images,
+        0.2 of chains).
       window_lengths, window_stride: for proteins: residues of a piece of a chain, and between two beginnings.
 
     Raises:
@@ -107,6 +108,8 @@ def load(
     """
     if name not in DATA_SETS:
         raise DataError(f"unknown data set {name!r}; there are {', '.join(DATA_SETS)}")
+    if test_fraction is None:
+        test_fraction = 0.2 if name in CLOUD_DATA_SETS else 0.1
     arguments = {
         "root": root,
         "image_size": image_size,
@@ -121,4 +124,6 @@ def load(
     try:
         return loader(**{argument: arguments[argument] for argument in accepted})
     except MemoryError as error:
+        if name in CLOUD_DATA_SETS:
+            raise DataError(f"the clouds of {name} do not fit into memory: choose a larger window_stride") from error
         raise DataError(f"{name} at image_size {image_size} does not fit into memory: choose a smaller one") from error

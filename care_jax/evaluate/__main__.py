@@ -25,7 +25,7 @@ from pathlib import Path
 import ml_collections
 from absl import app, flags, logging
 
-from care_jax import fits, trained
+from care_jax import fits, help, trained
 from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
 from care_jax.evaluate import baseline, results, transfer
@@ -127,7 +127,7 @@ def parse(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
     for name in ("workdir", "on"):
         flags.DEFINE_string(name, None, "", flag_values=first)
     with suppress(flags.Error):  # which the parser proper will say
-        first(argv, known_only=True)
+        first(help.without(argv), known_only=True)
     first.mark_as_parsed()  # also after an error
     word = "" if first.workdir else trained.first_word(argv, flag_values)
     if word or first.workdir:

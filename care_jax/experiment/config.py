@@ -234,7 +234,7 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
     What runs did before a setting was there is in `ADDED`; a setting of a method or a term that did not exist then has
     what configs/base.py gives it: mostly, no value. Before that, every setting had a value, and 0 (or an empty string)
     was written for "the default" in those of `STOOD_FOR_NONE`. Now one of them at least has none, as no method takes
-    all settings of `loss`.
+    all settings of `loss`. And the heads of `essl` and `augself` were as wide as the projection head.
     """
     config = ml_collections.ConfigDict(_with_tuples(settings))
     of_others = ONLY_IMAGES if of_clouds(config) else ()
@@ -250,6 +250,8 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
             section[key] = ADDED[name]
     extensions.load(config)  # which know settings of their own
     found = leaves(config)
+    if "equivariance.hidden_size" not in found and (width := _width_of_heads_before(found)):
+        config.equivariance.hidden_size = width
     begun_before = all(found.get(name) is not None for name in STOOD_FOR_NONE)
     for name, (kind, _) in rules().items():
         stood_for_none = begun_before and name in STOOD_FOR_NONE and found[name] == STOOD_FOR_NONE[name]
@@ -260,6 +262,14 @@ def from_plain(settings: Mapping[str, Any]) -> ml_collections.ConfigDict:
                 values[key] = placeholder(tuple if isinstance(kind, tuple) else kind)
     add_declared(config)
     return config
+
+
+def _width_of_heads_before(found: Mapping[str, Any]) -> int:
+    """Of a run begun before `equivariance.hidden_size`, whose term has it now; 0 where nothing had that width."""
+    sizes = found.get("model.head_hidden_sizes")
+    if found.get("equivariance.term") not in ("essl", "augself") or not found.get("equivariance.weight"):
+        return 0
+    return sizes[0] if isinstance(sizes, tuple) and sizes and isinstance(sizes[0], int) else 0
 
 
 def _with_tuples(value: Any) -> Any:

@@ -26,14 +26,13 @@ def make_objective(config: ml_collections.ConfigDict, spec: Spec, *, num_steps: 
     Raises:
       ConfigError: settings do not go together; one line that says what to change.
     """
-    model, equivariance = config.model, config.equivariance
+    equivariance = config.equivariance
     pieces = Pieces(
         spec=spec,
         num_steps=num_steps,
         num_groups=equivariance.num_groups,
         head=partial(make_head, config),
-        hidden_sizes=tuple(model.head_hidden_sizes[:1]) * 2,
-        batch_norm=model.head_batch_norm,
+        batch_norm=config.model.head_batch_norm,
         dtype=dtype_of(config),
         num_features=partial(_num_features, config, spec),
     )

@@ -10,6 +10,7 @@ from care_jax.augment import Augmentation, AugmentSpec, box_fractions, image_spe
 from care_jax.augment.namespace import Array, namespace, to_float
 from care_jax.methods.base import Outputs, Pieces, Term, Terms, Views
 from care_jax.models import Networks, ProjectionHead
+from care_jax.rules import at_least, setting
 
 KINDS = ("crop", "color")
 
@@ -22,8 +23,7 @@ class AugSelf(Term):
 
     Attributes:
       spec: the ranges that the views are drawn from; scales the colours.
-      hidden_sizes: of the heads; (512, 512) in the original.
-      batch_norm: whether they have batch norm; the original does.
+      batch_norm: whether its heads have batch norm; the original's do.
       dtype: of their computation.
 
     Source: Lee et al., NeurIPS 2021; the official code's crop and colour losses, both with the weight lambda.
@@ -34,15 +34,14 @@ class AugSelf(Term):
     only_images = "tells crops and colours"
     num_views = 2
     spec: AugmentSpec
-    hidden_sizes: tuple[int, ...]
     batch_norm: bool
     dtype: Any = jnp.float32
+    hidden_size: int = setting(512, at_least(1), "units of each of the two hidden layers of each of its heads")
 
     @classmethod
     def make(cls, pieces: Pieces, **settings: Any) -> Self:
         return cls(
             spec=image_spec(pieces.spec),
-            hidden_sizes=pieces.hidden_sizes,
             batch_norm=pieces.batch_norm,
             dtype=pieces.dtype,
             **settings,
@@ -50,7 +49,7 @@ class AugSelf(Term):
 
     @property
     def heads(self) -> Mapping[str, linen.Module]:
-        head = ProjectionHead(self.hidden_sizes, 4, self.batch_norm, self.dtype)
+        head = ProjectionHead((self.hidden_size,) * 2, 4, self.batch_norm, self.dtype)
         return {f"{kind}_predictor": head for kind in KINDS}
 
     def embed(self, networks: Networks, views: Views, outputs: Outputs) -> Outputs:

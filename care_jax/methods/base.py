@@ -69,7 +69,6 @@ class Pieces(NamedTuple):
       num_steps: length of the run.
       num_groups: g, groups of images that share a pair of equivariance draws.
       head: (output_batch_norm=...) -> a head of the projection head's shape.
-      hidden_sizes: of heads that read features: as wide as the projection head's, and two, as in their papers.
       batch_norm: whether heads have it.
       dtype: of their computation.
       num_features: () -> w, the dimension of the features.
@@ -79,7 +78,6 @@ class Pieces(NamedTuple):
     num_steps: int
     num_groups: int
     head: Callable[..., ProjectionHead]
-    hidden_sizes: tuple[int, ...]
     batch_norm: bool
     dtype: Any
     num_features: Callable[[], int]

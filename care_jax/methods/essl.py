@@ -10,6 +10,7 @@ from flax import linen
 from care_jax.augment import image_spec
 from care_jax.methods.base import Outputs, Pieces, Term, Terms, Views
 from care_jax.models import LayerNormHead, Networks
+from care_jax.rules import at_least, setting
 
 NUM_TURNS = 4
 
@@ -20,8 +21,7 @@ class ESSL(Term):
     All four turns of all images pass through the backbone as one view of 4b images of half the side.
 
     Attributes:
-      hidden_sizes: of the head that classifies the features; (2048, 2048) in the original.
-      dtype: of its computation.
+      dtype: of the computation of the head that classifies the features.
 
     Source: Dangovski et al., ICLR 2022; the official code's CIFAR10 set-up.
     """
@@ -29,8 +29,8 @@ class ESSL(Term):
     name = "essl"
     needs = ("rotated",)
     only_images = "tells the quarter turns of an image"
-    hidden_sizes: tuple[int, ...]
     dtype: Any = jnp.float32
+    hidden_size: int = setting(2048, at_least(1), "units of each of the two hidden layers of its head")
 
     @classmethod
     def make(cls, pieces: Pieces, **settings: Any) -> Self:
@@ -40,11 +40,11 @@ class ESSL(Term):
                 f"config.augment.invariance.rotation_degrees is {angle:g}, but essl tells how far an image was turned; "
                 "make it 0, or use another config.equivariance.term"
             )
-        return cls(hidden_sizes=pieces.hidden_sizes, dtype=pieces.dtype, **settings)
+        return cls(dtype=pieces.dtype, **settings)
 
     @property
     def heads(self) -> Mapping[str, linen.Module]:
-        return {"rotation_head": LayerNormHead(self.hidden_sizes, NUM_TURNS, dtype=self.dtype)}
+        return {"rotation_head": LayerNormHead((self.hidden_size,) * 2, NUM_TURNS, dtype=self.dtype)}
 
     def embed(self, networks: Networks, views: Views, outputs: Outputs) -> Outputs:
         assert views.rotated is not None  # `needs` says so

@@ -1,10 +1,11 @@
 """What a run may go on with: nothing that would give it other numbers, but for more steps."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from care_jax.experiment.config import ConfigError
+from care_jax.experiment.config import ConfigError, from_plain
 from care_jax.experiment.continuation import changes_beyond_evaluation, check_goes_on
 
 WORKDIR = Path("runs/mine")
@@ -65,3 +66,21 @@ def test_an_evaluation_may_change_what_is_its_own(tiny_config):
     changed.data.image_size, changed.train.num_steps = 8, 12
     refused = ["config.data.image_size: 16 -> 8", "config.train.num_steps: 6 -> 12"]
     assert changes_beyond_evaluation(tiny_config(), changed) == refused
+
+
+@pytest.mark.parametrize("term", ["essl", "augself"])
+def test_a_run_whose_heads_were_as_wide_as_the_projection_head(tiny_config, term):
+    """Begun before `equivariance.hidden_size`: it goes on with that width given, and not without."""
+    config = tiny_config(equivariance__term=term, model__head_hidden_sizes=(24, 12))
+    before = json.loads(json.dumps(config.to_dict()))
+    del before["equivariance"]["hidden_size"]
+    begun = from_plain(before)
+    assert begun.equivariance.hidden_size == 24
+    config.equivariance.hidden_size = 24
+    check_goes_on(begun, config, WORKDIR)
+    config.equivariance.hidden_size = None
+    with pytest.raises(ConfigError, match=r"with other settings \(config.equivariance.hidden_size: 24 -> None\)"):
+        check_goes_on(begun, config, WORKDIR)
+    for section, name, value in (("equivariance", "term", "care"), ("equivariance", "weight", 0.0)):
+        others = before | {section: before[section] | {name: value}}
+        assert from_plain(others).equivariance.hidden_size is None  # of which nothing had that width

@@ -25,6 +25,13 @@ def test_one_line_chooses_the_base_and_one_the_term(tiny_config):
     assert plain.term is None and set(plain.heads) == {"predictor"}
 
 
+@pytest.mark.parametrize(("term", "published"), [("essl", 2048), ("augself", 512)])
+def test_heads_are_as_wide_as_in_the_paper_or_as_asked_for(tiny_config, term, published):
+    for asked, width in ((None, published), (24, 24)):
+        made = _make(tiny_config(equivariance__term=term, equivariance__hidden_size=asked)).term
+        assert all(head.hidden_sizes == (width, width) for head in made.heads.values())
+
+
 def test_settings_reach_their_method(tiny_config):
     """A queue of the size asked for, and the method's own where it has no value."""
     variables = {"params": {"backbone": np.zeros(1)}, "batch_stats": {}}
@@ -79,6 +86,10 @@ def test_zero_is_zero(tiny_config, method, setting):
         (
             {"equivariance__term": "augself", "equivariance__on": "head"},
             "equivariance.on is 'head', but augself has none; leave it 'projection', or use .*term=care",
+        ),
+        (
+            {"equivariance__term": "equimod", "equivariance__hidden_size": 16},
+            "hidden_size is 16, but equimod has none; leave it .*None.*, or use .*term=essl or augself",
         ),
         ({"equivariance__term": "equimod", "equivariance__group": "lorentz"}, "equivariance.group is 'lorentz', but"),
         (

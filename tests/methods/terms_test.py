@@ -156,7 +156,7 @@ def test_equimod_predicts_each_view_from_the_plain_image_and_its_draw():
 
 
 def test_essl_tells_the_turns_apart():
-    term = ESSL(hidden_sizes=(8,))
+    term = ESSL(hidden_size=8)
     assert term.needs == ("rotated",)
 
     class Turns(FakeNetworks):
@@ -179,7 +179,7 @@ def test_essl_tells_the_turns_apart():
 
 
 def test_augself_tells_the_differences():
-    term = AugSelf(spec=SPEC, hidden_sizes=(8,), batch_norm=True)
+    term = AugSelf(spec=SPEC, hidden_size=8, batch_norm=True)
     assert set(term.heads) == {"crop_predictor", "color_predictor"} and term.num_views == 2
     networks, views = FakeNetworks(), _views()
     features = networks.features(views.invariance)
