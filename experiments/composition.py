@@ -33,8 +33,9 @@ from care_jax.evaluate.measure import Measure
 from care_jax.evaluate.strengths import spec_of, sweeps_of, views
 from care_jax.metrics.heldout import halves
 from care_jax.metrics.motion import best_map
-from experiments import finished
-from experiments.finished import Analysis, Finished, FinishedTable
+from experiments import analysis
+from experiments.analysis import Analysis
+from experiments.finished import Finished, FinishedTable
 
 PAIRS = 4  # of draws
 MOST = 1024  # test inputs that are steered, the first ones
@@ -211,15 +212,15 @@ def summary(pairs: Sequence[Mapping[str, float]], strengths: Mapping[str, Mappin
     return found
 
 
-def picture(details: Mapping[str, Mapping[str, Any]], numbers: finished.Numbers, *, clouds: bool) -> Figure:
+def picture(details: Mapping[str, Mapping[str, Any]], numbers: analysis.Numbers, *, clouds: bool) -> Figure:
     """Shares explained: of compositions, and of each augmentation over its strength; mean and deviation over seeds."""
     sweeps = list(next(iter(next(iter(details.values())).values()))["strengths"])
     figure, axes = plots.panels(1, 1 + len(sweeps), 3.4, 3.2)
     first, *others = axes[0]
-    looks = finished.colours(list(details))
+    looks = analysis.colours(list(details))
     for place, (row, of_seeds) in enumerate(details.items()):
         colour, marker = looks[row]
-        of = [finished.values(numbers, row, name) for name in ("fitted", "composed")]
+        of = [analysis.values(numbers, row, name) for name in ("fitted", "composed")]
         spread = [column.std(ddof=1) if len(column) > 1 else 0.0 for column in of]
         shift = 0.1 * (place - (len(details) - 1) / 2)
         first.errorbar(
@@ -261,4 +262,4 @@ def analyse(table: FinishedTable) -> Analysis:
 
 
 if __name__ == "__main__":
-    finished.start("composition", analyse)
+    analysis.start("composition", analyse)

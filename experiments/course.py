@@ -6,7 +6,7 @@
     python -m experiments.course --levels=80,85,90 --accuracy=knn_top1
 
     python -m experiments.proteins --config.train.evaluate_every_epochs=5.0 --workdir=runs/proteins_course \
---config.evaluate.monitor=clouds,motion,equivariance,alignment
+--config.evaluate.monitor=clouds,motion,equivariance
     python -m experiments.course --workdir=runs/proteins_course --accuracy=principal_component_error
 
 At equal steps runs that learn at other speeds are compared, and runs that lose on the way what others keep: so each run
@@ -25,6 +25,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -35,8 +36,9 @@ from care_jax.evaluate import plots
 from care_jax.evaluate.evaluators import find
 from care_jax.evaluate.measure import Measure
 from care_jax.train.metric_writer import read_metrics
-from experiments import command, finished
-from experiments.finished import Analysis, FinishedTable, Numbers
+from experiments import analysis, command
+from experiments.analysis import Analysis, Numbers
+from experiments.finished import FinishedTable
 
 NAMES = (
     "relative_equivariance_median",
@@ -128,7 +130,7 @@ def at_level(courses: Courses, accuracy: str, level: float) -> tuple[Numbers, di
 def picture(courses: Courses, names: Sequence[str]) -> Figure:
     """A panel a measure over the steps: the mean over the seeds, and a band of their standard deviation."""
     figure, axes = plots.panels(len(names), 1, 5.0, 1.9, share_x="col")
-    looks = finished.colours(list(courses))
+    looks = analysis.colours(list(courses))
     for (axis,), name in zip(axes, names, strict=True):
         for row, seeds in courses.items():
             runs = [{step: known[name] for step, known in course.items() if name in known} for course in seeds.values()]
@@ -160,24 +162,29 @@ def courses_of(table: FinishedTable, names: Sequence[str]) -> dict[str, dict[str
     found: dict[str, dict[str, Course]] = {}
     for row, seeds in table.folders.items():
         for seed, folder in seeds.items():
-            course = joined(read_metrics(folder, warn=say), names)
+            summary = _summary(folder)
+            # A loss that is logged under a measure's name is not that measure.
+            method = summary.get("config", {}).get("loss", {}).get("method")
+            course = joined(read_metrics(folder, warn=say), [name for name in names if name != method])
             if not course:
                 raise UsageError(
                     f"{folder} has none of {', '.join(names)} in its metrics.jsonl; `--help` has the command"
                 )
             found.setdefault(row, {})[seed] = course
-            table.used.append({"row": row, "seed": seed, "folder": str(folder), **_of_summary(folder)})
+            of = {"step": summary["steps"], "params_sha256": summary["params_sha256"]}
+            table.used.append({"row": row, "seed": seed, "folder": str(folder), **of})
     return found
 
 
-def _of_summary(folder: Path) -> dict[str, object]:
+def _summary(folder: Path) -> dict[str, Any]:
+    path = folder / "summary.json"
     try:
-        summary = json.loads((folder / "summary.json").read_text())
-        return {"step": summary["steps"], "params_sha256": summary["params_sha256"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{folder / 'summary.json'} can't be read ({error}): make it again with care_jax.evaluate"
-        ) from error
+        summary = json.loads(path.read_text())
+        if not isinstance(summary, dict) or not {"steps", "params_sha256"} <= summary.keys():
+            raise ValueError("it is no summary of a run")
+        return summary
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} can't be read ({error}): make it again with python -m care_jax.evaluate") from error
 
 
 def analyse(table: FinishedTable, accuracy: str = "knn_top1", levels: Sequence[float] = ()) -> Analysis:
@@ -191,11 +198,9 @@ def analyse(table: FinishedTable, accuracy: str = "knn_top1", levels: Sequence[f
     measure_of(accuracy)
     courses = courses_of(table, tuple(dict.fromkeys((accuracy, *NAMES))))
     runs = [course for seeds in courses.values() for course in seeds.values()]
-    names = [
-        name
-        for name in dict.fromkeys((*NAMES, accuracy))
-        if all(any(name in of for of in run.values()) for run in runs)
-    ]
+    known = [{name for of in run.values() for name in of} for run in runs]
+    names = [name for name in dict.fromkeys((*NAMES, accuracy)) if all(name in of for of in known)]
+    partly = sorted(set.union(*known) - {*names, accuracy})
     measures = {name: find(name) for name in names}
     full = {row: {seed: whole(course, names) for seed, course in seeds.items()} for row, seeds in courses.items()}
     if any(not course for seeds in full.values() for course in seeds.values()):
@@ -211,6 +216,8 @@ def analyse(table: FinishedTable, accuracy: str = "knn_top1", levels: Sequence[f
         details["levels"] = {f"{level:g}": numbers for level, (numbers, _) in found.items()}
     else:
         said = [f"No comparison at equal accuracy: not every run has {accuracy} among its monitors."]
+    if partly:
+        said.append(f"Left out, for not every run has it among its monitors: {', '.join(partly)}.")
     compared = tuple(name for name in COMPARED if name in names)
     return Analysis(measures, last, compared, picture(courses, names), details, tuple(said))
 
@@ -235,16 +242,16 @@ def at_equal_accuracy(
         where = f"{measure.heading or accuracy} of {level:g}{f' {measure.unit}' if measure.unit else ''}"
         said.append(f"At the first row with a {where}:")
         if numbers:
-            said.append(finished.markdown(measures, numbers))
+            said.append(analysis.markdown(measures, numbers))
         said += [f"{row} is not compared: {count} of its seeds never reach it." for row, count in short.items()]
-        said += [f"At a {where}, {line}" for line in finished.verdicts(measures, compared, numbers, against)]
+        said += [f"At a {where}, {line}" for line in analysis.verdicts(measures, compared, numbers, against)]
     return said
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("accuracy", "knn_top1", "The measure that runs are compared at equal levels of.")
     flags.DEFINE_string("levels", "", "Its levels, by commas; nothing: some that every run reaches.")
-    finished.start(
+    analysis.start(
         "course",
         lambda table: analyse(table, flags.FLAGS.accuracy, command.numbers("--levels", flags.FLAGS.levels)),
         workdir="runs/course",

@@ -31,8 +31,9 @@ from care_jax.data import CLASS, Examples
 from care_jax.embed.queries import inputs as all_inputs
 from care_jax.evaluate import plots
 from care_jax.evaluate.measure import Measure
-from experiments import finished
-from experiments.finished import Analysis, Finished, FinishedTable
+from experiments import analysis
+from experiments.analysis import Analysis
+from experiments.finished import Finished, FinishedTable
 
 QUERIES = 512
 NEIGHBOURS = 5  # that "follow" is over, and that are shown
@@ -237,4 +238,4 @@ def analyse(table: FinishedTable, query: int = 0) -> Analysis:
 
 if __name__ == "__main__":
     flags.DEFINE_integer("query", 0, "Test image on the contact sheet.", lower_bound=0)
-    finished.start("retrieval", lambda table: analyse(table, flags.FLAGS.query))
+    analysis.start("retrieval", lambda table: analyse(table, flags.FLAGS.query))

@@ -32,13 +32,19 @@ from care_jax.command_line import UsageError
 from care_jax.evaluate import equivariance_error, plots
 from care_jax.evaluate.measure import Measure
 from care_jax.metrics.procrustes import procrustes_bound
-from experiments import finished
-from experiments.finished import Analysis, Finished, FinishedTable
+from experiments import analysis
+from experiments.analysis import Analysis
+from experiments.finished import Finished, FinishedTable
 
 _SLACK = 1e-6  # of sqrt(n): what float32 embeddings leave of a residual that is 0
 MEASURES = {
     "residual": Measure(
         "min over R in O(d) of |F R' - Fa| / sqrt(n), mean over draws", better="lower", heading="residual", decimals=4
+    ),
+    "displacement": Measure(
+        "|F - Fa| / sqrt(n), mean over draws: an encoder that collapses, or is invariant, has no residual either",
+        heading="displacement",
+        decimals=4,
     ),
     "root_loss": Measure(
         "sqrt of the mean over pairs of (f_i·f_j - fa_i·fa_j)^2, mean over draws",
@@ -80,8 +86,8 @@ def of_run(run: Finished) -> list[dict[str, float]]:
     """Of each draw of the evaluation both sides, in units of one input.
 
     Returns:
-      "residual", "root_loss", "inverse" as the table says them, and "bound" of the residual; inf where F has a rank
-      below d.
+      "residual", "displacement", "root_loss" and "inverse" as the table says them, and "bound" of the residual; inf
+      where F has a rank below d.
 
     Raises:
       UsageError: embeddings that are not finite, or fewer than 4 inputs.
@@ -98,6 +104,7 @@ def of_run(run: Finished) -> list[dict[str, float]]:
         found.append(
             {
                 "residual": of.residual / math.sqrt(n),
+                "displacement": float(np.linalg.norm(np.float64(after) - before)) / math.sqrt(n),
                 "root_loss": math.sqrt(of.loss) / n,
                 "inverse": of.inverse * math.sqrt(n),
                 "bound": of.bound / math.sqrt(n),
@@ -113,6 +120,7 @@ def summary(draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
         ratios = np.where(of["bound"] > 0, of["residual"] / of["bound"], math.nan)
     return {
         "residual": float(of["residual"].mean()),
+        "displacement": float(of["displacement"].mean()),
         "root_loss": float(of["root_loss"].mean()),
         "inverse": float(of["inverse"].mean()),
         "tightness": float(np.median(ratios)),
@@ -147,7 +155,7 @@ def verdict(points: Sequence[Mapping[str, float]]) -> str:
 def picture(points: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Two panels, a point a draw: residual over the root of the loss, and over its bound, which is the line."""
     figure, axes = plots.panels(2, 1, 5.2, 3.0)
-    looks = finished.colours(list(points))
+    looks = analysis.colours(list(points))
     panels = [row[0] for row in axes]
     for axis, name, label in zip(
         panels, ("root_loss", "bound"), ("root of the mean loss over pairs", "bound of Proposition 3"), strict=True
@@ -187,4 +195,4 @@ def analyse(table: FinishedTable, *, every_checkpoint: bool = False) -> Analysis
 
 if __name__ == "__main__":
     flags.DEFINE_bool("every_checkpoint", False, "Points of every checkpoint that a run has, not of the newest alone.")
-    finished.start("theory", lambda table: analyse(table, every_checkpoint=flags.FLAGS.every_checkpoint))
+    analysis.start("theory", lambda table: analyse(table, every_checkpoint=flags.FLAGS.every_checkpoint))

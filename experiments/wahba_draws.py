@@ -28,8 +28,9 @@ from care_jax.evaluate import equivariance_error, plots
 from care_jax.evaluate.measure import Measure
 from care_jax.metrics.heldout import halves
 from care_jax.metrics.motion import best_map
-from experiments import finished
-from experiments.finished import Analysis, Finished, FinishedTable
+from experiments import analysis
+from experiments.analysis import Analysis
+from experiments.finished import Finished, FinishedTable
 
 MEASURES = {
     "wahba": Measure(
@@ -131,7 +132,7 @@ def picture(per_draw: dict[str, dict[str, dict[str, np.ndarray]]], against: str)
     order = np.argsort(stacked[against or next(iter(stacked))]["wahba"].mean(axis=0))
     figure, axes = plots.panels(2, 1, 6.0, 2.5, share_x="col")
     titles = {"wahba": "Wahba error", "share": "share explained"}
-    looks = finished.colours(list(stacked))
+    looks = analysis.colours(list(stacked))
     panels = [row[0] for row in axes]
     for axis, (name, title) in zip(panels, titles.items(), strict=True):
         for place, (row, of) in enumerate(stacked.items()):
@@ -192,4 +193,4 @@ def analyse(table: FinishedTable) -> Analysis:
 
 
 if __name__ == "__main__":
-    finished.start("wahba_draws", analyse)
+    analysis.start("wahba_draws", analyse)

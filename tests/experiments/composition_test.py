@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import composition
+from experiments.finished import FinishedTable
 
 
 def _rotation(rng, size=3):
@@ -29,7 +30,8 @@ def test_of_unrelated_embeddings_matrices_are_as_far_as_chance_has_it():
     rng = np.random.default_rng(1)
     found = composition.of_pair(*rng.normal(size=(4, 64, 16)))
     assert found["matrices"] == pytest.approx(math.sqrt(2), abs=0.2)
-    assert found["composed"] < 0.2
+    assert found["matrices_of_halves"] == pytest.approx(math.sqrt(2), abs=0.2)
+    assert found["composed"] < 0.2 and found["fitted"] < 0.2  # on what it is fitted to, it would be half
 
 
 def test_steering_inverse_and_undoing():
@@ -54,3 +56,19 @@ def test_columns_of_a_run():
     assert found["matrices"] == pytest.approx(math.sqrt(12.5)) and found["composed"] == pytest.approx(0.6)
     assert (found["hue_steering"], found["hue_undoing"]) == (pytest.approx(0.4), -1.0)
     assert list(found) == list(composition.measures(["hue"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "steered"), [("images", ["hue", "rotation"]), ("clouds", ["rotation"])])
+def test_on_a_table(kind, steered, request):
+    table = FinishedTable(request.getfixturevalue(f"table_of_{kind}"), "care")
+    found = composition.analyse(table)
+    assert list(found.measures) == list(composition.measures(steered))
+    for seeds in found.numbers.values():
+        assert all(math.isfinite(seeds["0"][name]) for name in found.measures)
+    of = found.details["care"]["0"]
+    assert len(of["pairs"]) == 1 and list(of["strengths"]) == steered and len(of["strengths"]["rotation"]) == 5
+    if kind == "clouds":  # where turning back loses nothing, undoing is steering
+        assert all(
+            at["undoing"] == pytest.approx(at["steering"], abs=1e-3) for at in of["strengths"]["rotation"].values()
+        )

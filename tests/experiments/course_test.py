@@ -1,6 +1,8 @@
 """Courses from rows of metrics.jsonl, and which rows are of equal accuracy."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -73,6 +75,16 @@ def test_at_equal_accuracy_the_verdict_is_another_than_at_equal_steps(table):
     assert list(share.lines[0].get_ydata()) == pytest.approx([0.9, 0.85, 0.75]) and len(accuracy.lines) == 2
 
 
+def test_a_loss_of_the_name_of_a_measure_is_none(table):
+    path = table.workdir / "care_seed_0" / "summary.json"
+    path.write_text(json.dumps({"steps": 30, "params_sha256": "", "config": {"loss": {"method": SHARE}}}))
+    courses = course.courses_of(table, (ACCURACY, SHARE))
+    assert courses["care"]["0"][10] == {ACCURACY: 40.0} and SHARE in courses["care"]["1"][10]
+    found = course.analyse(table)
+    assert list(found.measures) == [ACCURACY] and found.compared == ()
+    assert f"Left out, for not every run has it among its monitors: {SHARE}." in found.said
+
+
 def test_mistakes_are_one_line(table):
     with pytest.raises(UsageError, match="knn is no measure"):
         course.analyse(table, "knn")
@@ -81,3 +93,19 @@ def test_mistakes_are_one_line(table):
     (table.workdir / "care_seed_1" / "metrics.jsonl").write_text("")
     with pytest.raises(UsageError, match=r"care_seed_1 has none of knn_top1, .* in its metrics.jsonl"):
         course.analyse(table)
+    (table.workdir / "care_seed_0" / "summary.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"care_seed_0/summary.json can't be read \(it is no summary of a run\)"):
+        course.analyse(table)
+
+
+@pytest.mark.slow
+def test_the_command_writes_its_files_and_says_its_verdict(table, tmp_path):
+    given = [f"--workdir={table.workdir}", "--against=simclr", f"--out={tmp_path / 'out'}", "--levels=60"]
+    command = [sys.executable, "-m", "experiments.course", *given]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("| row | n | ") and "At a kNN of 60 %, care against simclr: " in done.stdout
+    assert (tmp_path / "out" / "course.png").read_bytes().startswith(b"\x89PNG")
+    read = json.loads((tmp_path / "out" / "course.json").read_text())
+    assert read["against"] == "simclr" and len(read["runs"]) == 4 and set(read["details"]) == {"courses", "levels"}
+    assert not (table.workdir / "course.json").exists()

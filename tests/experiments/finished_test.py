@@ -1,26 +1,10 @@
-"""What analyses of finished runs share: which runs there are, what a difference is called, the files."""
+"""Which finished runs a table has, and what they are compared with."""
 
-import json
-import math
-
-import numpy as np
 import pytest
 
 from care_jax.command_line import UsageError
 from care_jax.evaluate import plots
-from care_jax.evaluate.measure import Measure
-from care_jax.storage import PathError
-from experiments import finished
-
-MEASURES = {
-    "share": Measure("", better="higher", heading="share"),
-    "error": Measure("", unit="%", better="lower", heading="error", decimals=1),
-}
-NUMBERS = {
-    "lambda_0": {"0": {"share": 0.1, "error": 9.0}, "1": {"share": 0.3, "error": 9.5}},
-    "lambda_0.1": {"0": {"share": 0.8, "error": 9.0}, "1": {"share": 0.9, "error": 9.4}},
-    "lambda_1": {"0": {"share": math.nan, "error": 12.0}, "1": {"share": 0.9, "error": 14.0}},
-}
+from experiments.finished import FinishedTable
 
 
 def _run(folder, done=True):
@@ -29,47 +13,11 @@ def _run(folder, done=True):
         (folder / "summary.json").write_text("{}")
 
 
-def test_a_line_a_row_and_a_dash_for_what_one_seed_lacks():
-    assert finished.markdown(MEASURES, NUMBERS).splitlines() == [
-        "| row | n | share ↑ | error (%) ↓ |",
-        "|---|---|---|---|",
-        "| lambda_0 | 2 | 0.200 ± 0.141 | 9.2 ± 0.4 |",
-        "| lambda_0.1 | 2 | 0.850 ± 0.071 | 9.2 ± 0.3 |",
-        "| lambda_1 | 2 | – | 13.0 ± 1.4 |",
-    ]
-
-
-def test_sentences_say_what_the_seeds_make_of_a_difference():
-    first, second = finished.verdicts(MEASURES, ("share", "error"), NUMBERS, "lambda_0")
-    assert first == (
-        "lambda_0.1 against lambda_0: share 0.850 ± 0.071 against 0.200 ± 0.141, better, beyond the spread of the "
-        "seeds; error 9.2 ± 0.3 against 9.2 ± 0.4 %, better, not beyond the spread of the seeds."
-    )
-    assert second.endswith(
-        "share – against 0.200 ± 0.141, not measured in every run; error 13.0 ± 1.4 against 9.2 ± 0.4 %, worse, beyond "
-        "the spread of the seeds."
-    )
-    assert finished.verdicts(MEASURES, ("share",), NUMBERS, "") == []
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "better", "said"),
-    [
-        ([1.0], [2.0], "higher", "worse (a single seed tells no spread)"),
-        ([1.0, 1.0], [1.0, 1.0], "higher", "the same"),
-        ([2.0, 2.1], [1.0, 1.1], "", "higher, beyond the spread of the seeds"),
-        ([1.0, 3.0], [1.0, 1.0], "lower", "worse, not beyond the spread of the seeds"),
-    ],
-)
-def test_a_difference(ours, theirs, better, said):
-    assert finished.judged(np.array(ours), np.array(theirs), better) == said
-
-
 def test_runs_in_order_and_what_is_not_finished_is_said(tmp_path, capsys):
     for name in ("b_seed_10", "b_seed_2", "a_seed_0"):
         _run(tmp_path / name)
     _run(tmp_path / "c_seed_0", done=False)
-    table = finished.FinishedTable(tmp_path, "b")
+    table = FinishedTable(tmp_path, "b")
     assert {row: list(seeds) for row, seeds in table.folders.items()} == {"a": ["0"], "b": ["2", "10"]}
     assert table.against == "b"
     assert "c_seed_0 has no summary.json: it is not finished, and is passed over" in capsys.readouterr().err
@@ -77,31 +25,22 @@ def test_runs_in_order_and_what_is_not_finished_is_said(tmp_path, capsys):
 
 def test_mistakes_are_one_line(tmp_path):
     with pytest.raises(UsageError, match=r"no finished run in .*; --workdir is a table's folder"):
-        finished.FinishedTable(tmp_path)
+        FinishedTable(tmp_path)
     _run(tmp_path / "a_seed_0")
     with pytest.raises(UsageError, match=r"--against=b is no row of .*; there are a"):
-        finished.FinishedTable(tmp_path, "b")
+        FinishedTable(tmp_path, "b")
     for number in range(len(plots.PALETTE)):
         _run(tmp_path / f"{number}_seed_0")
     with pytest.raises(UsageError, match="has 8 rows, more than the 7 that colours tell apart"):
-        finished.FinishedTable(tmp_path, "a")
+        FinishedTable(tmp_path, "a")
 
 
-def test_the_file_has_null_where_there_is_no_number_and_names_what_was_read(tmp_path):
-    _run(tmp_path / "a_seed_0")
-    table = finished.FinishedTable(tmp_path, "a")
-    table.used.append({"row": "a", "seed": "0", "folder": "x", "step": 3, "params_sha256": "ab"})
-    numbers = {"a": {"0": {"share": math.nan, "error": 2.0}}}
-    details = {"array": np.arange(2), 0.5: [np.float32(1.0), math.inf]}
-    found = finished.Analysis(MEASURES, numbers, (), plots.panel()[0], details)
-    read = json.loads(finished.as_json("x", table, found, ["said"]))
-    assert read["runs"] == table.used and read["said"] == ["said"] and read["against"] == "a"
-    assert read["numbers"] == {"a": {"0": {"share": None, "error": 2.0}}}
-    assert read["summary"]["a"]["error"] == {"mean": 2.0, "std": None, "n": 1}
-    assert read["details"] == {"array": [0, 1], "0.5": [1.0, None]}
-    assert read["measures"]["error"]["unit"] == "%"
-
-
-def test_an_address_is_no_folder():
-    with pytest.raises(PathError, match="--out=gs://b is an address"):
-        finished.local_path("gs://b", "--out")
+@pytest.mark.slow
+def test_runs_share_what_is_compiled_and_other_data_is_refused(table_of_images, table_of_clouds, tmp_path):
+    one, other = FinishedTable(table_of_images).runs()
+    assert one.embedded.embedder is other.embedded.embedder
+    assert one.embedded.experiment.dataset is other.embedded.experiment.dataset
+    (tmp_path / "care_seed_0").symlink_to(table_of_images / "care_seed_0")
+    (tmp_path / "clouds_seed_0").symlink_to(table_of_clouds / "care_seed_0")
+    with pytest.raises(UsageError, match="clouds_seed_0 is of other data or sizes than the runs before it"):
+        list(FinishedTable(tmp_path, "care").runs())

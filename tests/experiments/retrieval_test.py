@@ -3,8 +3,11 @@
 import math
 
 import numpy as np
+import pytest
 
+from care_jax.command_line import UsageError
 from experiments import retrieval
+from experiments.finished import FinishedTable
 from experiments.retrieval import Line, Lookups
 
 
@@ -47,3 +50,16 @@ def test_the_sheet_has_a_line_a_row_and_says_what_each_neighbour_has():
         "image", "turned", "old class", "new colour", "image", "turned", "both", "neither",
     ]  # fmt: skip
     assert [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()] == ["simclr", "care"]
+
+
+@pytest.mark.slow
+def test_on_a_table_of_images_and_not_of_clouds(table_of_images, table_of_clouds):
+    found = retrieval.analyse(FinishedTable(table_of_images), query=7)
+    assert found.details["queries"] == 359 and found.details["by_labels"]
+    for row in ("care", "simclr"):
+        of = found.numbers[row]["0"]
+        assert set(of) == set(retrieval.MEASURES) and of["recall_1"] <= of["recall_5"] <= of["recall_10"]
+    with pytest.raises(UsageError, match="--query=359: the test images end at 358"):
+        retrieval.analyse(FinishedTable(table_of_images), query=359)
+    with pytest.raises(UsageError, match="is of clouds of points, which have no colour"):
+        retrieval.analyse(FinishedTable(table_of_clouds, "care"))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from experiments import theory
+from experiments.finished import FinishedTable
 
 POINTS = [
-    {"residual": 0.1, "root_loss": 0.01, "inverse": 9.0, "bound": 1.0},
-    {"residual": 0.4, "root_loss": 0.2, "inverse": 9.0, "bound": 2.0},
+    {"residual": 0.1, "displacement": 0.5, "root_loss": 0.01, "inverse": 9.0, "bound": 1.0},
+    {"residual": 0.4, "displacement": 0.5, "root_loss": 0.2, "inverse": 9.0, "bound": 2.0},
 ]
 
 
@@ -54,3 +55,14 @@ def test_columns_and_picture():
     over_loss, over_bound = theory.picture({"a": POINTS, "b": [POINTS[0] | {"bound": math.inf}]}).axes
     assert [len(line.get_xdata()) for line in over_loss.lines] == [2, 1]
     assert [len(line.get_xdata()) for line in over_bound.lines] == [2, 0, 2]  # the last is the bound itself
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["images", "clouds"])
+def test_on_a_table(kind, request):
+    found = theory.analyse(FinishedTable(request.getfixturevalue(f"table_of_{kind}"), "care"), every_checkpoint=True)
+    assert all(seeds["0"]["within"] == 100.0 for seeds in found.numbers.values())
+    assert [len(draws) for draws in found.details["care"]["0"].values()] == [3]
+    assert found.said[0].startswith("Proposition 3 ")
+    for draws in found.details["care"]["0"].values():
+        assert all(draw["residual"] <= draw["displacement"] + 1e-6 for draw in draws)  # the identity is orthogonal

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from experiments import wahba_draws
+from experiments import analysis, wahba_draws
+from experiments.finished import FinishedTable
 
 
 def _rotation(rng, size):
@@ -59,3 +60,22 @@ def test_the_picture_is_in_the_order_of_one_rows_error():
     assert list(simclr) == pytest.approx([0.1, 0.2, 0.3]) and list(care) == pytest.approx([0.2, 0.15, 0.25])
     assert list(shares.containers[1].lines[0].get_ydata()) == pytest.approx([0.8, 0.1, 0.9])
     assert [text.get_text() for text in errors.get_legend().get_texts()] == ["simclr", "care"]
+
+
+@pytest.mark.slow
+def test_on_a_table_of_images(table_of_images):
+    table = FinishedTable(table_of_images)
+    found = wahba_draws.analyse(table)
+    assert table.against == "simclr" and [used["row"] for used in table.used] == ["care", "simclr"]
+    for row in ("care", "simclr"):
+        of = found.details[row]["0"]
+        assert len(of["wahba"]) == 3 and (of["wahba_fitted"] <= of["displacement"] + 1e-6).all()
+        assert found.numbers[row]["0"]["wahba_worst"] == of["wahba"].max()
+    assert found.numbers["care"] != found.numbers["simclr"]
+
+
+@pytest.mark.slow
+def test_the_same_clouds_are_the_same(table_of_clouds):
+    found = wahba_draws.analyse(FinishedTable(table_of_clouds, "care"))
+    (line,) = analysis.verdicts(found.measures, found.compared, found.numbers, "care")
+    assert line.startswith("same against care: ") and line.count("the same") == len(wahba_draws.COMPARED)
