@@ -10,6 +10,7 @@ from care_jax.augment import ViewPlan
 from care_jax.data import Examples
 from care_jax.evaluate import embedding_pictures, equivariance_error, orbits, pictures
 from care_jax.evaluate.embedded import EmbeddedDataSet
+from care_jax.evaluate.embedding_pictures import Orbit
 from care_jax.evaluate.report import Picture
 from care_jax.evaluate.retrieval import Retrieval
 from care_jax.evaluate.thumbnails import thumbnails
@@ -65,23 +66,36 @@ def size_quarters(clouds: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return labels, [f"{low:.2f}–{high:.2f}" for low, high in itertools.pairwise(edges)]
 
 
-def _orbits(embedded: EmbeddedDataSet) -> Picture:
+def full_turns(embedded: EmbeddedDataSet, count: int = _FOLLOWED) -> tuple[list[str], dict[str, Orbit]]:
+    """Test clouds, evenly spaced, while they turn through the full circle about each of three axes, in 100 steps.
+
+    Args:
+      embedded: what is judged.
+      count: clouds that are followed.
+
+    Returns:
+      Their names; of each axis their ways, in the plane that the rotation fitted to a twelfth of the circle moves most.
+      An axis about which nothing moves is left out.
+    """
     examples, test = embedded.experiment.dataset.test, embedded.part("test")
     rows = spaced(len(test.rows), _FITTED)
     clouds, embeddings = examples.pixels[test.rows[rows]], test.embeddings[rows]
-    chosen = spaced(len(rows), _FOLLOWED)
+    chosen = spaced(len(rows), count)
     names = [examples.names[row] if examples.names else f"cloud {row}" for row in test.rows[rows[chosen]]]
-    found, whats = [], []
+    found = {}
     for name, axis in _AXES.items():
         turn = orbits.turned_about(axis)
         one = orbits.orbit(
             embedded.embedder, embedded.variables, clouds, embeddings, chosen, turn, turn=1 / 12, steps=_STEPS
         )
         if one is not None and one.energy > _ENERGY:
-            found.append(one)
-            circle = orbits.circle(one.coordinates)
-            how = "still" if circle is None else f"roundness {circle.roundness:.2f}, radius {circle.radius:.2g}"
-            whats.append(f"about {name}:\n{how}")
+            found[name] = one
+    return names, found
+
+
+def _orbits(embedded: EmbeddedDataSet) -> Picture:
+    names, found = full_turns(embedded)
+    whats = [f"about {name}:\n{circle_in_words(one)}" for name, one in found.items()]
     return Picture(
         f"A few clouds, while they turn through the full circle about each axis in {_STEPS} steps, in the plane of the "
         "fitted rotation that moves the embeddings most; a ring marks where each begins. An embedding that turns with "
@@ -89,9 +103,15 @@ def _orbits(embedded: EmbeddedDataSet) -> Picture:
         "is. Roundness is 1 - standard deviation / mean of the distances of a way's points from their mean: 1 of a "
         "circle of any size, 0.52 of a line that is gone to and fro, 0.48 of noise. The radius is the mean of these "
         "distances; embeddings have length 1. Both are means over the ways shown.",
-        (embedding_pictures.orbits(found, whats, names),) if found else (),
+        (embedding_pictures.orbits([*found.values()], whats, names),) if found else (),
         wide=True,
     )
+
+
+def circle_in_words(found: Orbit) -> str:
+    """Roundness and radius of its ways."""
+    circle = orbits.circle(found.coordinates)
+    return "still" if circle is None else f"roundness {circle.roundness:.2f}, radius {circle.radius:.2g}"
 
 
 def _neighbours(embedded: EmbeddedDataSet) -> Picture:

@@ -1,7 +1,7 @@
 """Pictures of embeddings: in the plane, along an orbit, and what rotations make of an augmentation."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -209,6 +209,27 @@ def orbits(found: Sequence[Orbit], whats: Sequence[str], names: Sequence[str]) -
     figure.legend(
         handles, labels, loc="outside lower center", ncols=2, frameon=False, handletextpad=0.3, columnspacing=0.9
     )
+    return figure
+
+
+def orbits_of_rows(rows: Mapping[str, Mapping[str, Orbit]], words: Callable[[Orbit], str]) -> Figure:
+    """Ways of the same inputs by several encoders: a line an encoder, a panel a turn, all to one scale.
+
+    Args:
+      rows: of each encoder and turn the ways.
+      words: what stands above a panel of its ways.
+    """
+    turns = list(dict.fromkeys(turn for of in rows.values() for turn in of))
+    figure, axes = plots.panels(len(rows), max(len(turns), 1), width=2.9, height=3.0)
+    reach = _reach([one for of in rows.values() for one in of.values()])
+    for line, (row, of) in zip(axes, rows.items(), strict=True):
+        for axis, turn in zip(line, turns, strict=True):
+            if turn in of:
+                names = [str(i) for i in range(len(of[turn].coordinates))]
+                _ways(axis, of[turn], f"{row}, about {turn}:\n{words(of[turn])}", names, reach)
+                axis.title.set_fontsize(9)
+            else:
+                axis.remove()
     return figure
 
 
