@@ -37,6 +37,7 @@ from experiments.analysis import Analysis
 from experiments.finished import Finished, FinishedTable
 
 _SLACK = 1e-6  # of sqrt(n): what float32 embeddings leave of a residual that is 0
+_DECADES = 300.0  # between the ends of an axis that has ticks at 1, 2 and 5
 MEASURES = {
     "residual": Measure(
         "min over R in O(d) of |F R' - Fa| / sqrt(n), mean over draws", better="lower", heading="residual", decimals=4
@@ -168,14 +169,15 @@ def picture(points: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
             axis.plot(*places.T, marker, color=colour, markersize=3.5, alpha=0.6, label=row)
             shown.append(places)
         axis.set(xlabel=label, ylabel="residual", xscale="log", yscale="log")
-        for ticks in (axis.xaxis, axis.yaxis):
-            ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            ticks.set_major_formatter(lambda value, place: f"{value:g}")
-            ticks.set_minor_locator(NullLocator())
         if name == "bound" and len(some := np.concatenate(shown)):
             ends = [some.min(), some.max()]
             axis.plot(ends, ends, color=plots.GRAY, linestyle="--", linewidth=1.2)
-    panels[0].legend(frameon=False)
+        for ticks, (low, high) in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
+            few = high < _DECADES * low  # of many decades only their beginnings have room
+            ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+            ticks.set_major_formatter(lambda value, place: f"{value:g}")
+            ticks.set_minor_locator(NullLocator())
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 

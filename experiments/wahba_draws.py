@@ -147,7 +147,7 @@ def picture(per_draw: dict[str, dict[str, dict[str, np.ndarray]]], against: str)
     panels[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylim(bottom=0.0)
     panels[1].axhline(0.0, color=plots.GRAY, linestyle="--", linewidth=1.2)
-    panels[0].legend(frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
