@@ -1,8 +1,8 @@
 """CARE on protein chains as clouds of points, turned in space: a rotation that embeddings can follow exactly.
 
 The structures are those that a package ships, `pip install 'care_jax[proteins]'`; or name a folder of PDB and mmCIF
-files, --config.data.root=my_structures. One rotation explains 92 ± 5 % of what a turn does (SimCLR 67 ± 2 %), and a linear
-regression tells the first principal component to 5.1 ± 0.4 degrees (9.8 ± 0.5): docs/clouds.md.
+files, --config.data.root=my_structures. One rotation explains 92 ± 5 % of what a turn does (SimCLR 67 ± 2 %), and a
+linear regression tells the first principal component to 5.1 ± 0.4 degrees (9.8 ± 0.5): docs/clouds.md.
 
 python -m care_jax.main --config=configs/proteins.py --workdir=runs/proteins
 """
