@@ -59,7 +59,7 @@ def test_the_picture_is_in_the_order_of_one_rows_error():
     simclr, care = (container.lines[0].get_ydata() for container in errors.containers)
     assert list(simclr) == pytest.approx([0.1, 0.2, 0.3]) and list(care) == pytest.approx([0.2, 0.15, 0.25])
     assert list(shares.containers[1].lines[0].get_ydata()) == pytest.approx([0.8, 0.1, 0.9])
-    assert [text.get_text() for text in errors.get_legend().get_texts()] == ["simclr", "care"]
+    assert [text.get_text() for text in errors.figure.legends[0].get_texts()] == ["simclr", "care"]
 
 
 @pytest.mark.slow
