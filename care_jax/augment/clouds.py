@@ -165,15 +165,19 @@ def apply_cloud(augmentation: CloudAugmentation, clouds: jax.Array, spec: CloudS
     clouds = clouds.astype(jnp.promote_types(clouds.dtype, jnp.float32))
     is_point = clouds[..., 3] > 0
     points = jnp.where(is_point[..., None], clouds[..., :3], 0.0)
+    # Where JAX has float64, what was drawn may be of that type; the views are of the clouds'.
+    rotation, scale, jitter = (
+        x.astype(points.dtype) for x in (augmentation.rotation, augmentation.scale, augmentation.jitter)
+    )
     if spec.rotation:
         # In all of float32 everywhere: an accelerator would take fewer bits by default.
-        points = jnp.einsum("...ij,...nj->...ni", augmentation.rotation, points, precision="highest")
+        points = jnp.einsum("...ij,...nj->...ni", rotation, points, precision="highest")
     if spec.scaling:
-        points = points * augmentation.scale[..., None, None]
+        points = points * scale[..., None, None]
     count = clouds.shape[-2]
     if spec.jitter:
         noise = _of_each(augmentation.noise, lambda key: jax.random.normal(key, (count, 3), points.dtype))
-        points = points + augmentation.jitter[..., None, None] * noise
+        points = points + jitter[..., None, None] * noise
     if spec.dropping:
         chances = _of_each(augmentation.left_out, lambda key: jax.random.uniform(key, (count,)))
         luckiest = jnp.where(is_point, chances, -1.0).max(axis=-1, keepdims=True)

@@ -284,3 +284,12 @@ def test_other_shapes_are_refused():
     for shape in ((5, 9, 3), (4,)):
         with pytest.raises(ValueError, match=r"clouds must be \[..., n, 4\]; got shape"):
             apply_cloud(cloud_identity(), jnp.zeros(shape), ALL)
+
+
+def test_views_are_of_the_clouds_type_whatever_was_drawn_in():
+    spec = CloudSpec(rotation=True, scaling=0.1, jitter=0.1, dropping=0.1)
+    with jax.enable_x64(True):
+        nothing = cloud_identity((2,))
+        drawn = nothing._replace(rotation=jnp.asarray(nothing.rotation, jnp.float64))
+        for dtype in (jnp.float32, jnp.float64):
+            assert apply_cloud(drawn, jnp.ones((2, 5, 4), dtype), spec).dtype == dtype
