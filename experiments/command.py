@@ -1,6 +1,7 @@
 """The command of every experiment: its flags, and the table that `care_jax.sweep` makes of its rows."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import ml_collections
 from absl import app, flags, logging
@@ -9,7 +10,8 @@ from ml_collections import config_flags
 from care_jax.command_line import UsageError, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
 from care_jax.storage import local_path
-from care_jax.sweep.table import Table
+from care_jax.sweep.reuse import finished_in
+from care_jax.sweep.table import Results, Table
 from care_jax.sweep.tables import Picture, run_table
 
 
@@ -20,6 +22,7 @@ def start(
     seeds: int = 3,
     picture: Picture | None = None,
     config: str = "configs/digits.py",
+    further: Callable[[Table, Results], str] | None = None,
 ) -> None:
     """Runs an experiment, whose module has defined flags of its own before.
 
@@ -29,10 +32,14 @@ def start(
       seeds: of training, a row, by default.
       picture: drawn beside the table.
       config: of all rows, by default.
+      further: what stands below the table.
     """
     config_flags.DEFINE_config_file("config", config, "The configuration.", lock_config=True)
     flags.DEFINE_string("workdir", workdir, "Folder of the runs and of the table.")
     flags.DEFINE_integer("seeds", seeds, "Training seeds, from 0.", lower_bound=1)
+    flags.DEFINE_list(
+        "reuse", [], "Folders of other tables, by commas: runs of the same settings are copied from there."
+    )
     flags.DEFINE_integer("jobs", 1, "Runs at a time, each with its share of the cores or GPUs.", lower_bound=1)
     flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for later runs.")
     given = flags.FLAGS
@@ -43,11 +50,33 @@ def start(
         with user_errors():
             compilation_cache.switch_on(given.compilation_cache, warn=say)
             workdir = local_path(given.workdir, "--workdir")
+            reuse = reused(given.reuse)  # before what takes time
             table = make_table(given.config)
-            text = run_table(table, given.config, workdir, seeds=given.seeds, jobs=given.jobs, picture=picture)
+            text = run_table(
+                table,
+                given.config,
+                workdir,
+                seeds=given.seeds,
+                jobs=given.jobs,
+                picture=picture,
+                reuse=reuse,
+                further=further,
+            )
             print(text, flush=True)
 
     app.run(main, flags_parser=lambda argv: parse_flags(argv, f"--config={config}"))
+
+
+def reused(folders: Sequence[str]) -> list[Path]:
+    """Those of `--reuse`.
+
+    Raises:
+      UsageError: one of them has no finished run.
+    """
+    found = [local_path(folder, "--reuse") for folder in folders]
+    for folder in found:
+        finished_in(folder)
+    return found
 
 
 def own_weight(config: ml_collections.ConfigDict) -> float:

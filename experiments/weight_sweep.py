@@ -3,8 +3,9 @@
     python -m experiments.weight_sweep                               # configs/digits.py, six lambdas, 3 seeds each
     python -m experiments.weight_sweep --weights=0,0.001,0.01,0.1,1 --config=configs/cifar10.py
 
-Each run has its folder under --workdir and is not made again if it is there with the same settings. The table goes to
-standard output and to `table.md`, the picture to `weight_sweep.png`: means over the seeds, bars of a deviation.
+Each run has its folder under --workdir and is not made again if it is there with the same settings. The table, with a
+sentence on both ends, goes to standard output and to `table.md`, the picture to `weight_sweep.png`: means over the
+seeds, bars of a deviation.
 """
 
 from care_jax import extras, stops
@@ -22,7 +23,7 @@ from matplotlib.figure import Figure
 
 from care_jax.command_line import UsageError
 from care_jax.evaluate import plots
-from care_jax.sweep.table import Results, Row, Table
+from care_jax.sweep.table import Results, Row, Table, within_spread
 from care_jax.sweep.tables import Picture
 from experiments import command
 
@@ -81,6 +82,34 @@ def picture(table: Table, results: Results) -> Figure:
     return figure
 
 
+def verdict(table: Table, results: Results) -> str:
+    """Whether both ends are worse than the best of what lies between, by the probe's error."""
+    weights = {name: float(row.labels[0]) for name, row in table.rows.items()}
+    errors = {}
+    for name in sorted(weights, key=lambda name: weights[name]):
+        values = [summary.get("linear_probe_top1") for summary in results[name]]
+        if None not in values:
+            errors[weights[name]] = 100.0 - np.asarray(values, np.float64)
+    if len(errors) < 3:
+        return "Both ends and a middle: three lambdas or more are needed, each with a probe."
+    smallest, *between, largest = errors
+    best = min(between, key=lambda weight: errors[weight].mean())
+    said = []
+    for end in (smallest, largest):
+        worse = errors[end].mean() > errors[best].mean()
+        if min(len(errors[end]), len(errors[best])) < 2:
+            spread = "a single seed tells no spread"
+        elif within_spread(errors[end], errors[best]):
+            spread = "within the seeds' standard deviations"
+        else:
+            spread = "beyond the seeds' standard deviations"
+        said.append(f"{'worse' if worse else 'NOT worse'} at lambda {end:g} ({errors[end].mean():.1f} %, {spread})")
+    return (
+        f"Between the ends the probe's error is least at lambda {best:g}, {errors[best].mean():.1f} %; it is "
+        f"{' and '.join(said)}."
+    )
+
+
 if __name__ == "__main__":
     flags.DEFINE_string(
         "weights", "0,0.01,0.03,0.1,0.3,1", "lambdas, by commas; the others are compared with the first."
@@ -89,4 +118,5 @@ if __name__ == "__main__":
         lambda config: make_table(config, command.numbers("--weights", flags.FLAGS.weights)),
         workdir="runs/weight_sweep",
         picture=Picture("weight_sweep.png", picture),
+        further=verdict,
     )

@@ -313,7 +313,7 @@ def test_what_it_costs_on_a_tpu():
     )
 
 
-@pytest.mark.parametrize("name", ["care_vs_simclr", "methods", "share_map"])
+@pytest.mark.parametrize("name", ["care_vs_simclr", "benchmark", "share_map"])
 def test_the_experiments(name, workdirs, tmp_path):
     workdir = f"--workdir={tmp_path}"
     shared = {
@@ -322,9 +322,14 @@ def test_the_experiments(name, workdirs, tmp_path):
         "no such file": [workdir, "--config=none.py"],
         "seeds": [workdir, "--seeds=0"],
         "--jobs=1000 is more than the": [workdir, "--jobs=1000"],
+        "--reuse=gs://b is an address": [workdir, "--reuse=gs://b"],
     }
     own = {
-        "care_vs_simclr": {"--weights=a": [workdir, "--weights=a"], "weight": [workdir, "--weights=-1"]},
+        "care_vs_simclr": {
+            "--weights=a": [workdir, "--weights=a"],
+            "weight": [workdir, "--weights=-1"],
+            f"--reuse={tmp_path} has no finished run": [workdir, f"--reuse={tmp_path}"],
+        },
         "share_map": {
             "--kinds=hue is no kind": [workdir, "--kinds=hue"],
             "--images=3": [workdir, "--images=3"],
@@ -332,7 +337,11 @@ def test_the_experiments(name, workdirs, tmp_path):
             "--dimensions=0": [workdir, "--dimensions=0"],
             "config.model.head_size is 1": [workdir, "--dimensions=1"],
         },
-        "methods": {"--only=a is no row": [workdir, "--only=a"], "--sweep=a": [workdir, "--sweep=a"]},
+        "benchmark": {
+            "--only=a is no method": [workdir, "--only=a"],
+            "--chosen_by=knn is no measure": [workdir, "--chosen_by=knn"],
+            "--chosen_by=wahba_mean is no measure": [workdir, "--chosen_by=wahba_mean"],
+        },
     }
     _check(f"experiments.{name}", shared | own[name])
 

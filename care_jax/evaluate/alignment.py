@@ -37,12 +37,18 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
 
 def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
     """Both at temperature 1; the MEAN over negatives, that uniformity does not depend on the size of the test set."""
-    key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # apart from the shared draws' key
-    experiment = embedded.experiment
-    draws = np.asarray(augment.draw_uniforms(key, (2, len(experiment.dataset.test)), experiment.plan.invariance))
-    first, second = (embedded.drawn(rows, "invariance") for rows in draws)
+    first, second = views(embedded, settings)
     alignment = float(_alignment(first, second))
     if len(first) < 2:  # no negatives
         return {"alignment": alignment, "uniformity": SEVERAL}
     uniformity = float(_uniformity(first, second))
     return {"alignment": alignment, "uniformity": uniformity - math.log(2 * len(first) - 2)}
+
+
+def views(embedded: EmbeddedDataSet, settings: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings [n, d] of two views of the test images."""
+    key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # apart from the shared draws' key
+    experiment = embedded.experiment
+    draws = np.asarray(augment.draw_uniforms(key, (2, len(experiment.dataset.test)), experiment.plan.invariance))
+    first, second = (embedded.drawn(rows, "invariance") for rows in draws)
+    return first, second

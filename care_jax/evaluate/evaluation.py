@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -117,25 +117,37 @@ class Evaluation:
           variables: then, of all networks.
           file: where the numbers will be, for the notes.
         """
-        settings = self.experiment.config.evaluate
-        embedded = self.embedded(step, variables)
-        numbers: dict[str, Any] = {}
-        for evaluator in EVALUATORS.values():
-            numbers |= embedded.once(evaluator.run, settings)
-        test = embedded.part("test")
-        numbers["test_examples"] = len(test.rows)
-        finite = test.features.finite() & np.isfinite(test.embeddings).all(axis=1)
-        some = f"{np.sum(~finite)} of {len(finite)} test {self.experiment.dataset.test.noun}"
-        broken = f"not finite; the features or embeddings of {some} are not"
-        reasons: dict[str, list[str]] = {}
-        for name, value in numbers.items():
-            if isinstance(value, Missing) or (isinstance(value, float) and not math.isfinite(value)):
-                numbers[name] = None
-                reasons.setdefault(value.reason if isinstance(value, Missing) else broken, []).append(name)
-        missing = [
-            f"could not be measured, null in {file}: {', '.join(names)}: {reason}" for reason, names in reasons.items()
-        ]
-        return Measured(numbers, (*embedded.notes, *missing))
+        return measure(self.embedded(step, variables), file=file)
+
+
+def measure(
+    embedded: EmbeddedDataSet, names: Iterable[str] = tuple(EVALUATORS), *, file: str = "summary.json"
+) -> Measured:
+    """What evaluators find, on the held-out examples.
+
+    Args:
+      embedded: a data set as an encoder sees it.
+      names: of the evaluators; all of them where none are given.
+      file: where the numbers will be, for the notes.
+    """
+    settings = embedded.experiment.config.evaluate
+    numbers: dict[str, Any] = {}
+    for name in names:
+        numbers |= embedded.once(EVALUATORS[name].run, settings)
+    test = embedded.part("test")
+    numbers["test_examples"] = len(test.rows)
+    finite = test.features.finite() & np.isfinite(test.embeddings).all(axis=1)
+    some = f"{np.sum(~finite)} of {len(finite)} test {embedded.experiment.dataset.test.noun}"
+    broken = f"not finite; the features or embeddings of {some} are not"
+    reasons: dict[str, list[str]] = {}
+    for name, value in numbers.items():
+        if isinstance(value, Missing) or (isinstance(value, float) and not math.isfinite(value)):
+            numbers[name] = None
+            reasons.setdefault(value.reason if isinstance(value, Missing) else broken, []).append(name)
+    missing = [
+        f"could not be measured, null in {file}: {', '.join(names)}: {reason}" for reason, names in reasons.items()
+    ]
+    return Measured(numbers, (*embedded.notes, *missing))
 
 
 def monitors(config: ml_collections.ConfigDict) -> dict[str, int]:

@@ -97,8 +97,7 @@ def evaluate_on(place: Path, config: ml_collections.ConfigDict, on: str, *, step
     threads = () if of_clouds(config) else ("config.augment.num_threads",)
     trained.check_only(begun, config, "config.evaluate.", "config.data.", *threads)
     file = _file(model, config, on, out)
-    experiment = trained.without_data(config)
-    experiment = experiment._replace(mesh=sharding.make_mesh(), dataset=build.load_data(config))
+    experiment = experiment_on(config)
     dataset = experiment.dataset
     say(f"transfer of step {model.step} of {model.workdir} to {_named(config)}: {dataset.description()}{_seen(config)}")
     if not dataset.num_classes:
@@ -127,6 +126,15 @@ def evaluate_on(place: Path, config: ml_collections.ConfigDict, on: str, *, step
     print(results.table(measured.numbers, dataset.num_classes), flush=True)
     say(f"{file} has these numbers, with what they mean and all settings")
     return file
+
+
+def experiment_on(config: ml_collections.ConfigDict) -> Experiment:
+    """A run's networks, on all devices, with the data set of `config`, of `config_on`.
+
+    Raises:
+      UserError: the data can't be used.
+    """
+    return trained.without_data(config)._replace(mesh=sharding.make_mesh(), dataset=build.load_data(config))
 
 
 def _data_of(on: str, warn: Callable[[str], None], clouds: bool) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -62,6 +62,17 @@ def finished(config: ml_collections.ConfigDict, workdir: Path, dataset: DataSet 
     return summary
 
 
+def made_with(workdir: Path) -> ml_collections.ConfigDict:
+    """The settings that the summary of a finished run was made with.
+
+    Raises:
+      UsageError, ConfigError: the summary, or the settings, can't be read.
+    """
+    summary = _read(workdir / "summary.json")
+    # Summaries of before say nothing of the settings that they were made with; the folder does.
+    return from_plain(summary["config"]) if "config" in summary else read_config(workdir)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_text())
@@ -76,9 +87,7 @@ def _check_same(
     config: ml_collections.ConfigDict, workdir: Path, summary: Mapping[str, Any], dataset: DataSet | None
 ) -> None:
     """A row of a table is of the configuration that it is said to be of, and of its last step."""
-    # Summaries of before say nothing of the settings that they were made with; the folder does.
-    made_with = from_plain(summary["config"]) if "config" in summary else read_config(workdir)
-    different = changes(made_with, config)
+    different = changes(made_with(workdir), config)
     if different:
         raise UsageError(
             f"{workdir} holds a run with other settings ({'; '.join(different)}): delete it to make it anew, or give "

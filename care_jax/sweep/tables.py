@@ -17,6 +17,7 @@ from care_jax.errors import UserError
 from care_jax.experiment import build
 from care_jax.storage import replace_file
 from care_jax.sweep import processes
+from care_jax.sweep.reuse import take_over
 from care_jax.sweep.runs import Run, finished, finished_run
 from care_jax.sweep.table import Results, Summary, Table, configured, markdown
 from care_jax.workdir import writing
@@ -46,6 +47,8 @@ def run_table(
     seeds: int,
     jobs: int = 1,
     picture: Picture | None = None,
+    reuse: Sequence[Path] = (),
+    further: Callable[[Table, Results], str] | None = None,
 ) -> str:
     """Makes the runs that are missing, and the table of all, which goes to `table.md` too.
 
@@ -56,6 +59,8 @@ def run_table(
       seeds: training seeds a row, from 0.
       jobs: runs at a time.
       picture: drawn beside the table.
+      reuse: folders of other tables, of which a run with the settings of a missing one is copied.
+      further: what stands below the table, of the table and its results.
 
     Returns:
       The table, in Markdown.
@@ -76,6 +81,8 @@ def run_table(
     mesh = sharding.make_mesh()
     for run in runs:
         build.check(run.config, mesh)
+    if reuse:
+        take_over(runs, reuse)
     found = {run.workdir: summary for run in runs if (summary := finished(*run)) is not None}
     missing = [run for run in runs if run.workdir not in found]
     if missing:
@@ -85,7 +92,7 @@ def run_table(
             found[run.workdir] = finished_run(*run)
             say(progress(list(found.values()), len(runs), jobs))
     results = {name: [found[run.workdir] for run in of_row] for name, of_row in rows.items()}
-    text = markdown(table, results)
+    text = "\n\n".join([markdown(table, results), *([further(table, results)] if further else [])])
     with writing(workdir):
         replace_file(workdir / "table.md", text + "\n")
         if picture:

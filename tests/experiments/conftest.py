@@ -44,6 +44,18 @@ def table_of_images(
 
 
 @pytest.fixture(scope="session")
+def table_on_the_circle(
+    tmp_path_factory: pytest.TempPathFactory, tiny_config: Callable[..., ml_collections.ConfigDict]
+) -> Path:
+    """The same with embeddings of two dimensions. Not to be written to."""
+    configs = {
+        row: tiny_config(equivariance__weight=weight, model__head_size=2)
+        for row, weight in (("care", 0.1), ("simclr", 0.0))
+    }
+    return _save(tmp_path_factory.mktemp("table_on_the_circle"), configs, lambda x: 1.25 * x)
+
+
+@pytest.fixture(scope="session")
 def table_of_clouds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows `care` and `same` of proteins: one encoder twice, so that nothing is different. Not to be written to."""
     pytest.importorskip("gemmi", reason="the extra `proteins`")

@@ -97,3 +97,25 @@ def test_the_picture_of_weights():
     assert [label.get_text() for label in left.get_xticklabels()] == ["0", "0.1", "1"]
     with pytest.raises(UsageError, match=r"^--weights: give two lambdas or more, each once"):
         weight_sweep.make_table(digits.get_config(), [0.1, 0.1])
+
+
+def _sweep(errors):
+    table = weight_sweep.make_table(digits.get_config(), [0.0, 0.1, 0.3, 1.0])
+    return table, {
+        name: [{"linear_probe_top1": 100.0 - error + shift} for shift in (-0.1, 0.1)]
+        for name, error in zip(table.rows, errors, strict=True)
+    }
+
+
+def test_the_sentence_on_both_ends_of_lambda():
+    assert weight_sweep.verdict(*_sweep([6.0, 4.0, 5.0, 9.0])) == (
+        "Between the ends the probe's error is least at lambda 0.1, 4.0 %; it is worse at lambda 0 (6.0 %, beyond the "
+        "seeds' standard deviations) and worse at lambda 1 (9.0 %, beyond the seeds' standard deviations)."
+    )
+    said = weight_sweep.verdict(*_sweep([3.0, 4.0, 3.9, 4.0]))
+    assert "least at lambda 0.3, 3.9 %; it is NOT worse at lambda 0 (3.0 %, beyond" in said
+    assert said.endswith("worse at lambda 1 (4.0 %, within the seeds' standard deviations).")
+    table, results = _sweep([3.0, 4.0, 3.9, 4.0])
+    assert "single seed" in weight_sweep.verdict(table, {name: found[:1] for name, found in results.items()})
+    nothing = {name: [{}] for name in results}
+    assert weight_sweep.verdict(table, nothing).startswith("Both ends and a middle: ")

@@ -1,0 +1,233 @@
+"""All methods, each tuned with as many tries (the paper's table 1, and a reviewer's question): which is best at what?
+
+    python -m experiments.benchmark                                  # configs/digits.py, 3 tries and 3 seeds each
+    python -m experiments.benchmark --only=simclr,simclr_care --config=configs/fashion.py
+
+SimCLR, MoCo, BYOL, Barlow Twins and VICReg, each alone and with CARE; EquiMod, E-SSL and AugSelf on SimCLR; SIE. Every
+method tries three values of one setting, the base methods of their learning rate, the others of their term's weight,
+with a training seed of its own that is none of the table's. Taken is the one with the highest mean of `--chosen_by`, by
+default of the probes of class and hue. Then come the seeds of the table. The tries go to `tuning/`, with a table.md of
+their own; the table, the ranks that its seeds leave open and which differences are within the noise go to standard
+output and `table.md`, the intervals to `benchmark.png`. Each run has its folder, and is not made again.
+"""
+
+from care_jax import extras, stops
+
+if __name__ == "__main__":
+    stops.install()  # before what takes time
+    extras.require_train()
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_collections
+from absl import flags
+
+from care_jax.command_line import UsageError, say
+from care_jax.evaluate.evaluators import find
+from care_jax.storage import local_path
+from care_jax.sweep.table import Row, Table
+from care_jax.sweep.tables import Picture, run_table
+from experiments import command, ranking
+
+COLUMNS = (
+    "knn_top1",
+    "linear_probe_top1",
+    "finetune_10_percent_top1",
+    "hue_probe_top1",
+    "rotation_share_explained",
+    "relative_equivariance_median",
+    "parameters_explained_linear",
+    "follow_mean_reciprocal_rank",
+    "displacement_mean",
+    "seconds",
+)
+# What is ranked, and which way. Of hues and drawn parameters no measure says that more is better: an invariant encoder
+# has none of them on purpose. Here they are what an encoder keeps of an image.
+RANKED = {name: "lower" if name == "relative_equivariance_median" else "higher" for name in COLUMNS[:-2]}
+CHOSEN_BY = ("linear_probe_top1", "hue_probe_top1")
+TUNING_SEED = 1000
+_FACTORS = (1 / 3, 1.0, 3.0)
+# 10 % of 1,438 labels are few: smaller batches, or there would be but one update an epoch.
+_FINE_TUNING = {
+    "evaluate.finetune.enabled": True,
+    "evaluate.finetune.label_fractions": (0.1,),
+    "evaluate.finetune.batch_size": 32,
+    "evaluate.finetune.epochs": 20,
+}
+
+
+class Method(NamedTuple):
+    """What is compared.
+
+    Attributes:
+      base: `loss.method`.
+      term: in words; a dash for the base alone.
+      settings: dotted name -> value.
+      tuned: the setting that is tried.
+      values: of it.
+    """
+
+    base: str
+    term: str
+    settings: Mapping[str, Any]
+    tuned: str
+    values: tuple[float, ...]
+
+
+# A base -> the middle one of CARE's weights on it (losses differ in scale), and settings that small sets ask for.
+BASES: dict[str, tuple[float, dict[str, Any]]] = {
+    "simclr": (0.1, {}),
+    "moco": (0.1, {"loss.queue_size": 1024}),
+    "byol": (1.0, {}),
+    "barlow_twins": (1.0, {"model.head_output_batch_norm": True}),
+    "vicreg": (10.0, {}),
+}
+# A rival -> its base, the middle one of its weights, and heads as wide as the projection head of digits.py.
+RIVALS: dict[str, tuple[str, float, dict[str, Any]]] = {
+    "equimod": ("simclr", 1.0, {}),
+    "essl": ("simclr", 0.4, {"equivariance.hidden_size": 128}),
+    "augself": ("simclr", 1.0, {"equivariance.hidden_size": 128}),
+    "sie": ("none", 1.0, {}),
+}
+# Of SIE all of the loss is the term, and what weighs the equivariant half is a setting of its own.
+_TUNED = {"sie": ("equivariance.sie_equivariance_weight", 4.5)}
+
+
+def methods(config: ml_collections.ConfigDict) -> dict[str, Method]:
+    """Name -> method.
+
+    Args:
+      config: of all, for its learning rate.
+    """
+    found = {}
+    rate = config.optimizer.learning_rate
+    for base, (weight, own) in BASES.items():
+        settings = {"loss.method": base, **own}
+        rates = tuple(factor * rate for factor in _FACTORS)
+        found[base] = Method(base, "–", settings | {"equivariance.weight": 0.0}, "optimizer.learning_rate", rates)
+        weights = tuple(factor * weight for factor in _FACTORS)
+        found[f"{base}_care"] = Method(base, "care", settings, "equivariance.weight", weights)
+    for rival, (base, weight, own) in RIVALS.items():
+        settings = {"loss.method": base, "equivariance.term": rival, "equivariance.weight": weight, **own}
+        tuned, middle = _TUNED.get(rival, ("equivariance.weight", weight))
+        values = tuple(factor * middle for factor in _FACTORS)
+        found[rival if base == "none" else f"{base}_{rival}"] = Method(base, rival, settings, tuned, values)
+    return found
+
+
+def chosen(names: Mapping[str, Method], only: Sequence[str]) -> dict[str, Method]:
+    """Those of `only`; all where it is empty.
+
+    Raises:
+      UsageError: no such method.
+    """
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise UsageError(f"--only={unknown[0]} is no method; there are {', '.join(names)}")
+    return {name: method for name, method in names.items() if not only or name in only}
+
+
+def tries(compared: Mapping[str, Method], measures: Sequence[str]) -> Table:
+    """A row a value that is tried, all with the seed of the tuning."""
+    rows = {}
+    for name, method in compared.items():
+        for place, value in enumerate(method.values):
+            settings = {**method.settings, method.tuned: value, "seed": TUNING_SEED}
+            rows[f"{name}_try_{place}"] = Row((method.base, method.term, method.tuned, f"{value:.3g}"), settings)
+    return Table(("base", "term", "tried", "value"), rows, tuple(dict.fromkeys((*measures, *COLUMNS[:2]))), ())
+
+
+def best(values: Sequence[float], scores: Sequence[float]) -> float:
+    """The value of the highest score, the first of equals; a score of NaN is none.
+
+    Raises:
+      UsageError: all are NaN.
+    """
+    known = [(score, -place) for place, score in enumerate(scores) if not math.isnan(score)]
+    if not known:
+        raise UsageError("none of the tries has all measures of --chosen_by: give others, knn_top1 for instance")
+    return values[-max(known)[1]]
+
+
+def make_table(compared: Mapping[str, Method], values: Mapping[str, float], *, fine_tuning: bool = True) -> Table:
+    """A row a method, with the value that was chosen for it.
+
+    Args:
+      compared: the methods.
+      values: method -> the value of the setting that was tried.
+      fine_tuning: on a tenth of the labels, for every run.
+    """
+    rows = {}
+    for name, method in compared.items():
+        settings = {**method.settings, method.tuned: values[name], **(_FINE_TUNING if fine_tuning else {})}
+        labels = (method.base, method.term, f"{method.tuned.rpartition('.')[2]} {values[name]:.3g}")
+        rows[name] = Row(labels, settings, method.base if method.base in compared and name != method.base else "")
+    columns = tuple(name for name in COLUMNS if fine_tuning or not name.startswith("finetune"))
+    return Table(("base", "term", "chosen"), rows, columns, ("linear_probe_top1", "rotation_share_explained"))
+
+
+def tuned(
+    compared: Mapping[str, Method],
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    *,
+    by: Sequence[str],
+    jobs: int,
+    reuse: Sequence[Path] = (),
+) -> dict[str, float]:
+    """Makes the tries that are missing; method -> the value that is taken.
+
+    Args:
+      compared: the methods.
+      config: of all of them.
+      workdir: of the tries.
+      by: measures; their mean decides.
+      jobs, reuse: as of `run_table`.
+
+    Raises:
+      UserError: as of `run_table`.
+    """
+    print(run_table(tries(compared, by), config, workdir, seeds=1, jobs=jobs, reuse=reuse), flush=True)
+    found = {}
+    for name, method in compared.items():
+        folders = [workdir / f"{name}_try_{place}_seed_0" for place in range(len(method.values))]
+        scores = [ranking.score(json.loads((folder / "summary.json").read_text()), by) for folder in folders]
+        found[name] = best(method.values, scores)
+        tried = ", ".join(f"{value:.3g}: {score:.1f}" for value, score in zip(method.values, scores, strict=True))
+        say(f"{name}: {method.tuned} {found[name]:.3g} of {tried}")
+    return found
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("only", [], "Methods to compare, by the names of their folders; nothing: all.")
+    flags.DEFINE_list("chosen_by", [*CHOSEN_BY], "Measures whose mean decides which value is taken; higher is better.")
+    flags.DEFINE_bool("fine_tuning", True, "Fine-tune every run on a tenth of the labels.")
+    FLAGS = flags.FLAGS
+
+    def _make_table(config: ml_collections.ConfigDict) -> Table:
+        for name in FLAGS.chosen_by:
+            try:
+                known = find(name).better != "lower"
+            except KeyError:
+                known = False
+            if not known:
+                raise UsageError(f"--chosen_by={name} is no measure of which more may be better; docs/measures.md")
+        compared = chosen(methods(config), FLAGS.only)
+        workdir = local_path(FLAGS.workdir, "--workdir") / "tuning"
+        values = tuned(
+            compared, config, workdir, by=FLAGS.chosen_by, jobs=FLAGS.jobs, reuse=command.reused(FLAGS.reuse)
+        )
+        return make_table(compared, values, fine_tuning=FLAGS.fine_tuning)
+
+    command.start(
+        _make_table,
+        workdir="runs/benchmark",
+        picture=Picture(
+            "benchmark.png", lambda table, results: ranking.picture(table, ranking.rankings(table, results, RANKED))
+        ),
+        further=lambda table, results: ranking.markdown(table, ranking.rankings(table, results, RANKED)),
+    )

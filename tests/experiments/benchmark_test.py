@@ -1,0 +1,80 @@
+"""The benchmark gives every method as many tries, takes the best, and its rows are configurations that can be run."""
+
+import json
+
+import pytest
+
+from care_jax.command_line import UsageError
+from care_jax.configs import digits
+from care_jax.devices import sharding
+from care_jax.evaluate.evaluators import find
+from care_jax.experiment import build
+from care_jax.sweep.table import configured
+from experiments import benchmark
+
+METHODS = benchmark.methods(digits.get_config())
+
+
+def test_every_base_alone_and_with_care_and_every_rival():
+    bases = ("simclr", "moco", "byol", "barlow_twins", "vicreg")
+    assert set(METHODS) == {
+        *bases, *(f"{base}_care" for base in bases), "simclr_equimod", "simclr_essl", "simclr_augself", "sie",
+    }  # fmt: skip
+
+
+def test_all_have_as_many_tries_of_one_setting():
+    assert {len(set(method.values)) for method in METHODS.values()} == {3}
+    table = benchmark.tries(METHODS, ("linear_probe_top1",))
+    assert len(table.rows) == 3 * len(METHODS)
+    for row in table.rows.values():
+        config = configured(digits.get_config(), row.settings, 0)
+        assert config.seed == benchmark.TUNING_SEED
+        build.check(config, sharding.make_mesh())
+    assert [f"{value:.3g}" for value in METHODS["simclr"].values] == ["0.000333", "0.001", "0.003"]
+
+
+@pytest.mark.parametrize("fine_tuning", [True, False])
+def test_rows_can_be_run_and_are_compared_with_their_base(fine_tuning):
+    table = benchmark.make_table(METHODS, {name: of.values[2] for name, of in METHODS.items()}, fine_tuning=fine_tuning)
+    made = []
+    for name, row in table.rows.items():
+        config = configured(digits.get_config(), row.settings, 2)
+        build.check(config, sharding.make_mesh())
+        assert config.seed == 2 and config.evaluate.finetune.enabled == fine_tuning
+        assert row.against == (METHODS[name].base if name != METHODS[name].base and name != "sie" else "")
+        made.append(config.to_json())
+    assert len(set(made)) == len(METHODS)
+    assert ("finetune_10_percent_top1" in table.columns) == fine_tuning
+    assert set(benchmark.RANKED) < set(benchmark.COLUMNS)
+    assert all(find(name).better in ("", better) for name, better in benchmark.RANKED.items())
+
+
+def test_the_try_with_the_highest_score_is_taken_the_first_of_equals():
+    assert benchmark.best((1.0, 2.0, 3.0), (50.0, 70.0, 70.0)) == 2.0
+    assert benchmark.best((1.0, 2.0), (float("nan"), 10.0)) == 2.0
+    with pytest.raises(UsageError, match=r"^none of the tries has all measures of --chosen_by"):
+        benchmark.best((1.0,), (float("nan"),))
+
+
+def test_tries_are_made_and_their_scores_read(monkeypatch, tmp_path, capsys):
+    """Runs in the place of which are summaries: two tiny rows of three tries."""
+    scores = iter([10.0, 30.0, 20.0, 5.0, 1.0, 2.0])
+
+    def run_table(table, config, workdir, *, seeds, jobs, reuse):
+        for name, score in zip(table.rows, scores, strict=True):
+            (workdir / f"{name}_seed_0").mkdir(parents=True)
+            (workdir / f"{name}_seed_0" / "summary.json").write_text(json.dumps({"knn_top1": score}))
+        return f"{seeds} seed, {jobs} jobs"
+
+    monkeypatch.setattr(benchmark, "run_table", run_table)
+    compared = benchmark.chosen(METHODS, ["vicreg", "sie"])
+    found = benchmark.tuned(compared, digits.get_config(), tmp_path, by=("knn_top1",), jobs=2)
+    assert found == {"vicreg": METHODS["vicreg"].values[1], "sie": METHODS["sie"].values[0]}
+    said = capsys.readouterr()
+    assert said.out == "1 seed, 2 jobs\n"
+    assert "vicreg: optimizer.learning_rate 0.001 of 0.000333: 10.0, 0.001: 30.0, 0.003: 20.0" in said.err
+
+
+def test_a_method_that_there_is_not_is_one_line():
+    with pytest.raises(UsageError, match=r"^--only=dino is no method; there are simclr, simclr_care, "):
+        benchmark.chosen(METHODS, ["dino"])

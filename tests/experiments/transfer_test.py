@@ -1,0 +1,53 @@
+"""Encoders on other data: an untrained run is judged as an untrained encoder is; columns, verdicts and the picture."""
+
+import math
+
+import pytest
+
+from care_jax.command_line import UsageError
+from experiments import transfer
+from experiments.finished import FinishedTable
+
+SHARE = "rotation_share_explained"
+
+
+def test_columns_without_labels_are_left_out_and_the_runs_own_stay():
+    nothing = dict.fromkeys(transfer.THERE, math.nan)
+    numbers = {"care": {"0": nothing | {SHARE: 0.5, f"own_{SHARE}": 0.8, "own_linear_probe_top1": 90.0}}}
+    measures = transfer.measures_of(numbers)
+    assert list(measures) == ["own_linear_probe_top1", SHARE, f"own_{SHARE}"]
+    assert measures[f"own_{SHARE}"].heading.endswith(", on its own data")
+
+
+def test_the_picture_has_a_point_a_run_and_a_band_of_untrained_ones():
+    numbers = {
+        "care": {"0": {SHARE: 0.5, f"own_{SHARE}": 0.8}, "1": {SHARE: 0.6, f"own_{SHARE}": 0.9}},
+        "untrained": {"0": {SHARE: 0.1}, "1": {SHARE: 0.2}},
+    }
+    (axis,) = transfer.picture(numbers, "fashion").axes
+    assert axis.lines[0].get_xdata().tolist() == [0.8, 0.9] and axis.lines[0].get_ydata().tolist() == [0.5, 0.6]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["care", "before training"]
+    assert axis.patches[0].get_y() == 0.1 and axis.patches[0].get_height() == pytest.approx(0.1)
+    assert axis.get_ylabel() == "on fashion"
+
+
+@pytest.mark.slow
+def test_a_run_before_its_first_step_is_the_untrained_encoder(table_of_images, capsys):
+    """The fixture's row `care` is as it was drawn, its row `simclr` is not."""
+    table = FinishedTable(table_of_images)
+    found = transfer.analyse(table, "digits")
+    assert list(found.numbers) == ["care", "untrained", "simclr"]
+    for name in transfer.THERE:
+        of = {row: found.numbers[row]["0"][name] for row in found.numbers}
+        assert of["care"] == of["untrained"] and not math.isnan(of["simclr"])
+    assert found.numbers["care"]["0"] != found.numbers["simclr"]["0"]
+    assert [used["row"] for used in table.used] == ["care", "simclr"]
+    assert found.details["test"] == 359 and any(line.startswith("care against untrained: ") for line in found.said)
+    assert "digits: " in capsys.readouterr().err
+
+
+def test_what_it_is_to_be_judged_on_must_be_there(table_of_images):
+    with pytest.raises(UsageError, match=r"^--on is missing: a data set, a configuration file or a folder"):
+        transfer.analyse(FinishedTable(table_of_images), "")
+    with pytest.raises(UsageError, match=r"^--on=nothing is no data set"):
+        transfer.analyse(FinishedTable(table_of_images), "nothing")
