@@ -41,6 +41,7 @@ from care_jax.evaluate.measure import Measure
 from care_jax.evaluate.transfer import config_on, experiment_on
 from care_jax.experiment import build
 from care_jax.experiment.build import Experiment
+from care_jax.experiment.continuation import changes
 from experiments import analysis
 from experiments.analysis import Analysis, Numbers
 from experiments.finished import FinishedTable
@@ -49,6 +50,7 @@ UNTRAINED = "untrained"
 EVALUATORS = ("knn", "linear_probe", "equivariance", "motion")  # that THERE is of
 THERE = ("linear_probe_top1", "knn_top1", "hue_probe_top1", "rotation_share_explained", "relative_equivariance_median")
 HERE = ("linear_probe_top1", "rotation_share_explained")
+_SEEN_BY = ("config.data.", "config.model.", "config.augment.", "config.evaluate.")
 COMPARED = ("linear_probe_top1", "rotation_share_explained", "hue_probe_top1")
 
 
@@ -101,9 +103,11 @@ class Judge:
         Raises:
           UsageError: it is another network, or sees or draws otherwise.
         """
-        for name in ("data", "model", "augment", "evaluate"):
-            if config[name].to_dict() != self._config[name].to_dict():
-                raise UsageError(f"{folder} has other settings of {name} than the runs before it; judge them apart")
+        different = [line for line in changes(self._config, config) if line.startswith(_SEEN_BY)]
+        if different:
+            raise UsageError(
+                f"{folder} sees or draws otherwise than the runs before it ({'; '.join(different)}); judge them apart"
+            )
 
     def untrained(self, seed: int) -> Mapping[str, Any]:
         """An encoder's variables before the first step of a run of that seed."""

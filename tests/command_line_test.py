@@ -116,6 +116,7 @@ TEXTS = ["", "x", "3", "-1", "0.5", "nan", "inf", "1e400", "None", "True", "9" *
 TEXTS += ["(1,2,'", "[1]", "{}", "{'a':1}", "a\nb", "a\u2028b", "\udcff", "--config", "=", "'", '"', "\\", "1;2", "é"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*LEAVES, *SECTIONS])
 def test_odd_texts_for_every_setting(name):
     for text in TEXTS:

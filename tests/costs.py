@@ -65,7 +65,7 @@ class Costs:
 
     def __init__(self) -> None:
         self.complaints: dict[str, str] = {}
-        self.cheap: dict[str, bool] = {}  # of each function marked slow: were all its cases?
+        self.marked: dict[str, float] = {}  # of each function marked slow: seconds of all its cases
         self._before = 0.0, 0, frozenset[str]()
         sys.addaudithook(_count_processes)
 
@@ -93,8 +93,8 @@ class Costs:
             self.complaints[report.nodeid] = why
         if slow:
             name = report.nodeid.partition("[")[0]
-            is_cheap = cost.seconds < CHEAP and not cost.processes
-            self.cheap[name] = is_cheap and self.cheap.get(name, True)
+            seconds = float("inf") if cost.processes else cost.seconds
+            self.marked[name] = self.marked.get(name, 0.0) + seconds
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -109,7 +109,7 @@ class Costs:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if cheap := sorted(name for name, is_cheap in self.cheap.items() if is_cheap):
+        if cheap := sorted(name for name, seconds in self.marked.items() if seconds < CHEAP):
             terminalreporter.write_line(f"marked slow, but took less than {CHEAP:g} s: {', '.join(cheap)}")
 
 

@@ -286,6 +286,7 @@ def test_other_shapes_are_refused():
             apply_cloud(cloud_identity(), jnp.zeros(shape), ALL)
 
 
+@pytest.mark.slow
 def test_views_are_of_the_clouds_type_whatever_was_drawn_in():
     spec = CloudSpec(rotation=True, scaling=0.1, jitter=0.1, dropping=0.1)
     with jax.enable_x64(True):

@@ -23,6 +23,7 @@ POINTS = np.concatenate([np.random.default_rng(1).normal(size=(4, 6, 3)), np.one
 POINTS = np.where(np.arange(6)[:, None] < 4, POINTS, 0).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4,), ()])
 def test_images_go_through_the_operations_of_images(shape):
     uniforms = augment.draw_uniforms(jax.random.key(0), shape, IMAGES)

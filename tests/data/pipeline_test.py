@@ -112,6 +112,7 @@ def test_host_cuts_the_drawn_boxes_out_of_encoded_images(encoded):
                     np.testing.assert_allclose(batch["equivariance_views"][view, i], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placement", ["host", "decode"])
 def test_starting_late_makes_the_same_batches(resident, placement):
     # Step 1 on is epoch 1: 100 // 64 batches an epoch.

@@ -93,6 +93,7 @@ def _moments(clouds: np.ndarray) -> np.ndarray:
     return np.concatenate([total, np.linalg.norm(total, axis=1, keepdims=True)], axis=1)
 
 
+@pytest.mark.slow
 def test_shares_of_an_encoder_that_turns_with_its_clouds():
     clouds = _clouds(30)
 

@@ -85,6 +85,7 @@ def embedded(module, train=None, test=None, devices=1):
     return EmbeddedDataSet(SimpleNamespace(dataset=dataset), lambda: embedder, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 def test_an_encoder_that_gives_the_answer(devices):
     found = clouds.run(embedded(Exact(), devices=devices), SETTINGS)

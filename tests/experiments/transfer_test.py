@@ -46,6 +46,7 @@ def test_a_run_before_its_first_step_is_the_untrained_encoder(table_of_images, c
     assert "digits: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_it_is_to_be_judged_on_must_be_there(table_of_images):
     with pytest.raises(UsageError, match=r"^--on is missing: a data set, a configuration file or a folder"):
         transfer.analyse(FinishedTable(table_of_images), "")

@@ -106,6 +106,7 @@ def test_the_networks_of_the_lines_take_every_array(name, stem, width, tmp_path,
         assert model.conv1.stride == ((1, 1) if stem == "cifar" else (2, 2))
 
 
+@pytest.mark.slow
 def test_the_printed_transform_is_that_of_evaluation(tmp_path, monkeypatch):
     torch_libraries()
     backbone = VisionTransformer(depth=1, num_heads=2, width=4, patch_size=8)

@@ -70,6 +70,7 @@ def test_errors_name_what_was_given():
         as_temperature(0, jnp.float32)
 
 
+@pytest.mark.slow
 def test_one_normalisation():
     assert models.normalize is normalize
     rows = jnp.asarray([[1e-25, 0.0], [0.0, 2.0]])

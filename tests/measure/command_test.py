@@ -41,6 +41,7 @@ def test_the_page_in_a_browser(measure, tmp_path):
         browser.check(page, tmp_path, width, dark, "rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
 
 
+@pytest.mark.slow
 def test_noise_is_explained_by_nothing(measure):
     found = measure("--function=encoders:noise", "--image_size=8", "--data=digits", "--augmentations=rotation")
     share = found["rotation_share_explained"]

@@ -74,6 +74,7 @@ def test_doctests():
     assert results.attempted and not results.failed
 
 
+@pytest.mark.slow
 def test_the_vector_of_clouds():
     """Nine numbers of a rotation, of variance 1/3, and the logarithm of the factor; what is off has deviation 1."""
     spec = CloudSpec(rotation=True, scaling=0.6, jitter=0.1, dropping=0.2)

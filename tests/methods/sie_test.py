@@ -57,6 +57,7 @@ def _term():
     return SIE(spec=SPEC, half_head=ProjectionHead((8,), D))
 
 
+@pytest.mark.slow
 def test_the_loss_and_its_gradient_are_the_published_ones():
     outputs = _outputs()
     expected, gradients = _published(outputs)
@@ -80,6 +81,7 @@ def test_the_predictor_is_a_linear_map_that_the_parameters_decide():
         np.testing.assert_allclose(predicted[i], chosen @ embeddings[i], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_lies_between_two_views_of_an_image():
     drawn = sample(draw_uniforms(jax.random.key(2), (2, B), SPEC), SPEC, height=20, width=24)
     views = Views(invariance=jnp.zeros((2, B, 8, 8, 3)), drawn=drawn, image_size=(20, 24))

@@ -155,6 +155,7 @@ def test_gradients_in_the_form_for_tpus_are_the_same(size, stride, shape):
                 np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2)])
 def test_the_kernels_gradient_is_never_rounded_to_bfloat16(size, stride):
     rng = np.random.default_rng(0)

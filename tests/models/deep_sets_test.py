@@ -189,6 +189,7 @@ def test_a_deep_set_of_a_width():
     assert deep_set().num_features == 128 and deep_set().network.pooling == "mean"
 
 
+@pytest.mark.slow
 def test_views_of_clouds_are_embedded_as_those_of_images():
     encoder = Encoder(deep_set(width=4), ProjectionHead((5,), 3, True))
     clouds = _as_clouds(POINTS, MASK)

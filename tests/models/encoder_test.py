@@ -130,6 +130,7 @@ def test_modules_without_batch_norm_need_no_statistics():
         assert not jax.tree.leaves(stats)
 
 
+@pytest.mark.slow
 def test_encoder_evaluates_row_by_row(variables):
     apply = jax.jit(ENCODER.apply)
     features, embeddings = apply(variables, VIEWS[0])

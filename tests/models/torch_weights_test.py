@@ -30,6 +30,7 @@ def _random_variables(model: ResNet) -> dict:
     return jax.tree.map(lambda x: rng.uniform(0.1, 1, x.shape).astype(np.float32), shapes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 @pytest.mark.parametrize("make", [resnet18, resnet34, resnet50])
 def test_round_trip_is_exact_and_finds_the_architecture(make, stem):

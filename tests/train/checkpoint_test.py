@@ -133,6 +133,7 @@ def _damage(kind: str, file: Path) -> None:
         file.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["missing", "empty", "flipped", "flipped at the end"])
 def test_any_damaged_file_is_noticed_or_harmless(tmp_path, kind, capfd):
     """Every file of a checkpoint in turn: what is restored is what was saved, of this step or of the one before."""

@@ -258,6 +258,7 @@ def test_batches_are_as_they_are_described(labelled):
         assert array.sharding.is_equivalent_to(struct.sharding, array.ndim)
 
 
+@pytest.mark.slow
 def test_an_online_probe_beside_an_encoder_of_clouds():
     experiment = _experiment(evaluate__online_probe=True)
     probe, probe_state = make_probe(experiment)
