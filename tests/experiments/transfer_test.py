@@ -1,6 +1,7 @@
 """Encoders on other data: an untrained run is judged as an untrained encoder is; columns, verdicts and the picture."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -44,11 +45,17 @@ def test_a_run_before_its_first_step_is_the_untrained_encoder(table_of_images, c
     assert [used["row"] for used in table.used] == ["care", "simclr"]
     assert found.details["test"] == 359 and any(line.startswith("care against untrained: ") for line in found.said)
     assert "digits: " in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_what_it_is_to_be_judged_on_must_be_there(table_of_images):
     with pytest.raises(UsageError, match=r"^--on is missing: a data set, a configuration file or a folder"):
         transfer.analyse(FinishedTable(table_of_images), "")
     with pytest.raises(UsageError, match=r"^--on=nothing is no data set"):
         transfer.analyse(FinishedTable(table_of_images), "nothing")
+
+
+def test_encoders_that_see_otherwise_are_not_judged_together(tiny_config):
+    judge = transfer.Judge.__new__(transfer.Judge)
+    judge._config = tiny_config()
+    judge.check_like(tiny_config(evaluate__monitor=("knn",), equivariance__weight=0.7), Path("there"))
+    with pytest.raises(
+        UsageError, match=r"^there sees or draws otherwise .*\(config.model.width: 4 -> 8\); judge them"
+    ):
+        judge.check_like(tiny_config(model__width=8), Path("there"))
