@@ -44,15 +44,16 @@ def make_table(config: ml_collections.ConfigDict, weights: str = "") -> Table:
     Raises:
       UsageError: one of them is no number.
     """
-    lambdas = command.numbers("--weights", weights) or [0.0, config.equivariance.weight]
-    rows = {
-        f"lambda_{weight:g}": Row(
-            labels=("CARE" if weight else "SimCLR", f"{weight:g}"),
+    given, base = command.numbers("--weights", weights), config.loss.method
+    labels = ("SimCLR", "CARE") if base == "simclr" else (base, f"{base} + CARE")
+    rows = {}
+    for weight in given or [0.0, config.equivariance.weight]:
+        name = "care" if weight else base
+        rows[f"{name}_{weight:g}" if weight and given else name] = Row(
+            labels=(labels[bool(weight)], f"{weight:g}"),
             settings={"equivariance.weight": weight},
-            against="lambda_0" if weight else "",
+            against=base if weight else "",
         )
-        for weight in lambdas
-    }
     compared = ("rotation_share_explained", "linear_probe_top1", "knn_top1", "hue_probe_top1")
     return Table(("method", "lambda"), rows, COLUMNS, compared)
 
