@@ -141,6 +141,8 @@ def picture(courses: Courses, names: Sequence[str]) -> Figure:
             mean, spread = curves.mean(axis=0), curves.std(axis=0, ddof=1) if len(curves) > 1 else 0.0
             axis.fill_between(steps, mean - spread, mean + spread, color=looks[row][0], alpha=0.2, linewidth=0)
             axis.plot(steps, mean, color=looks[row][0], marker=looks[row][1], markersize=3, label=row)
+        if name.startswith("relative_equivariance"):  # of several orders of magnitude
+            axis.set_yscale("log")
         measure = find(name)
         axis.set_ylabel("\n".join(_wrapped(", ".join(filter(None, (measure.heading or name, measure.unit))))))
     axes[0][0].legend(frameon=False)

@@ -1,6 +1,7 @@
 """A table of an experiment: its rows, columns and comparisons as data, and how they are written."""
 
 import copy
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -71,6 +72,29 @@ def markdown(table: Table, results: Results) -> str:
     if said := comparisons(table, results):
         lines += ["", *said]
     return "\n".join(lines)
+
+
+def as_json(table: Table, results: Results) -> str:
+    """All that the table is made of, in JSON: its rows with their settings, and of each run what the columns show.
+
+    A number that a run does not have is null.
+    """
+    shown = (*table.columns, "steps", "params_sha256")
+    rows = {
+        name: {
+            "labels": dict(zip(table.headings, table.rows[name].labels, strict=True)),
+            "settings": dict(table.rows[name].settings),
+            "against": table.rows[name].against,
+            "runs": [{column: _finite(summary.get(column)) for column in shown} for summary in summaries],
+        }
+        for name, summaries in results.items()
+    }
+    measures = {column: find(column)._asdict() for column in table.columns}
+    return json.dumps({"measures": measures, "rows": rows}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def comparisons(table: Table, results: Results) -> list[str]:

@@ -19,7 +19,7 @@ from care_jax.storage import replace_file
 from care_jax.sweep import processes
 from care_jax.sweep.reuse import take_over
 from care_jax.sweep.runs import Run, finished, finished_run
-from care_jax.sweep.table import Results, Summary, Table, configured, markdown
+from care_jax.sweep.table import Results, Summary, Table, as_json, configured, markdown
 from care_jax.workdir import writing
 
 
@@ -50,7 +50,7 @@ def run_table(
     reuse: Sequence[Path] = (),
     further: Callable[[Table, Results], str] | None = None,
 ) -> str:
-    """Makes the runs that are missing, and the table of all, which goes to `table.md` too.
+    """Makes the runs that are missing, and the table of all, which goes to `table.md`, its numbers to `table.json`.
 
     Args:
       table: its rows, columns and comparisons.
@@ -95,6 +95,7 @@ def run_table(
     text = "\n\n".join([markdown(table, results), *([further(table, results)] if further else [])])
     with writing(workdir):
         replace_file(workdir / "table.md", text + "\n")
+        replace_file(workdir / "table.json", as_json(table, results))
         if picture:
             picture.draw(table, results).savefig(workdir / picture.file, dpi=110)
     return text

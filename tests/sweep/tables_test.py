@@ -1,5 +1,6 @@
 """A table's runs: what is missing is made, one by one or several at a time; an end in the middle loses nothing."""
 
+import json
 import os
 from unittest.mock import Mock
 
@@ -24,6 +25,11 @@ def test_runs_that_are_there_are_not_made_again(made, finish, tmp_path, tiny_con
     text = run_table(TABLE, tiny_config(), tmp_path, seeds=2)
     assert made == ["0.0_seed_0", "0.0_seed_1", "0.5_seed_0"]
     assert text.splitlines()[-1] == "| 0.5 | 50.5 ± 0.7 |" and (tmp_path / "table.md").read_text() == text + "\n"
+    numbers = json.loads((tmp_path / "table.json").read_text())
+    assert numbers["rows"]["0.5"]["labels"] == {"lambda": "0.5"} and list(numbers["measures"]) == ["knn_top1"]
+    assert numbers["rows"]["0.5"]["settings"] == {"equivariance.weight": 0.5}
+    runs = numbers["rows"]["0.5"]["runs"]
+    assert runs == [{"knn_top1": 50.0 + seed, "steps": 6, "params_sha256": None} for seed in (0, 1)]
     said = [line for line in capsys.readouterr().err.splitlines() if "finished" in line]
     assert said[0] == "care_jax: 1 of 4 runs are finished, about 3 min left" and len(said) == 4
     assert run_table(TABLE, tiny_config(), tmp_path, seeds=2) == text and len(made) == 3
