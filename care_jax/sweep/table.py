@@ -60,14 +60,15 @@ def configured(config: ml_collections.ConfigDict, settings: Mapping[str, Any], s
 
 
 def markdown(table: Table, results: Results) -> str:
-    """A line a row: mean and standard deviation over the training seeds; then the comparisons.
+    """A line a row: number of training seeds, mean and standard deviation over them; then the comparisons.
 
     A measure that one of the seeds does not have is a dash.
     """
-    headings = [*table.headings, *map(_heading, table.columns)]
+    headings = [*table.headings, "n", *map(_heading, table.columns)]
     lines = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
     for name, summaries in results.items():
-        cells = [*table.rows[name].labels, *(_cell(summaries, column) for column in table.columns)]
+        count = f"{len(summaries)}"
+        cells = [*table.rows[name].labels, count, *(_cell(summaries, column) for column in table.columns)]
         lines.append(f"| {' | '.join(cells)} |")
     if said := comparisons(table, results):
         lines += ["", *said]

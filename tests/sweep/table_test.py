@@ -14,8 +14,8 @@ def _table(*columns):
 def test_null_and_absent_are_dashes():
     summaries = [{"knn_top1": 90.0, "uniformity": None}, {"knn_top1": 92.0, "uniformity": -1.0}]
     lines = markdown(_table("knn_top1", "uniformity", "hue_probe_top1"), {"plain": summaries}).splitlines()
-    assert lines[0] == "| method | kNN (%) ↑ | uniformity ↓ | hue probe (%) |"
-    assert lines[2] == "| SimCLR | 91.0 ± 1.4 | – | – |" and len(lines) == 3
+    assert lines[0] == "| method | n | kNN (%) ↑ | uniformity ↓ | hue probe (%) |"
+    assert lines[2] == "| SimCLR | 2 | 91.0 ± 1.4 | – | – |" and len(lines) == 3
 
 
 @pytest.mark.parametrize(

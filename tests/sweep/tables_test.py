@@ -24,7 +24,7 @@ def test_runs_that_are_there_are_not_made_again(made, finish, tmp_path, tiny_con
     finish(tiny_config(equivariance__weight=0.5, seed=1), tmp_path / "0.5_seed_1")
     text = run_table(TABLE, tiny_config(), tmp_path, seeds=2)
     assert made == ["0.0_seed_0", "0.0_seed_1", "0.5_seed_0"]
-    assert text.splitlines()[-1] == "| 0.5 | 50.5 ± 0.7 |" and (tmp_path / "table.md").read_text() == text + "\n"
+    assert text.splitlines()[-1] == "| 0.5 | 2 | 50.5 ± 0.7 |" and (tmp_path / "table.md").read_text() == text + "\n"
     numbers = json.loads((tmp_path / "table.json").read_text())
     assert numbers["rows"]["0.5"]["labels"] == {"lambda": "0.5"} and list(numbers["measures"]) == ["knn_top1"]
     assert numbers["rows"]["0.5"]["settings"] == {"equivariance.weight": 0.5}
@@ -52,7 +52,7 @@ def test_every_row_is_checked_before_the_first_run(made, finish, tmp_path, tiny_
 
 def test_several_at_a_time_each_with_its_cores(children, made, tmp_path, tiny_config):
     text = run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2)
-    assert "| 0.0 | 50.5 ± 0.7 |" in text and made == []
+    assert "| 0.0 | 2 | 50.5 ± 0.7 |" in text and made == []
     assert children.most == 2 and {cores for _, cores in children.started} == {"0,2,4", "1,3"}
     assert [name for name, _ in children.started] == ["0.0_seed_0", "0.0_seed_1", "0.5_seed_0", "0.5_seed_1"]
     processes.stops.at_once.assert_called_once()
