@@ -96,6 +96,12 @@ class Judge:
         say(f"{on}: {dataset.description()}")
         if not dataset.num_classes:
             say("no labels: neighbours and probes are left out, what needs no label is measured")
+        fitted_to, d = len(dataset.test) // 2, config.model.head_size
+        if fitted_to < d:
+            say(
+                f"a rotation of {d} dimensions is fitted to {fitted_to} test {dataset.test.noun}, fewer than {d}: the "
+                "shares explained are too low, of every row alike; more test images (folders train and test) mend it"
+            )
 
     def check_like(self, config: ml_collections.ConfigDict, folder: Path) -> None:
         """Whether a run's encoder can be judged beside the first one's.

@@ -11,7 +11,7 @@ from care_jax.experiment.config import leaves
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "BENCHMARKS.md")]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "BENCHMARKS.md", "RESULTS.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 
