@@ -3,8 +3,11 @@
 import math
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from care_jax import trained
 from care_jax.command_line import UsageError
 from experiments import transfer
 from experiments.finished import FinishedTable
@@ -45,6 +48,11 @@ def test_a_run_before_its_first_step_is_the_untrained_encoder(table_of_images, c
     assert [used["row"] for used in table.used] == ["care", "simclr"]
     assert found.details["test"] == 359 and any(line.startswith("care against untrained: ") for line in found.said)
     assert "digits: " in capsys.readouterr().err
+    judge = transfer.Judge(transfer.config_on(trained.config_of(table.folders["care"]["0"]), "digits"), "digits")
+    same, other = (jax.tree.leaves(judge.untrained(seed)["params"]) for seed in (0, 1))
+    drawn = jax.tree.leaves(trained.load(table.folders["care"]["0"]).encoder_variables["params"])
+    assert all(np.array_equal(x, y) for x, y in zip(same, drawn, strict=True))
+    assert not all(np.array_equal(x, y) for x, y in zip(other, drawn, strict=True))
     with pytest.raises(UsageError, match=r"^--on is missing: a data set, a configuration file or a folder"):
         transfer.analyse(FinishedTable(table_of_images), "")
     with pytest.raises(UsageError, match=r"^--on=nothing is no data set"):

@@ -26,7 +26,8 @@ def test_a_table_makes_only_what_no_other_has(made, finish, tmp_path, tiny_confi
     }  # fmt: skip
     assert (tmp_path / "new" / "with_seed_1" / "checkpoints" / "6" / "part").read_text() == "7"
     assert (other / "care_seed_1" / "lock").exists()
-    assert "new/with_seed_1 has the settings of" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "new/with_seed_1 has the settings of" in said and "not taken over" not in said
 
 
 def test_what_is_there_stays_and_what_was_left_half_is_no_run(finish, tmp_path, tiny_config):

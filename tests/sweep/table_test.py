@@ -1,8 +1,11 @@
 """What a table says: what could not be measured is a dash, and what a difference is worth is told by the spread."""
 
+import json
+import math
+
 import pytest
 
-from care_jax.sweep.table import Row, Table, comparisons, markdown
+from care_jax.sweep.table import Row, Table, as_json, comparisons, markdown
 
 ROWS = {"plain": Row(("SimCLR",), {}), "care": Row(("CARE",), {}, against="plain")}
 
@@ -16,6 +19,15 @@ def test_null_and_absent_are_dashes():
     lines = markdown(_table("knn_top1", "uniformity", "hue_probe_top1"), {"plain": summaries}).splitlines()
     assert lines[0] == "| method | n | kNN (%) ↑ | uniformity ↓ | hue probe (%) |"
     assert lines[2] == "| SimCLR | 2 | 91.0 ± 1.4 | – | – |" and len(lines) == 3
+
+
+def test_numbers_that_are_none_are_null_in_json():
+    summaries = [{"knn_top1": math.nan, "uniformity": -1.0, "steps": 3, "params_sha256": "ab"}, {"knn_top1": 92.0}]
+    (row,) = json.loads(as_json(_table("knn_top1", "uniformity"), {"plain": summaries}))["rows"].values()
+    assert row["runs"] == [
+        {"knn_top1": None, "uniformity": -1.0, "steps": 3, "params_sha256": "ab"},
+        {"knn_top1": 92.0, "uniformity": None, "steps": None, "params_sha256": None},
+    ]
 
 
 @pytest.mark.parametrize(
