@@ -66,6 +66,8 @@ def _flags(module: str) -> set[str]:
     source = _source(module)
     assert source, module
     ours = re.findall(r"^from ((?:care_jax|experiments|benchmarks)\.[\w.]+) import", source, re.MULTILINE)
+    for names in re.findall(r"^from experiments import (.*)", source, re.MULTILINE):
+        ours += [f"experiments.{name.strip()}" for name in names.split(",")]
     sources = "\n".join([source, *map(_source, ours)])
     return set(re.findall(r"""(?:DEFINE_\w+\(\s*"|add_argument\("--)(\w+)""", sources))
 
