@@ -6,9 +6,10 @@
 SimCLR, MoCo, BYOL, Barlow Twins and VICReg, each alone and with CARE; EquiMod, E-SSL and AugSelf on SimCLR; SIE. Every
 method tries three values of one setting, the base methods of their learning rate, the others of their term's weight,
 with a training seed of its own that is none of the table's. Taken is the one with the highest mean of `--chosen_by`, by
-default of the probes of class and hue. Then come the seeds of the table. The tries go to `tuning/`, with a table.md of
-their own; the table, the ranks that its seeds leave open and which differences are within the noise go to standard
-output and `table.md`, the intervals to `benchmark.png`. Each run has its folder, and is not made again.
+default of the probes of class and, where it is labelled, of the hue. Then come the seeds of the table. The tries go to
+`tuning/`, with a table.md of their own; the table, the ranks that its seeds leave open and which differences are within
+the noise go to standard output and `table.md`, the intervals to `benchmark.png`. Each run has its folder, and is not
+made again. All are judged on the test images, the tries too: there are too few to hold more of them out.
 """
 
 from care_jax import extras, stops
@@ -27,7 +28,9 @@ import ml_collections
 from absl import flags
 
 from care_jax.command_line import UsageError, say
-from care_jax.evaluate.evaluators import find
+from care_jax.data import CLASS, DataSet
+from care_jax.evaluate import evaluators
+from care_jax.experiment import build
 from care_jax.storage import local_path
 from care_jax.sweep.table import Row, Table
 from care_jax.sweep.tables import Picture, run_table
@@ -131,6 +134,29 @@ def chosen(names: Mapping[str, Method], only: Sequence[str]) -> dict[str, Method
     return {name: method for name, method in names.items() if not only or name in only}
 
 
+def deciding(measures: Sequence[str], dataset: DataSet) -> tuple[str, ...]:
+    """The measures whose mean decides; where none are given, the probes of the class and of the hue that there are.
+
+    Raises:
+      UsageError: one that is not measured on this data, or of which less is better.
+    """
+    known = evaluators.measures(dataset.num_classes)
+    for name in measures:
+        if name not in known or known[name].better == "lower":
+            raise UsageError(
+                f"--chosen_by={name} is no measure on {dataset.name} of which more may be better; docs/measures.md"
+            )
+    found = tuple(measures) or tuple(name for name in CHOSEN_BY if name.removesuffix("_top1") in _probes(dataset))
+    if not found:
+        raise UsageError(f"{dataset.name} has no labels: say what decides, --chosen_by=rotation_share_explained")
+    say(f"a try is taken by its {' and '.join(found)}")
+    return found
+
+
+def _probes(dataset: DataSet) -> set[str]:
+    return {"linear_probe" if name == CLASS else f"{name}_probe" for name in dataset.num_classes}
+
+
 def tries(compared: Mapping[str, Method], measures: Sequence[str]) -> Table:
     """A row a value that is tried, all with the seed of the tuning."""
     rows = {}
@@ -204,23 +230,17 @@ def tuned(
 
 if __name__ == "__main__":
     flags.DEFINE_list("only", [], "Methods to compare, by the names of their folders; nothing: all.")
-    flags.DEFINE_list("chosen_by", [*CHOSEN_BY], "Measures whose mean decides which value is taken; higher is better.")
+    flags.DEFINE_list(
+        "chosen_by", [], "Measures whose mean decides which value is taken; nothing: the probes there are."
+    )
     flags.DEFINE_bool("fine_tuning", True, "Fine-tune every run on a tenth of the labels.")
     FLAGS = flags.FLAGS
 
     def _make_table(config: ml_collections.ConfigDict) -> Table:
-        for name in FLAGS.chosen_by:
-            try:
-                known = find(name).better != "lower"
-            except KeyError:
-                known = False
-            if not known:
-                raise UsageError(f"--chosen_by={name} is no measure of which more may be better; docs/measures.md")
         compared = chosen(methods(config), FLAGS.only)
+        by = deciding(FLAGS.chosen_by, build.load_data(config))
         workdir = local_path(FLAGS.workdir, "--workdir") / "tuning"
-        values = tuned(
-            compared, config, workdir, by=FLAGS.chosen_by, jobs=FLAGS.jobs, reuse=command.reused(FLAGS.reuse)
-        )
+        values = tuned(compared, config, workdir, by=by, jobs=FLAGS.jobs, reuse=command.reused(FLAGS.reuse))
         return make_table(compared, values, fine_tuning=FLAGS.fine_tuning)
 
     command.start(

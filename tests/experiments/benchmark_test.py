@@ -1,6 +1,7 @@
 """The benchmark gives every method as many tries, takes the best, and its rows are configurations that can be run."""
 
 import json
+from unittest.mock import Mock
 
 import pytest
 
@@ -73,6 +74,25 @@ def test_tries_are_made_and_their_scores_read(monkeypatch, tmp_path, capsys):
     said = capsys.readouterr()
     assert said.out == "1 seed, 2 jobs\n"
     assert "vicreg: optimizer.learning_rate 0.001 of 0.000333: 10.0, 0.001: 30.0, 0.003: 20.0" in said.err
+
+
+def test_what_decides_is_measured_on_the_data():
+    digits_set = Mock(num_classes={"class": 10, "hue": 8})
+    digits_set.name = "digits"
+    assert benchmark.deciding([], digits_set) == ("linear_probe_top1", "hue_probe_top1")
+    assert benchmark.deciding(["knn_top1"], digits_set) == ("knn_top1",)
+    plain = Mock(num_classes={"class": 10})
+    plain.name = "cifar10"
+    assert benchmark.deciding([], plain) == ("linear_probe_top1",)
+    for name in ("hue_probe_top1", "wahba_mean", "knn"):
+        with pytest.raises(
+            UsageError, match=f"^--chosen_by={name} is no measure on cifar10 of which more may be better"
+        ):
+            benchmark.deciding([name], plain)
+    unlabelled = Mock(num_classes={})
+    unlabelled.name = "image_folder"
+    with pytest.raises(UsageError, match=r"^image_folder has no labels: say what decides"):
+        benchmark.deciding([], unlabelled)
 
 
 def test_a_method_that_there_is_not_is_one_line():
