@@ -62,8 +62,8 @@ def picture(table: Table, results: Results) -> Figure:
     """A panel a measure, over lambda; 0 stands at the left end, apart from the logarithmic scale."""
     weights = {name: float(row.labels[0]) for name, row in table.rows.items()}
     smallest = min((weight for weight in weights.values() if weight), default=1.0)
-    figure, axes = plots.panels(1, len(_PANELS), width=3.6, height=2.7)
-    for axis, (measure, label) in zip(axes[0], _PANELS.items(), strict=True):
+    figure, axes = plots.panels(len(_PANELS), 1, 4.6, 2.3, share_x="col")
+    for (axis,), (measure, label) in zip(axes, _PANELS.items(), strict=True):
         points = []
         for name, weight in sorted(weights.items(), key=lambda item: item[1]):
             values = [summary[measure] for summary in results[name] if summary.get(measure) is not None]
@@ -78,7 +78,8 @@ def picture(table: Table, results: Results) -> Figure:
             axis.set_xscale("log")
             axis.set_xticks(places, names[: len(places)])
             axis.minorticks_off()
-        axis.set(xlabel="lambda", ylabel=label)
+        axis.set_ylabel(label)
+    axes[-1][0].set_xlabel("lambda")
     return figure
 
 
