@@ -29,7 +29,10 @@ _MEASURES = {
     ),
     "wahba_worst": Measure("the same, worst of the draws", better="lower", heading="Wahba, worst", decimals=4),
     "wahba_orthogonal_mean": Measure(
-        _WAHBA.format("O(d)", "rotation or reflection") + ", mean over draws", better="lower", decimals=4
+        _WAHBA.format("O(d)", "rotation or reflection") + ", mean over draws",
+        better="lower",
+        heading="Wahba in O(d), mean",
+        decimals=4,
     ),
     "wahba_orthogonal_worst": Measure("the same, worst of the draws", better="lower", decimals=4),
     "displacement_mean": Measure(

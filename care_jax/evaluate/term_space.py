@@ -37,9 +37,12 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
             "vectors that the group acts on, mean over draws; a local minimum found from good starts: an upper bound",
             better="lower",
             chance="group_displacement_mean: no member explains anything",
+            heading="left by the group",
             decimals=4,
         ),
-        "group_displacement_mean": Measure("|F - Fa| / sqrt(n) of these vectors, mean over draws", decimals=4),
+        "group_displacement_mean": Measure(
+            "|F - Fa| / sqrt(n) of these vectors, mean over draws", heading="displacement in its space", decimals=4
+        ),
     }
 
 
