@@ -193,7 +193,7 @@ def analyse(table: FinishedTable, on: str) -> Analysis:
     details = {"on": on, "data": dataset.name, "training": len(dataset.train), "test": len(dataset.test)}
     against_untrained = {row: of for row, of in numbers.items() if row != table.against}
     said = analysis.verdicts(measures, compared, against_untrained, UNTRAINED) if table.against else []
-    return Analysis(measures, numbers, compared, picture(numbers, dataset.name), details, tuple(said))
+    return Analysis(measures, numbers, compared, picture(numbers, Path(on).stem), details, tuple(said))
 
 
 if __name__ == "__main__":
