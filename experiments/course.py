@@ -51,6 +51,7 @@ NAMES = (
 )
 COMPARED = ("rotation_share_explained", "relative_equivariance_median", "hue_knn_top1")  # at a level, where there
 _LEVELS = 3  # where none are given
+_LOGARITHMIC = "relative_equivariance"  # of several orders of magnitude
 
 Course = dict[int, dict[str, float]]  # step -> measure -> number
 Courses = Mapping[str, Mapping[str, Course]]  # row -> seed -> course
@@ -139,14 +140,17 @@ def picture(courses: Courses, names: Sequence[str]) -> Figure:
                 continue
             curves = np.asarray([[run[step] for step in steps] for run in runs])
             mean, spread = curves.mean(axis=0), curves.std(axis=0, ddof=1) if len(curves) > 1 else 0.0
-            axis.fill_between(steps, mean - spread, mean + spread, color=looks[row][0], alpha=0.2, linewidth=0)
+            low = mean - spread
+            if name.startswith(_LOGARITHMIC):  # which a negative end of the band has no place on
+                low = np.maximum(low, curves.min(axis=0))
+            axis.fill_between(steps, low, mean + spread, color=looks[row][0], alpha=0.2, linewidth=0)
             axis.plot(steps, mean, color=looks[row][0], marker=looks[row][1], markersize=3, label=row)
-        if name.startswith("relative_equivariance"):  # of several orders of magnitude
+        if name.startswith(_LOGARITHMIC):
             axis.set_yscale("log")
         measure = find(name)
         axis.set_ylabel("\n".join(_wrapped(", ".join(filter(None, (measure.heading or name, measure.unit))))))
-    axes[0][0].legend(frameon=False)
     axes[-1][0].set_xlabel("step")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
