@@ -13,6 +13,7 @@ from care_jax.evaluate.evaluators import find
 from care_jax.sweep.table import Results, Table
 
 CONFIDENCE = 0.95
+_ACROSS = 4  # panels of the picture
 
 
 class Ranking(NamedTuple):
@@ -123,9 +124,11 @@ def _ranks(of: tuple[int, int]) -> str:
 def picture(table: Table, found: Mapping[str, Ranking]) -> Figure:
     """A panel a measure: mean of each row with its interval; those that do not overlap differ beyond the noise."""
     rows = list(table.rows)
-    count = max(len(found), 1)
-    figure, axes = plots.panels(1, count, 2.3, 0.8 + 0.24 * len(rows))
-    for axis, (name, ranked) in zip(axes[0], found.items(), strict=False):
+    columns = min(max(len(found), 1), _ACROSS)
+    lines = -(-max(len(found), 1) // columns)
+    figure, axes = plots.panels(lines, columns, 2.7, 0.8 + 0.24 * len(rows))
+    places_of = [axis for line in axes for axis in line]
+    for axis, (name, ranked) in zip(places_of, found.items(), strict=False):
         places = [rows.index(row) for row in ranked.means]
         means = np.asarray(list(ranked.means.values()))
         widths = np.asarray([ranked.half_widths[row] for row in ranked.means])
@@ -135,7 +138,10 @@ def picture(table: Table, found: Mapping[str, Ranking]) -> Figure:
         measure = find(name)
         unit = f", {measure.unit}" if measure.unit else ""
         axis.set(xlabel=f"{measure.heading or name}{unit}", ylim=(len(rows) - 0.5, -0.5))
-    axes[0][0].set_yticks(range(len(rows)), [" ".join(row.labels) for row in table.rows.values()])
+    for axis in places_of[len(found) :]:
+        axis.remove()
+    for line in axes:
+        line[0].set_yticks(range(len(rows)), [" ".join(row.labels) for row in table.rows.values()])
     return figure
 
 

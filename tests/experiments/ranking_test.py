@@ -68,6 +68,11 @@ def test_the_table_has_the_ranks_and_says_how_much_is_noise():
     (axis,) = ranking.picture(TABLE, found).axes
     assert axis.containers[0].lines[0].get_xdata().tolist() == pytest.approx([91.0, 90.1667, 11.0], abs=1e-3)
     assert axis.containers[0].lines[0].get_ydata().tolist() == [1, 2, 0]
+    five = ranking.picture(
+        TABLE, dict.fromkeys(["knn_top1", "uniformity", "wahba_mean", "steps", "alignment"], found["knn_top1"])
+    )
+    assert len(five.axes) == 5
+    assert [tick.get_text() for tick in five.axes[4].get_yticklabels()] == ["low –", "high –", "middle –"]
 
 
 def test_a_row_that_lacks_a_number_has_no_rank():
