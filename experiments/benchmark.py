@@ -149,7 +149,6 @@ def deciding(measures: Sequence[str], dataset: DataSet) -> tuple[str, ...]:
     found = tuple(measures) or tuple(name for name in CHOSEN_BY if name.removesuffix("_top1") in _probes(dataset))
     if not found:
         raise UsageError(f"{dataset.name} has no labels: say what decides, --chosen_by=rotation_share_explained")
-    say(f"a try is taken by its {' and '.join(found)}")
     return found
 
 
@@ -224,7 +223,7 @@ def tuned(
         scores = [ranking.score(json.loads((folder / "summary.json").read_text()), by) for folder in folders]
         found[name] = best(method.values, scores)
         tried = ", ".join(f"{value:.3g}: {score:.1f}" for value, score in zip(method.values, scores, strict=True))
-        say(f"{name}: {method.tuned} {found[name]:.3g} of {tried}")
+        say(f"{name}: {method.tuned} {found[name]:.3g} by {' and '.join(by)} of {tried}")
     return found
 
 

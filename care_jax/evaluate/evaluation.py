@@ -120,19 +120,17 @@ class Evaluation:
         return measure(self.embedded(step, variables), file=file)
 
 
-def measure(
-    embedded: EmbeddedDataSet, names: Iterable[str] = tuple(EVALUATORS), *, file: str = "summary.json"
-) -> Measured:
+def measure(embedded: EmbeddedDataSet, names: Iterable[str] | None = None, *, file: str = "summary.json") -> Measured:
     """What evaluators find, on the held-out examples.
 
     Args:
       embedded: a data set as an encoder sees it.
-      names: of the evaluators; all of them where none are given.
+      names: of the evaluators; None for all of them.
       file: where the numbers will be, for the notes.
     """
     settings = embedded.experiment.config.evaluate
     numbers: dict[str, Any] = {}
-    for name in names:
+    for name in EVALUATORS if names is None else names:
         numbers |= embedded.once(EVALUATORS[name].run, settings)
     test = embedded.part("test")
     numbers["test_examples"] = len(test.rows)

@@ -73,7 +73,7 @@ def test_tries_are_made_and_their_scores_read(monkeypatch, tmp_path, capsys):
     assert found == {"vicreg": METHODS["vicreg"].values[1], "sie": METHODS["sie"].values[0]}
     said = capsys.readouterr()
     assert said.out == "1 seed, 2 jobs\n"
-    assert "vicreg: optimizer.learning_rate 0.001 of 0.000333: 10.0, 0.001: 30.0, 0.003: 20.0" in said.err
+    assert "vicreg: optimizer.learning_rate 0.001 by knn_top1 of 0.000333: 10.0, 0.001: 30.0, 0.003: 20.0" in said.err
 
 
 def test_what_decides_is_measured_on_the_data():
