@@ -3,7 +3,8 @@
     python -m experiments.architectures                              # configs/digits.py, 3 seeds each
     python -m experiments.proteins                                   # Deep Sets: of other data, in a table of its own
 
-Each run has its folder under --workdir and is not made again if it is there with the same settings.
+Each run has its folder under --workdir and is not made again if it is there with the same settings. On two CPU cores a
+Vision Transformer takes 20 to 40 minutes a run at 32 pixels; --config.data.image_size=16 is four times cheaper.
 """
 
 from care_jax import extras, stops
