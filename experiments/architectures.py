@@ -3,8 +3,9 @@
     python -m experiments.architectures                              # configs/digits.py, 3 seeds each
     python -m experiments.proteins                                   # Deep Sets: of other data, in a table of its own
 
-Each run has its folder under --workdir and is not made again if it is there with the same settings. On two CPU cores a
-Vision Transformer takes 20 to 40 minutes a run at 32 pixels; --config.data.image_size=16 is four times cheaper.
+Each run has its folder under --workdir and is not made again if it is there with the same settings. On one core a
+Vision Transformer made 52 images a second at 32 pixels (25 minutes a run without CARE), and 120 to 130 with CARE at 16,
+--config.data.image_size=16.
 """
 
 from care_jax import extras, stops

@@ -46,7 +46,12 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
 
 
 def views(embedded: EmbeddedDataSet, settings: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings [n, d] of two views of the test images."""
+    """Embeddings, [n, d] each, of two views of the n test images, an independent draw an image, invariance branch.
+
+    Args:
+      embedded: the data set as an encoder sees it.
+      settings: `config.evaluate`; its seed decides the draws, the same for every encoder.
+    """
     key = jax.random.fold_in(jax.random.key(settings.seed), 1)  # apart from the shared draws' key
     experiment = embedded.experiment
     draws = np.asarray(augment.draw_uniforms(key, (2, len(experiment.dataset.test)), experiment.plan.invariance))
