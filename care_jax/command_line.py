@@ -134,6 +134,11 @@ def parse_flags(
     return rest
 
 
+def given_settings(flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """The names of the settings that the command line gave, train.epochs for instance."""
+    return list(config_flags.get_override_values(flag_values["config"]))
+
+
 def _bundled(argv: list[str]) -> list[str]:
     """The arguments, with the name of a bundled configuration replaced by its file; a file of that name goes first."""
     argv = list(argv)

@@ -14,7 +14,7 @@ if __name__ == "__main__":
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
+from care_jax.command_line import UsageError, fail, given_settings, parse_flags, say, user_errors
 from care_jax.storage import local_path
 
 FLAGS = flags.FLAGS
@@ -41,9 +41,13 @@ def main(argv: list[str]) -> None:
         # Imported late: a mistyped flag should answer at once.
         from care_jax import run
         from care_jax.devices import compilation_cache, distributed
+        from care_jax.experiment import unused
 
         distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
+        unused.check_data(FLAGS.config, given_settings())
+        for line in unused.unused(FLAGS.config, given_settings()):
+            run.tell(line)
         run.run(FLAGS.config, local_path(FLAGS.workdir, "--workdir"))
 
 

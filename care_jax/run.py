@@ -59,9 +59,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     names = loggers.chosen(config.train.loggers)
     loggers.check_installed(names)
     if note := accelerator.unused():
-        _tell(note)
+        tell(note)
     initial = pretrained.for_run(config, workdir)
-    with claim(workdir, config, warn=_tell) if is_first() else nullcontext() as claimed:
+    with claim(workdir, config, warn=tell) if is_first() else nullcontext() as claimed:
         check = claimed.check if claimed else lambda: None
         kept = agreement.of_the_first("what the run chose when it began", lambda: claimed.kept if claimed else {})
         kept |= initial.chosen if initial else {}
@@ -72,7 +72,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         _settle(experiment, claimed)
         evaluation = make_evaluation(experiment)
         with loggers.opened(
-            names if is_first() else (), workdir, leaves(plain(experiment.config)), say=_tell, warn=_tell
+            names if is_first() else (), workdir, leaves(plain(experiment.config)), say=tell, warn=tell
         ) as opened:
             with fits.told(experiment.config, "training"):
                 outcome = train(experiment, workdir, evaluation, initial=initial, check=check, stop=stop, to=opened)
@@ -80,7 +80,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
             if outcome.stopped_by:
                 step = int(outcome.state.step)
                 stops.answered()
-                _tell(f"stopped by {outcome.stopped_by}: step {step} is saved; the same command goes on from there")
+                tell(f"stopped by {outcome.stopped_by}: step {step} is saved; the same command goes on from there")
                 return False
             stops.at_once("training is finished and saved; the same command goes on with the evaluation")
             summary = results.write(
@@ -96,8 +96,8 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         shown = [name for name, measure in evaluators.measures((CLASS,)).items() if measure.headline]
         numbers = ", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary.get(name) is not None)
         if numbers:
-            _tell(numbers)
-        _tell(f"{workdir / 'summary.json'} has all numbers, {workdir / 'report.html'} the pictures")
+            tell(numbers)
+        tell(f"{workdir / 'summary.json'} has all numbers, {workdir / 'report.html'} the pictures")
     return True
 
 
@@ -124,7 +124,7 @@ def train(
     """
     config = experiment.config
     evaluation = evaluation or make_evaluation(experiment)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=_tell, check=check)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=tell, check=check)
     try:
         saved = checkpoints.steps()
         probe = make_probe(experiment)
@@ -147,20 +147,20 @@ def train(
         if saved:
             state, info = checkpoints.restore(state)
             seconds = info["seconds"]
-            _tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
+            tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
         for line in initial.lines(config.data) if initial and not saved else ():
-            _tell(line)
+            tell(line)
         start = int(state.step)
         step_fn: TrainStep = programs
         if probe:
             begins = ", and begins anew: its state is not saved" if start else ""
             noun = experiment.dataset.pretrain.noun
-            _tell(
+            tell(
                 "evaluate.online_probe: online_probe_top1 is of a linear classifier trained beside the encoder on the "
                 f"views and labels of the training {noun}, no linear_probe_top1 of held-out ones{begins}"
             )
             step_fn = Beside(programs, probe[1])
-        with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=_tell, loggers=to) as writer:
+        with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=tell, loggers=to) as writer:
             return loop.run(
                 state,
                 step_fn,
@@ -195,7 +195,7 @@ def _settle(experiment: Experiment, claimed: Claim | None) -> None:
     images, device = experiment.dataset.pretrain, experiment.mesh.devices.flat[0].device_kind
     count = len(images)
     drawn = f" (colours: of {SAMPLE:,} of them)" if count > SAMPLE and experiment.chosen.keys() & {*COLORS} else ""
-    _tell(f"chosen for {count:,} training {images.noun} on {device}: {choice.described(experiment.chosen)}{drawn}")
+    tell(f"chosen for {count:,} training {images.noun} on {device}: {choice.described(experiment.chosen)}{drawn}")
 
 
 def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
         return {}
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
     """One process speaks for all."""
     if is_first():
         say(text)
@@ -218,21 +218,21 @@ def _steps(experiment: Experiment, epochs: float) -> int:
 
 def _describe(experiment: Experiment) -> None:
     dataset, mesh = experiment.dataset, experiment.mesh
-    _tell(
+    tell(
         f"{dataset.name}: {dataset.description()}; "
         f"{experiment.num_steps} steps of {experiment.config.train.batch_size} on {mesh.size} {jax.default_backend()} "
         f"device{'s' if mesh.size > 1 else ''}"
     )
     if not dataset.num_classes:
-        _tell("no labels: the k-nearest-neighbour monitor and the probes are off")
+        tell("no labels: the k-nearest-neighbour monitor and the probes are off")
     elif "knn" not in monitors(experiment.config):
-        _tell("knn is not in evaluate.monitor: no checkpoint is ranked, the last ones are kept and none as the best")
+        tell("knn is not in evaluate.monitor: no checkpoint is ranked, the last ones are kept and none as the best")
 
 
 def _tell_skipped(experiment: Experiment) -> None:
     summary = experiment.dataset.skipped.summary()
     if summary:
-        _tell(summary)
+        tell(summary)
 
 
 def _sha_note(info: dict[str, Any]) -> str:

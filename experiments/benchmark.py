@@ -6,10 +6,11 @@
 SimCLR, MoCo, BYOL, Barlow Twins and VICReg, each alone and with CARE; EquiMod, E-SSL and AugSelf on SimCLR; SIE. Every
 method tries three values of one setting, the base methods of their learning rate, the others of their term's weight,
 with a training seed of its own that is none of the table's. Taken is the one with the highest mean of `--chosen_by`, by
-default of the probes of class and, where it is labelled, of the hue. Then come the seeds of the table. The tries go to
-`tuning/`, with a table.md of their own; the table, the ranks that its seeds leave open and which differences are within
-the noise go to standard output and `table.md`, the intervals to `benchmark.png`. Each run has its folder, and is not
-made again. All are judged on the test images, the tries too: there are too few to hold more of them out.
+default the probe of the class alone, as in table 1: where the hue counts too, SimCLR is best where it has learned
+least. Then come the seeds of the table. The tries go to `tuning/`, with a table.md of their own; the table, the ranks
+that its seeds leave open and which differences are within the noise go to standard output and `table.md`, the intervals
+to `benchmark.png`. Each run has its folder, and is not made again. All are judged on the test images, the tries too:
+there are too few to hold more of them out.
 """
 
 from care_jax import extras, stops
@@ -34,7 +35,7 @@ from care_jax.experiment import build
 from care_jax.storage import local_path
 from care_jax.sweep.table import Row, Table
 from care_jax.sweep.tables import Picture, run_table
-from experiments import command, ranking
+from experiments import command, own_settings, ranking
 
 COLUMNS = (
     "knn_top1",
@@ -51,16 +52,9 @@ COLUMNS = (
 # What is ranked, and which way. Of hues and drawn parameters no measure says that more is better: an invariant encoder
 # has none of them on purpose. Here they are what an encoder keeps of an image.
 RANKED = {name: "lower" if name == "relative_equivariance_median" else "higher" for name in COLUMNS[:-2]}
-CHOSEN_BY = ("linear_probe_top1", "hue_probe_top1")
+CHOSEN_BY = ("linear_probe_top1",)
 TUNING_SEED = 1000
 _FACTORS = (1 / 3, 1.0, 3.0)
-# 10 % of 1,438 labels are few: smaller batches, or there would be but one update an epoch.
-_FINE_TUNING = {
-    "evaluate.finetune.enabled": True,
-    "evaluate.finetune.label_fractions": (0.1,),
-    "evaluate.finetune.batch_size": 32,
-    "evaluate.finetune.epochs": 20,
-}
 
 
 class Method(NamedTuple):
@@ -81,41 +75,31 @@ class Method(NamedTuple):
     values: tuple[float, ...]
 
 
-# A base -> the middle one of CARE's weights on it (losses differ in scale), and settings that small sets ask for.
-BASES: dict[str, tuple[float, dict[str, Any]]] = {
-    "simclr": (0.1, {}),
-    "moco": (0.1, {"loss.queue_size": 1024}),
-    "byol": (1.0, {}),
-    "barlow_twins": (1.0, {"model.head_output_batch_norm": True}),
-    "vicreg": (10.0, {}),
-}
-# A rival -> its base, the middle one of its weights, and heads as wide as the projection head of digits.py.
-RIVALS: dict[str, tuple[str, float, dict[str, Any]]] = {
-    "equimod": ("simclr", 1.0, {}),
-    "essl": ("simclr", 0.4, {"equivariance.hidden_size": 128}),
-    "augself": ("simclr", 1.0, {"equivariance.hidden_size": 128}),
-    "sie": ("none", 1.0, {}),
-}
 # Of SIE all of the loss is the term, and what weighs the equivariant half is a setting of its own.
 _TUNED = {"sie": ("equivariance.sie_equivariance_weight", 4.5)}
 
 
-def methods(config: ml_collections.ConfigDict) -> dict[str, Method]:
-    """Name -> method.
+def methods(config: ml_collections.ConfigDict, images: int) -> dict[str, Method]:
+    """Name -> method, with settings of its own (`experiments/own_settings.py`) where the configuration has none.
 
     Args:
-      config: of all, for its learning rate.
+      config: of all; its learning rate and lambda are the middle ones of SimCLR's.
+      images: that are trained on.
+
+    Raises:
+      UsageError: a lambda of 0.
     """
     found = {}
-    rate = config.optimizer.learning_rate
-    for base, (weight, own) in BASES.items():
-        settings = {"loss.method": base, **own}
+    rate, own_weight = config.optimizer.learning_rate, command.own_weight(config)
+    for base, scale in own_settings.CARE_SCALE.items():
+        settings = {"loss.method": base, **own_settings.of_base(base, config, images)}
         rates = tuple(factor * rate for factor in _FACTORS)
         found[base] = Method(base, "–", settings | {"equivariance.weight": 0.0}, "optimizer.learning_rate", rates)
-        weights = tuple(factor * weight for factor in _FACTORS)
+        weights = tuple(factor * scale * own_weight for factor in _FACTORS)
         found[f"{base}_care"] = Method(base, "care", settings, "equivariance.weight", weights)
-    for rival, (base, weight, own) in RIVALS.items():
-        settings = {"loss.method": base, "equivariance.term": rival, "equivariance.weight": weight, **own}
+    for rival, (base, weight) in own_settings.RIVALS.items():
+        settings = {"loss.method": base, "equivariance.term": rival, "equivariance.weight": weight}
+        settings |= own_settings.of_rival(rival, config)
         tuned, middle = _TUNED.get(rival, ("equivariance.weight", weight))
         values = tuple(factor * middle for factor in _FACTORS)
         found[rival if base == "none" else f"{base}_{rival}"] = Method(base, rival, settings, tuned, values)
@@ -135,7 +119,7 @@ def chosen(names: Mapping[str, Method], only: Sequence[str]) -> dict[str, Method
 
 
 def deciding(measures: Sequence[str], dataset: DataSet) -> tuple[str, ...]:
-    """The measures whose mean decides; where none are given, the probes of the class and of the hue that there are.
+    """The measures whose mean decides; where none are given, the probe of the class.
 
     Raises:
       UsageError: one that is not measured on this data, or of which less is better.
@@ -146,22 +130,18 @@ def deciding(measures: Sequence[str], dataset: DataSet) -> tuple[str, ...]:
             raise UsageError(
                 f"--chosen_by={name} is no measure on {dataset.name} of which more may be better; docs/measures.md"
             )
-    found = tuple(measures) or tuple(name for name in CHOSEN_BY if name.removesuffix("_top1") in _probes(dataset))
-    if not found:
+    found = tuple(measures) or CHOSEN_BY
+    if not measures and CLASS not in dataset.num_classes:
         raise UsageError(f"{dataset.name} has no labels: say what decides, --chosen_by=rotation_share_explained")
     return found
 
 
-def _probes(dataset: DataSet) -> set[str]:
-    return {"linear_probe" if name == CLASS else f"{name}_probe" for name in dataset.num_classes}
-
-
 def tries(compared: Mapping[str, Method], measures: Sequence[str]) -> Table:
-    """A row a value that is tried, all with the seed of the tuning."""
+    """A row a value that is tried, all with the seed of the tuning; judged at the end only, so without monitors."""
     rows = {}
     for name, method in compared.items():
         for place, value in enumerate(method.values):
-            settings = {**method.settings, method.tuned: value, "seed": TUNING_SEED}
+            settings = {**method.settings, method.tuned: value, "seed": TUNING_SEED, "evaluate.monitor": ()}
             rows[f"{name}_try_{place}"] = Row((method.base, method.term, method.tuned, f"{value:.3g}"), settings)
     return Table(("base", "term", "tried", "value"), rows, tuple(dict.fromkeys((*measures, *COLUMNS[:2]))), ())
 
@@ -178,17 +158,19 @@ def best(values: Sequence[float], scores: Sequence[float]) -> float:
     return values[-max(known)[1]]
 
 
-def make_table(compared: Mapping[str, Method], values: Mapping[str, float], *, fine_tuning: bool = True) -> Table:
+def make_table(
+    compared: Mapping[str, Method], values: Mapping[str, float], fine_tuning: Mapping[str, Any] | None
+) -> Table:
     """A row a method, with the value that was chosen for it.
 
     Args:
       compared: the methods.
       values: method -> the value of the setting that was tried.
-      fine_tuning: on a tenth of the labels, for every run.
+      fine_tuning: its settings, for every run; None for none.
     """
     rows = {}
     for name, method in compared.items():
-        settings = {**method.settings, method.tuned: values[name], **(_FINE_TUNING if fine_tuning else {})}
+        settings = {**method.settings, method.tuned: values[name], **(fine_tuning or {})}
         labels = (method.base, method.term, f"{method.tuned.rpartition('.')[2]} {values[name]:.3g}")
         rows[name] = Row(labels, settings, method.base if method.base in compared and name != method.base else "")
     columns = tuple(name for name in COLUMNS if fine_tuning or not name.startswith("finetune"))
@@ -230,17 +212,19 @@ def tuned(
 if __name__ == "__main__":
     flags.DEFINE_list("only", [], "Methods to compare, by the names of their folders; nothing: all.")
     flags.DEFINE_list(
-        "chosen_by", [], "Measures whose mean decides which value is taken; nothing: the probes there are."
+        "chosen_by", [], "Measures whose mean decides which value is taken; nothing: the probe of the class."
     )
     flags.DEFINE_bool("fine_tuning", True, "Fine-tune every run on a tenth of the labels.")
     FLAGS = flags.FLAGS
 
     def _make_table(config: ml_collections.ConfigDict) -> Table:
-        compared = chosen(methods(config), FLAGS.only)
-        by = deciding(FLAGS.chosen_by, build.load_data(config))
+        dataset = build.load_data(config)
+        compared = chosen(methods(config, len(dataset.pretrain)), FLAGS.only)
+        by = deciding(FLAGS.chosen_by, dataset)
         workdir = local_path(FLAGS.workdir, "--workdir") / "tuning"
         values = tuned(compared, config, workdir, by=by, jobs=FLAGS.jobs, reuse=command.reused(FLAGS.reuse))
-        return make_table(compared, values, fine_tuning=FLAGS.fine_tuning)
+        fine_tuning = own_settings.fine_tuning(config, len(dataset.train)) if FLAGS.fine_tuning else None
+        return make_table(compared, values, fine_tuning)
 
     command.start(
         _make_table,

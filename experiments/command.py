@@ -7,8 +7,9 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from care_jax.command_line import UsageError, parse_flags, say, user_errors
+from care_jax.command_line import UsageError, given_settings, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
+from care_jax.experiment.unused import check_data
 from care_jax.storage import local_path
 from care_jax.sweep.reuse import finished_in
 from care_jax.sweep.table import Results, Table
@@ -49,6 +50,7 @@ def start(
         logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
         with user_errors():
             compilation_cache.switch_on(given.compilation_cache, warn=say)
+            check_data(given.config, given_settings())
             workdir = local_path(given.workdir, "--workdir")
             reuse = reused(given.reuse)  # before what takes time
             table = make_table(given.config)

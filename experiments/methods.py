@@ -17,13 +17,16 @@ if __name__ == "__main__":
     extras.require_train()
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import ml_collections
 from absl import flags
 
 from care_jax.command_line import UsageError
+from care_jax.experiment import build
 from care_jax.sweep.table import Row, Table
-from experiments import command
+from experiments import command, own_settings
 
 COLUMNS = (
     "knn_top1",
@@ -36,66 +39,67 @@ COLUMNS = (
     "seconds",
 )
 
-# A base objective -> CARE's weight on it (losses differ in scale), and settings that 1,438 images ask for.
-BASES: dict[str, tuple[float, dict[str, Any]]] = {
-    "simclr": (0.3, {}),
-    "moco": (0.3, {"loss.queue_size": 1024}),
-    "byol": (1.0, {}),
-    "barlow_twins": (1.0, {"model.head_output_batch_norm": True}),
-    "vicreg": (10.0, {}),
-}
-# A rival -> its weight, that of its paper's CIFAR10 or STL10 runs, and heads as wide as the digits' projection head.
-RIVALS: dict[str, tuple[float, dict[str, Any]]] = {
-    "equimod": (1.0, {}),
-    "essl": (0.4, {"equivariance.hidden_size": 128}),
-    "augself": (1.0, {"equivariance.hidden_size": 128}),
-}
 
-
-def rows(num_steps: int) -> dict[str, Row]:
+def rows(config: ml_collections.ConfigDict, images: int, num_steps: int) -> dict[str, Row]:
     """Every base plain and with CARE; CARE elsewhere and the rivals on simclr."""
     found = {}
-    for base, (weight, _) in BASES.items():
-        found[base] = _row(base, 0.0, num_steps)
-        found[f"{base}_care"] = _row(base, weight, num_steps)
-    weight, _ = BASES["simclr"]
+    row = partial(_row, config, images, num_steps)
+    for base, scale in own_settings.CARE_SCALE.items():
+        found[base] = row(base, 0.0)
+        found[f"{base}_care"] = row(base, scale * command.own_weight(config))
     for space in ("features", "head"):
-        found[f"simclr_care_on_{space}"] = _row(
-            "simclr", weight, num_steps, f"care on {space}", {"equivariance.on": space}
+        found[f"simclr_care_on_{space}"] = row(
+            "simclr", command.own_weight(config), f"care on {space}", {"equivariance.on": space}
         )
-    for rival, (weight, own) in RIVALS.items():
-        found[f"simclr_{rival}"] = _row("simclr", weight, num_steps, rival, {"equivariance.term": rival, **own})
+    for rival, (base, weight) in own_settings.RIVALS.items():
+        if base != "none":
+            more = {"equivariance.term": rival, **own_settings.of_rival(rival, config)}
+            found[f"{base}_{rival}"] = row(base, weight, rival, more)
     return found
 
 
-def swept(weights: Sequence[float], num_steps: int) -> dict[str, Row]:
+def swept(config: ml_collections.ConfigDict, images: int, num_steps: int, weights: Sequence[float]) -> dict[str, Row]:
     """CARE on every base with each of the weights."""
-    return {f"{base}_care_{weight:g}": _row(base, weight, num_steps) for base in BASES for weight in weights}
+    row = partial(_row, config, images, num_steps)
+    return {f"{base}_care_{weight:g}": row(base, weight) for base in own_settings.CARE_SCALE for weight in weights}
 
 
-def _row(base: str, weight: float, num_steps: int, term: str = "care", more: Mapping[str, Any] | None = None) -> Row:
+def _row(
+    config: ml_collections.ConfigDict,
+    images: int,
+    num_steps: int,
+    base: str,
+    weight: float,
+    term: str = "care",
+    more: Mapping[str, Any] | None = None,
+) -> Row:
     settings = {
         "train.num_steps": num_steps,
         "loss.method": base,
         "equivariance.weight": weight,
-        **BASES[base][1],
+        **own_settings.of_base(base, config, images),
         **(more or {}),
     }
     return Row((base, term if weight else "–", f"{weight:g}"), settings, base if weight else "")
 
 
-def make_table(num_steps: int, only: Sequence[str] = (), sweep: str = "") -> Table:
+def make_table(
+    config: ml_collections.ConfigDict, images: int, num_steps: int, only: Sequence[str] = (), sweep: str = ""
+) -> Table:
     """The table, or some of its rows, or a sweep.
 
     Args:
+      config: of all rows; its lambda is that of CARE on SimCLR.
+      images: that are trained on.
       num_steps: updates a run.
       only: rows to make; empty for all.
       sweep: lambdas to try for CARE on every base, by commas; nothing for the table.
 
     Raises:
-      UsageError: no such row, or no such number.
+      UsageError: no such row, or no such number; a lambda of 0.
     """
-    chosen = swept(command.numbers("--sweep", sweep), num_steps) if sweep else rows(num_steps)
+    weights = command.numbers("--sweep", sweep)
+    chosen = swept(config, images, num_steps, weights) if sweep else rows(config, images, num_steps)
     unknown = [name for name in only if name not in chosen]
     if unknown:
         raise UsageError(f"--only={unknown[0]} is no row; there are {', '.join(chosen)}")
@@ -109,4 +113,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("only", [], "Rows to make, by the names of their folders; nothing: all.")
     flags.DEFINE_string("sweep", "", "lambdas to try for CARE on every base, by commas, instead of the table's rows.")
     FLAGS = flags.FLAGS
-    command.start(lambda config: make_table(FLAGS.steps, FLAGS.only, FLAGS.sweep), workdir="runs/methods")
+    command.start(
+        lambda config: make_table(config, len(build.load_data(config).pretrain), FLAGS.steps, FLAGS.only, FLAGS.sweep),
+        workdir="runs/methods",
+    )

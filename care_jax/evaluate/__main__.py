@@ -26,11 +26,11 @@ import ml_collections
 from absl import app, flags, logging
 
 from care_jax import fits, help, trained
-from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
+from care_jax.command_line import UsageError, fail, given_settings, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
 from care_jax.evaluate import baseline, results, transfer
 from care_jax.evaluate.evaluation import Evaluation
-from care_jax.experiment import build
+from care_jax.experiment import build, unused
 from care_jax.experiment.config import read_config
 from care_jax.experiment.continuation import changes_beyond_evaluation
 from care_jax.storage import local_path
@@ -56,6 +56,9 @@ def main(argv: list[str]) -> None:
             raise UsageError("--workdir is missing: the folder of a run, care-jax evaluate runs/digits for instance")
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         workdir = local_path(FLAGS.workdir, "--workdir")
+        unused.check_data(FLAGS.config, given_settings())
+        for line in unused.unused(FLAGS.config, given_settings()):
+            say(line)
         if FLAGS.on is not None and FLAGS.baseline is not None:
             raise UsageError(
                 f"--baseline={FLAGS.baseline} is for the report of the run's own data, which --on leaves alone"

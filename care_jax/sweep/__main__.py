@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
+from care_jax.command_line import UsageError, fail, given_settings, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
 from care_jax.storage import local_path
 
@@ -49,12 +49,13 @@ def main(argv: list[str]) -> None:
         workdir = local_path(FLAGS.workdir, "--workdir")
         import jax  # takes its time, a mistyped flag should answer at once
 
-        from care_jax.experiment import extensions
+        from care_jax.experiment import extensions, unused
         from care_jax.sweep import course, grid, plan, processes
 
         jax.config.update("jax_platforms", "cpu")  # the devices are for the runs
         shares = processes.shares(FLAGS.jobs) if FLAGS.jobs > 1 else [processes.ALL]
         extensions.load(FLAGS.config)
+        unused.check_data(FLAGS.config, given_settings())
         chosen = grid.parse(FLAGS["set"].value or ())
         _check_once(chosen)
         planned = plan.make(FLAGS.config, chosen, workdir, FLAGS.seeds)

@@ -11,9 +11,9 @@ from care_jax.devices import sharding
 from care_jax.evaluate.evaluators import find
 from care_jax.experiment import build
 from care_jax.sweep.table import configured
-from experiments import benchmark
+from experiments import benchmark, own_settings
 
-METHODS = benchmark.methods(digits.get_config())
+METHODS = benchmark.methods(digits.get_config(), 1438)
 
 
 def test_every_base_alone_and_with_care_and_every_rival():
@@ -36,7 +36,8 @@ def test_all_have_as_many_tries_of_one_setting():
 
 @pytest.mark.parametrize("fine_tuning", [True, False])
 def test_rows_can_be_run_and_are_compared_with_their_base(fine_tuning):
-    table = benchmark.make_table(METHODS, {name: of.values[2] for name, of in METHODS.items()}, fine_tuning=fine_tuning)
+    settings = own_settings.fine_tuning(digits.get_config(), 1438) if fine_tuning else None
+    table = benchmark.make_table(METHODS, {name: of.values[2] for name, of in METHODS.items()}, settings)
     made = []
     for name, row in table.rows.items():
         config = configured(digits.get_config(), row.settings, 2)
@@ -79,7 +80,9 @@ def test_tries_are_made_and_their_scores_read(monkeypatch, tmp_path, capsys):
 def test_what_decides_is_measured_on_the_data():
     digits_set = Mock(num_classes={"class": 10, "hue": 8})
     digits_set.name = "digits"
-    assert benchmark.deciding([], digits_set) == ("linear_probe_top1", "hue_probe_top1")
+    assert benchmark.deciding([], digits_set) == ("linear_probe_top1",)
+    both = ["linear_probe_top1", "hue_probe_top1"]
+    assert benchmark.deciding(both, digits_set) == tuple(both)
     assert benchmark.deciding(["knn_top1"], digits_set) == ("knn_top1",)
     plain = Mock(num_classes={"class": 10})
     plain.name = "cifar10"

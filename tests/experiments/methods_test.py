@@ -9,13 +9,13 @@ from care_jax.devices import sharding
 from care_jax.evaluate.evaluators import find
 from care_jax.experiment import build
 from care_jax.sweep.table import configured
-from experiments import care_vs_simclr, methods, share_map
+from experiments import care_vs_simclr, methods, own_settings, share_map
 
 MAP = {"images": [4, 128], "weights": [0.0, 0.1], "dimensions": [16, 64], "num_steps": 7}
 TABLES = [
     care_vs_simclr.make_table(digits.get_config(), "0,0.1,0.3"),
-    methods.make_table(7),
-    methods.make_table(7, sweep="0.1,1"),
+    methods.make_table(digits.get_config(), 1438, 7),
+    methods.make_table(digits.get_config(), 1438, 7, sweep="0.1,1"),
     share_map.make_table(digits.get_config(), kinds=[*share_map.KINDS], **MAP),
 ]
 
@@ -36,20 +36,20 @@ def test_rows_and_columns(table):
 
 def test_the_table_of_methods_has_every_base_and_every_rival():
     found = {(row.labels[:2]) for row in TABLES[1].rows.values()}
-    assert {(base, term) for base in methods.BASES for term in ("–", "care")} <= found
-    assert {("simclr", rival) for rival in methods.RIVALS} <= found
+    assert {(base, term) for base in own_settings.CARE_SCALE for term in ("–", "care")} <= found
+    assert {("simclr", rival) for rival in own_settings.RIVALS if rival != "sie"} <= found
     for row in TABLES[1].rows.values():
         made = configured(digits.get_config(), row.settings, seed=0)
         assert (made.loss.method, made.train.num_steps) == (row.labels[0], 7)
         assert made.equivariance.term in row.labels[1] or row.labels[1] == "–"
-    assert list(methods.make_table(7, only=["vicreg", "byol"]).rows) == ["byol", "vicreg"]
+    assert list(methods.make_table(digits.get_config(), 1438, 7, only=["vicreg", "byol"]).rows) == ["byol", "vicreg"]
 
 
 def test_mistakes_are_one_line():
     with pytest.raises(UsageError, match="--only=a is no row; there are simclr, "):
-        methods.make_table(7, only=["a"])
+        methods.make_table(digits.get_config(), 1438, 7, only=["a"])
     with pytest.raises(UsageError, match="--sweep=1,a: give numbers"):
-        methods.make_table(7, sweep="1,a")
+        methods.make_table(digits.get_config(), 1438, 7, sweep="1,a")
     with pytest.raises(UsageError, match="--weights=a: give numbers"):
         care_vs_simclr.make_table(digits.get_config(), "a")
 

@@ -1,0 +1,105 @@
+"""Settings that were given and have no effect, because another one has switched off what they are of."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import ml_collections
+
+from care_jax.data import DATA_SETS
+from care_jax.experiment.settings import BRANCHES, ConfigError
+
+# A setting -> of the configuration, what leaves it without effect, in words; nothing where it has one.
+_Reason = Callable[[ml_collections.ConfigDict], str]
+
+
+def _off(name: str, *values: Any, sense: bool = True) -> _Reason:
+    """Without effect where the setting `name` has one of the values, or with sense=False none of them."""
+
+    def reason(config: ml_collections.ConfigDict) -> str:
+        value = _value(config, name)
+        return f"config.{name} is {_shown(value)}" if (value in values) == sense else ""
+
+    return reason
+
+
+def _of_branch(branch: str) -> dict[str, _Reason]:
+    of = f"augment.{branch}."
+    switches: dict[str, tuple[_Reason, tuple[str, ...]]] = {
+        "crop": (_off(f"{of}crop", "center"), ("crop_scale", "crop_ratio")),
+        "center": (_off(f"{of}crop", "center", sense=False), ("center_fraction",)),
+        "jitter": (_off(f"{of}jitter_probability", 0), ("brightness", "contrast", "saturation", "hue")),
+        "blur": (_off(f"{of}blur_probability", 0), ("blur_kernel_size", "blur_sigma")),
+        "solarize": (_off(f"{of}solarize_probability", 0), ("solarize_threshold",)),
+    }
+    return {f"{of}{name}": reason for reason, names in switches.values() for name in names}
+
+
+def _of_optimizer(section: str, optimizer: str) -> dict[str, _Reason]:
+    return {
+        f"{section}.momentum": _off(f"{section}.{optimizer}", "sgd", "lars", sense=False),
+        f"{section}.step_epochs": _off(f"{section}.schedule", "step", sense=False),
+        f"{section}.step_factor": _off(f"{section}.schedule", "step", sense=False),
+    }
+
+
+def _no_care(config: ml_collections.ConfigDict) -> str:
+    return _off("equivariance.weight", 0)(config) or _off("equivariance.term", "care", sense=False)(config)
+
+
+def _steps(config: ml_collections.ConfigDict) -> str:
+    steps = config.train.num_steps
+    return f"config.train.num_steps is {steps}, which goes first; =None makes the epochs count" if steps else ""
+
+
+_REASONS: dict[str, _Reason] = {
+    "train.epochs": _steps,
+    **_of_optimizer("optimizer", "name"),
+    "optimizer.decay": _off("optimizer.weight_decay", 0),
+    **_of_optimizer("evaluate.probe", "optimizer"),
+    **{f"equivariance.{name}": _no_care for name in ("num_groups", "draws", "batch_size")},
+    **{name: reason for branch in BRANCHES for name, reason in _of_branch(branch).items()},
+}
+
+
+def unused(config: ml_collections.ConfigDict, given: Iterable[str]) -> list[str]:
+    """A line a setting that was given and has no effect: what it is, and why.
+
+    Args:
+      config: the whole.
+      given: the names of the settings that the command line gave, train.epochs for instance.
+    """
+    lines = []
+    for name in given:
+        reason = _REASONS.get(name)
+        if name.startswith("evaluate.finetune.") and name != "evaluate.finetune.enabled":
+            reason = _off("evaluate.finetune.enabled", False)
+        if reason and _value(config, name) is not None and (why := reason(config)):
+            lines.append(f"config.{name} is given, and has no effect: {why}")
+    return lines
+
+
+def check_data(config: ml_collections.ConfigDict, given: Iterable[str]) -> None:
+    """That the data set has all of its settings that were given: without, a run would be of other data than meant.
+
+    Args:
+      config, given: as of `unused`.
+
+    Raises:
+      ConfigError: it lacks one.
+    """
+    for name in set(given) & {"data.root", "data.class_file", "data.download", "data.test_fraction"}:
+        having = [other for other, (_, accepted) in DATA_SETS.items() if name.removeprefix("data.") in accepted]
+        known = config.data.name in DATA_SETS and config.data.name not in having
+        if known and _value(config, name) not in (None, False):
+            raise ConfigError(f"config.{name} is given, and {config.data.name} has none; {', '.join(having)} have it")
+
+
+def _value(config: ml_collections.ConfigDict, name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, ml_collections.ConfigDict) else None
+    return value
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value}"

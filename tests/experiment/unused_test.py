@@ -1,0 +1,93 @@
+"""A setting that was given and does nothing is told of, one that does something is not; of the data it is refused."""
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from care_jax.command_line import given_settings, parse_flags
+from care_jax.configs import base, cifar10, digits, fashion
+from care_jax.experiment.config import leaves
+from care_jax.experiment.settings import ConfigError
+from care_jax.experiment.unused import _REASONS, check_data, unused
+
+
+def changed(config, **values):
+    """The configuration with values of dotted names, dots written as two underscores."""
+    for name, value in values.items():
+        *sections, key = name.split("__")
+        section = config
+        for part in sections:
+            section = section[part]
+        with section.ignore_type():
+            section[key] = value
+    return config
+
+
+# name -> (what switches it on, what it says without). Of cifar10.py, where nothing is set beside the base's.
+CASES = {
+    "train.epochs": ({"train__num_steps": None}, {"train__num_steps": 600}, "num_steps is 600, which goes first"),
+    "optimizer.momentum": ({"optimizer__name": "lars"}, {}, "config.optimizer.name is adam"),
+    "optimizer.step_epochs": ({"optimizer__schedule": "step"}, {}, "config.optimizer.schedule is constant"),
+    "optimizer.decay": ({}, {"optimizer__weight_decay": 0.0}, "config.optimizer.weight_decay is 0"),
+    "evaluate.probe.momentum": ({"evaluate__probe__optimizer": "sgd"}, {}, "config.evaluate.probe.optimizer is adam"),
+    "evaluate.finetune.epochs": ({"evaluate__finetune__enabled": True}, {}, "evaluate.finetune.enabled is False"),
+    "equivariance.num_groups": ({}, {"equivariance__weight": 0.0}, "config.equivariance.weight is 0"),
+    "equivariance.draws": ({}, {"equivariance__term": "essl"}, "config.equivariance.term is essl"),
+    "augment.invariance.crop_scale": ({}, {"augment__invariance__crop": "center"}, "invariance.crop is center"),
+    "augment.equivariance.hue": ({}, {"augment__equivariance__jitter_probability": 0.0}, "jitter_probability is 0"),
+    "augment.invariance.blur_sigma": ({}, {"augment__invariance__blur_probability": 0.0}, "blur_probability is 0"),
+    "augment.invariance.center_fraction": ({"augment__invariance__crop": "center"}, {}, "crop is random_resized"),
+    "augment.equivariance.solarize_threshold": (
+        {"augment__equivariance__solarize_probability": 0.2}, {}, "solarize_probability is 0"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_switched_off_is_told_and_why(name):
+    on, off, reason = CASES[name]
+    assert unused(changed(cifar10.get_config(), **on), [name]) == []
+    (line,) = unused(changed(cifar10.get_config(), **off), [name])
+    assert line.startswith(f"config.{name} is given, and has no effect: ") and reason in line
+
+
+def test_all_settings_of_the_rules_are_settings():
+    assert set(_REASONS) <= set(leaves(base.get_config()))
+
+
+def test_other_settings_are_not_told_of():
+    assert unused(digits.get_config(), ["seed", "train.batch_size", "optimizer.learning_rate", "data.name"]) == []
+    assert unused(changed(digits.get_config(), train__epochs=None), ["train.epochs"]) == []  # taken back
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "value", "having"),
+    [
+        (digits, "data__root", "images", "fashion, image_folder, cifar10"),
+        (digits, "data__download", True, "cifar10, cifar100, stl10, imagenet2012"),
+        (fashion, "data__test_fraction", 0.2, "image_folder, proteins"),
+        (cifar10, "data__class_file", "classes.txt", "imagenet2012"),
+    ],
+)
+def test_settings_that_the_data_lacks_are_refused(config, name, value, having):
+    given = changed(config.get_config(), **{name: value})
+    dotted = name.replace("__", ".")
+    with pytest.raises(ConfigError, match=rf"^config\.{dotted} is given, and {given.data.name} has none; {having}"):
+        check_data(given, [dotted])
+    check_data(given, [])  # a file's own stays: it is the same for all
+
+
+def test_settings_that_the_data_has_are_not_refused():
+    check_data(changed(fashion.get_config(), data__root="images"), ["data.root"])
+    check_data(changed(digits.get_config(), data__download=False), ["data.download"])
+
+
+def test_what_the_command_line_gave_is_known(monkeypatch):
+    argv = ["main", "--config=configs/digits.py", "--config.train.epochs=5", "--config.evaluate.finetune.epochs=3"]
+    monkeypatch.setattr("sys.argv", argv)  # where ml_collections looks settings up
+    flag_values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=flag_values)
+    parse_flags(argv, "", flag_values)
+    names = given_settings(flag_values)
+    assert sorted(names) == ["evaluate.finetune.epochs", "train.epochs"]
+    assert len(unused(flag_values["config"].value, names)) == 2
