@@ -41,10 +41,11 @@ def main(argv: list[str]) -> None:
         # Imported late: a mistyped flag should answer at once.
         from care_jax import run
         from care_jax.devices import compilation_cache, distributed
-        from care_jax.experiment import unused
+        from care_jax.experiment import extensions, unused
 
         distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
+        extensions.load(FLAGS.config)
         unused.check_data(FLAGS.config, given_settings())
         for line in unused.unused(FLAGS.config, given_settings()):
             run.tell(line)

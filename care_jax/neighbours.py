@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
             FLAGS.config,
             argv[2:],
             local_path(FLAGS.out, "--out"),
-            images=None if FLAGS.images is None else str(local_path(FLAGS.images, "--images")),
+            images=trained.images_flag(),
             part=FLAGS.part,
             k=FLAGS.k,
             changes=FLAGS.changes,

@@ -11,13 +11,14 @@ import ml_collections
 from absl import flags
 
 from care_jax import help, models
-from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
+from care_jax.command_line import UsageError, fail, given_settings, parse_flags, say, user_errors
 from care_jax.devices import sharding
 from care_jax.experiment import build, stand_in
 from care_jax.experiment.architecture import make_encoder
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import differences, from_plain, read_config
 from care_jax.experiment.stand_in import StandIn
+from care_jax.experiment.unused import check_data
 from care_jax.storage import local_path
 from care_jax.train import checkpoint_files
 from care_jax.train.checkpoint_files import BEST_METRIC, CheckpointError, DamageError
@@ -199,11 +200,31 @@ def parse(
         with user_errors():
             config = config_of(local_path(place, "WORKDIR"), step_flag(argv))
     words = parse_flags(argv, "", flag_values, config, words=True)[1:]
+    if config is not None:
+        with user_errors():
+            check_data(flag_values["config"].value, given_settings(flag_values))
     if len(words) < least:
         fail(f"{'something' if words else 'the folder of a run'} is missing: {example} for instance")
     if len(words) > most:
         fail(f"{words[most]!r} is one word too many; settings are given as --config.section.key=value")
     return words
+
+
+def images_flag(flag_values: flags.FlagValues = flags.FLAGS) -> str | None:
+    """The folder that --images names; None where it is not given, and --part of the run's data is meant.
+
+    Raises:
+      UsageError: both are given; an address.
+    """
+    folder: str | None = flag_values["images"].value
+    if folder is None:
+        return None
+    if flag_values["part"].present:
+        raise UsageError(
+            f"--part={flag_values['part'].value} is of a data set, and --images={folder} is a folder: "
+            "leave one of them out"
+        )
+    return str(local_path(folder, "--images"))
 
 
 def step_flag(argv: list[str]) -> str:

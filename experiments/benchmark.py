@@ -21,16 +21,17 @@ if __name__ == "__main__":
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
 from absl import flags
 
-from care_jax.command_line import UsageError, say
+from care_jax.command_line import UsageError, given_settings, say
 from care_jax.data import CLASS, DataSet
 from care_jax.evaluate import evaluators
+from care_jax.evaluate.evaluators import find
 from care_jax.experiment import build
 from care_jax.storage import local_path
 from care_jax.sweep.table import Row, Table
@@ -79,12 +80,13 @@ class Method(NamedTuple):
 _TUNED = {"sie": ("equivariance.sie_equivariance_weight", 4.5)}
 
 
-def methods(config: ml_collections.ConfigDict, images: int) -> dict[str, Method]:
+def methods(config: ml_collections.ConfigDict, images: int, given: Collection[str] = ()) -> dict[str, Method]:
     """Name -> method, with settings of its own (`experiments/own_settings.py`) where the configuration has none.
 
     Args:
       config: of all; its learning rate and lambda are the middle ones of SimCLR's.
       images: that are trained on.
+      given: the settings that the command line gave.
 
     Raises:
       UsageError: a lambda of 0.
@@ -92,7 +94,7 @@ def methods(config: ml_collections.ConfigDict, images: int) -> dict[str, Method]
     found = {}
     rate, own_weight = config.optimizer.learning_rate, command.own_weight(config)
     for base, scale in own_settings.CARE_SCALE.items():
-        settings = {"loss.method": base, **own_settings.of_base(base, config, images)}
+        settings = {"loss.method": base, **own_settings.of_base(base, config, images, given)}
         rates = tuple(factor * rate for factor in _FACTORS)
         found[base] = Method(base, "–", settings | {"equivariance.weight": 0.0}, "optimizer.learning_rate", rates)
         weights = tuple(factor * scale * own_weight for factor in _FACTORS)
@@ -130,6 +132,11 @@ def deciding(measures: Sequence[str], dataset: DataSet) -> tuple[str, ...]:
             raise UsageError(
                 f"--chosen_by={name} is no measure on {dataset.name} of which more may be better; docs/measures.md"
             )
+    if len(units := {known[name].unit for name in measures}) > 1:
+        of = ", ".join(sorted(unit or "none" for unit in units))
+        raise UsageError(
+            f"--chosen_by={','.join(measures)} are of unlike units ({of}), so their mean says nothing: give one"
+        )
     found = tuple(measures) or CHOSEN_BY
     if not measures and CLASS not in dataset.num_classes:
         raise UsageError(f"{dataset.name} has no labels: say what decides, --chosen_by=rotation_share_explained")
@@ -204,7 +211,10 @@ def tuned(
         folders = [workdir / f"{name}_try_{place}_seed_0" for place in range(len(method.values))]
         scores = [ranking.score(json.loads((folder / "summary.json").read_text()), by) for folder in folders]
         found[name] = best(method.values, scores)
-        tried = ", ".join(f"{value:.3g}: {score:.1f}" for value, score in zip(method.values, scores, strict=True))
+        decimals = max(find(name_of).decimals for name_of in by)
+        tried = ", ".join(
+            f"{value:.3g}: {score:.{decimals}f}" for value, score in zip(method.values, scores, strict=True)
+        )
         say(f"{name}: {method.tuned} {found[name]:.3g} by {' and '.join(by)} of {tried}")
     return found
 
@@ -218,12 +228,17 @@ if __name__ == "__main__":
     FLAGS = flags.FLAGS
 
     def _make_table(config: ml_collections.ConfigDict) -> Table:
-        dataset = build.load_data(config)
-        compared = chosen(methods(config, len(dataset.pretrain)), FLAGS.only)
+        dataset, given = build.load_data(config), given_settings()
+        images = len(dataset.pretrain)
+        compared = chosen(methods(config, images, given), FLAGS.only)
         by = deciding(FLAGS.chosen_by, dataset)
+        fine_tuning = own_settings.fine_tuning(config, len(dataset.train), given) if FLAGS.fine_tuning else None
+        middle = {name: method.values[1] for name, method in compared.items()}
+        command.check_given(make_table(compared, middle, fine_tuning), config)  # before the tries are made
+        for line in own_settings.lines(config, images, given):
+            say(line)
         workdir = local_path(FLAGS.workdir, "--workdir") / "tuning"
         values = tuned(compared, config, workdir, by=by, jobs=FLAGS.jobs, reuse=command.reused(FLAGS.reuse))
-        fine_tuning = own_settings.fine_tuning(config, len(dataset.train)) if FLAGS.fine_tuning else None
         return make_table(compared, values, fine_tuning)
 
     command.start(

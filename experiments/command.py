@@ -9,10 +9,11 @@ from ml_collections import config_flags
 
 from care_jax.command_line import UsageError, given_settings, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
-from care_jax.experiment.unused import check_data
+from care_jax.experiment.config import leaves
+from care_jax.experiment.unused import check_data, unused
 from care_jax.storage import local_path
 from care_jax.sweep.reuse import finished_in
-from care_jax.sweep.table import Results, Table
+from care_jax.sweep.table import Results, Table, configured
 from care_jax.sweep.tables import Picture, run_table
 
 
@@ -50,10 +51,11 @@ def start(
         logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
         with user_errors():
             compilation_cache.switch_on(given.compilation_cache, warn=say)
-            check_data(given.config, given_settings())
+            check_term(given.config)
             workdir = local_path(given.workdir, "--workdir")
             reuse = reused(given.reuse)  # before what takes time
             table = make_table(given.config)
+            check_given(table, given.config)
             text = run_table(
                 table,
                 given.config,
@@ -81,6 +83,46 @@ def reused(folders: Sequence[str]) -> list[Path]:
     return found
 
 
+def check_term(config: ml_collections.ConfigDict) -> None:
+    """That the rows which are called CARE's will be CARE's.
+
+    Raises:
+      UsageError: the configuration has another term.
+    """
+    if config.equivariance.term != "care":
+        raise UsageError(
+            f"config.equivariance.term is {config.equivariance.term}, and this table has rows of CARE: add "
+            "--config.equivariance.term=care (experiments.methods and benchmark have rows of the others)"
+        )
+
+
+def check_given(table: Table, config: ml_collections.ConfigDict) -> None:
+    """That what the command line gave is what the rows have; says what is without effect in all of them.
+
+    Raises:
+      UsageError: a setting that every row has a value of its own of.
+      ConfigError: a setting of the data that the rows' data lacks.
+    """
+    given = given_settings()
+    if "seed" in given:
+        raise UsageError("config.seed is given, but rows have the training seeds from 0 on, as many as --seeds says")
+    rows = [configured(config, row.settings, 0) for row in table.rows.values()]
+    values, usual = [leaves(row) for row in rows], leaves(config)
+    for name in given:
+        if all(of_row[name] != usual[name] for of_row in values):
+            own = " or ".join(sorted({repr(of_row[name]) for of_row in values}))
+            raise UsageError(
+                f"config.{name} is given, but every row of this table has its own, {own}: leave it out, or use the "
+                "table's flag for it if --help has one"
+            )
+    for row in rows:
+        check_data(row, given)
+    lines = [unused(row, given) for row in rows]
+    for line in dict.fromkeys(line for of_row in lines for line in of_row):
+        if all(line in of_row for of_row in lines):
+            say(line)
+
+
 def own_weight(config: ml_collections.ConfigDict) -> float:
     """lambda, of the rows that have CARE.
 
@@ -91,6 +133,18 @@ def own_weight(config: ml_collections.ConfigDict) -> float:
     if not weight:
         raise UsageError("--config.equivariance.weight=0 is a row of its own: leave it out, or give CARE's")
     return weight
+
+
+def own_batch(config: ml_collections.ConfigDict) -> int:
+    """Images a step, for a table whose rows cut them into groups.
+
+    Raises:
+      UsageError: they would be chosen when a run begins.
+    """
+    batch: int | None = config.train.batch_size
+    if batch is None:
+        raise UsageError("config.train.batch_size has no value: give one, --config.train.batch_size=128 for instance")
+    return batch
 
 
 def numbers(flag: str, text: str) -> list[float]:

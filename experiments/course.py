@@ -40,6 +40,8 @@ from experiments import analysis, command
 from experiments.analysis import Analysis, Numbers
 from experiments.finished import FinishedTable
 
+# Settings of the evaluation that the monitors' numbers depend on.
+_JUDGED_BY = ("knn_k", "knn_temperature", "monitor_examples", "num_augmentations", "seed")
 NAMES = (
     "relative_equivariance_median",
     "rotation_share_explained",
@@ -163,12 +165,16 @@ def courses_of(table: FinishedTable, names: Sequence[str]) -> dict[str, dict[str
     """The monitors of every run; notes of each what it is.
 
     Raises:
-      UsageError: a run without any of the measures.
+      UsageError: a run without any of the measures, or on other data than the first.
     """
     found: dict[str, dict[str, Course]] = {}
+    first: tuple[Path, Mapping[str, Any]] | None = None
     for row, seeds in table.folders.items():
         for seed, folder in seeds.items():
             summary = _summary(folder)
+            if "config" in summary:  # which those of older versions lack
+                first = first or (folder, summary["config"])
+                _compare(*first, folder, summary["config"])
             # A loss that is logged under a measure's name is not that measure.
             method = summary.get("config", {}).get("loss", {}).get("method")
             course = joined(read_metrics(folder, warn=say), [name for name in names if name != method])
@@ -180,6 +186,17 @@ def courses_of(table: FinishedTable, names: Sequence[str]) -> dict[str, dict[str
             of = {"step": summary["steps"], "params_sha256": summary["params_sha256"]}
             table.used.append({"row": row, "seed": seed, "folder": str(folder), **of})
     return found
+
+
+def _compare(one: Path, usual: Mapping[str, Any], other: Path, config: Mapping[str, Any]) -> None:
+    """Other data is refused; what else makes the measures of two runs unlike is said."""
+    if config.get("data") != usual.get("data"):
+        raise UsageError(f"{other} is of other data than {one}; look at them apart")
+    one_by, other_by = usual.get("evaluate", {}), config.get("evaluate", {})
+    unlike = [name for name in _JUDGED_BY if one_by.get(name) != other_by.get(name)]
+    if unlike:
+        said = ", ".join(f"evaluate.{name}" for name in unlike)
+        say(f"{other} is judged otherwise than {one}: {said}")
 
 
 def _summary(folder: Path) -> dict[str, Any]:

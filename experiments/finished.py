@@ -61,6 +61,9 @@ class FinishedTable:
         self.folders: dict[str, dict[str, Path]] = {}
         for folder in sorted(workdir.glob("*_seed_*"), key=_row_and_seed):
             row, seed = _row_and_seed(folder)
+            if seed < 0:
+                say(f"{folder} ends in no seed: it is no run of the table, and is passed over")
+                continue
             if not (folder / "summary.json").exists():
                 say(f"{folder} has no summary.json: it is not finished, and is passed over")
                 continue

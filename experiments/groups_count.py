@@ -46,7 +46,9 @@ def make_table(
       UsageError: a number of images that does not divide them; a lambda of 0.
     """
     equivariance, own_weight = config.equivariance, command.own_weight(config)
-    total = config.train.batch_size if equivariance.batch_size is None else equivariance.batch_size
+    total = command.own_batch(config) if equivariance.batch_size is None else equivariance.batch_size
+    if equivariance.num_groups is None:
+        raise UsageError("config.equivariance.num_groups has no value: give one, --config.equivariance.num_groups=4")
     usual = total // equivariance.num_groups
     rows = {}
     for size in dimensions:

@@ -16,14 +16,14 @@ if __name__ == "__main__":
     stops.install()  # before what takes time
     extras.require_train()
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import ml_collections
 from absl import flags
 
-from care_jax.command_line import UsageError
+from care_jax.command_line import UsageError, given_settings, say
 from care_jax.experiment import build
 from care_jax.sweep.table import Row, Table
 from experiments import command, own_settings
@@ -40,10 +40,10 @@ COLUMNS = (
 )
 
 
-def rows(config: ml_collections.ConfigDict, images: int, num_steps: int) -> dict[str, Row]:
+def rows(config: ml_collections.ConfigDict, images: int, num_steps: int, given: Collection[str] = ()) -> dict[str, Row]:
     """Every base plain and with CARE; CARE elsewhere and the rivals on simclr."""
     found = {}
-    row = partial(_row, config, images, num_steps)
+    row = partial(_row, config, images, num_steps, given)
     for base, scale in own_settings.CARE_SCALE.items():
         found[base] = row(base, 0.0)
         found[f"{base}_care"] = row(base, scale * command.own_weight(config))
@@ -58,9 +58,15 @@ def rows(config: ml_collections.ConfigDict, images: int, num_steps: int) -> dict
     return found
 
 
-def swept(config: ml_collections.ConfigDict, images: int, num_steps: int, weights: Sequence[float]) -> dict[str, Row]:
+def swept(
+    config: ml_collections.ConfigDict,
+    images: int,
+    num_steps: int,
+    weights: Sequence[float],
+    given: Collection[str] = (),
+) -> dict[str, Row]:
     """CARE on every base with each of the weights."""
-    row = partial(_row, config, images, num_steps)
+    row = partial(_row, config, images, num_steps, given)
     return {f"{base}_care_{weight:g}": row(base, weight) for base in own_settings.CARE_SCALE for weight in weights}
 
 
@@ -68,6 +74,7 @@ def _row(
     config: ml_collections.ConfigDict,
     images: int,
     num_steps: int,
+    given: Collection[str],
     base: str,
     weight: float,
     term: str = "care",
@@ -77,14 +84,19 @@ def _row(
         "train.num_steps": num_steps,
         "loss.method": base,
         "equivariance.weight": weight,
-        **own_settings.of_base(base, config, images),
+        **own_settings.of_base(base, config, images, given),
         **(more or {}),
     }
     return Row((base, term if weight else "–", f"{weight:g}"), settings, base if weight else "")
 
 
 def make_table(
-    config: ml_collections.ConfigDict, images: int, num_steps: int, only: Sequence[str] = (), sweep: str = ""
+    config: ml_collections.ConfigDict,
+    images: int,
+    num_steps: int,
+    only: Sequence[str] = (),
+    sweep: str = "",
+    given: Collection[str] = (),
 ) -> Table:
     """The table, or some of its rows, or a sweep.
 
@@ -94,12 +106,13 @@ def make_table(
       num_steps: updates a run.
       only: rows to make; empty for all.
       sweep: lambdas to try for CARE on every base, by commas; nothing for the table.
+      given: the settings that the command line gave.
 
     Raises:
       UsageError: no such row, or no such number; a lambda of 0.
     """
     weights = command.numbers("--sweep", sweep)
-    chosen = swept(config, images, num_steps, weights) if sweep else rows(config, images, num_steps)
+    chosen = swept(config, images, num_steps, weights, given) if sweep else rows(config, images, num_steps, given)
     unknown = [name for name in only if name not in chosen]
     if unknown:
         raise UsageError(f"--only={unknown[0]} is no row; there are {', '.join(chosen)}")
@@ -113,7 +126,11 @@ if __name__ == "__main__":
     flags.DEFINE_list("only", [], "Rows to make, by the names of their folders; nothing: all.")
     flags.DEFINE_string("sweep", "", "lambdas to try for CARE on every base, by commas, instead of the table's rows.")
     FLAGS = flags.FLAGS
-    command.start(
-        lambda config: make_table(config, len(build.load_data(config).pretrain), FLAGS.steps, FLAGS.only, FLAGS.sweep),
-        workdir="runs/methods",
-    )
+
+    def _make_table(config: ml_collections.ConfigDict) -> Table:
+        images, given = len(build.load_data(config).pretrain), given_settings()
+        for line in own_settings.lines(config, images, given):
+            say(line)
+        return make_table(config, images, FLAGS.steps, FLAGS.only, FLAGS.sweep, given)
+
+    command.start(_make_table, workdir="runs/methods")

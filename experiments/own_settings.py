@@ -1,9 +1,9 @@
 """What a method needs beside its name to be compared: settings of its paper, cut to the images and the head at hand.
 
-What the configuration gives itself stays, everywhere.
+What the configuration, or the command line, gives itself stays everywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 import ml_collections
@@ -21,7 +21,7 @@ _NARROW = 512  # a projection head below the paper's is of a small encoder
 _UPDATES = 10  # in an epoch of fine-tuning; with fewer the batch is cut
 
 
-def of_base(method: str, config: ml_collections.ConfigDict, images: int) -> dict[str, Any]:
+def of_base(method: str, config: ml_collections.ConfigDict, images: int, given: Collection[str] = ()) -> dict[str, Any]:
     """Dotted name -> value, what a base objective asks for.
 
     MoCo's queue has no more keys than there are images, and is a power of two; its temperature is that of the paper's
@@ -31,18 +31,20 @@ def of_base(method: str, config: ml_collections.ConfigDict, images: int) -> dict
       method: `loss.method`.
       config: of all rows.
       images: that are trained on.
+      given: the settings that the command line gave.
     """
+    found: dict[str, Any] = {}
     if method == "moco":
-        settings: dict[str, Any] = {}
         if config.loss.temperature == _SIMCLR_TEMPERATURE:
-            settings["loss.temperature"] = _MOCO_TEMPERATURE
+            found["loss.temperature"] = _MOCO_TEMPERATURE
         if config.loss.queue_size is None:
-            settings["loss.queue_size"] = min(_KEYS, 2 ** (images.bit_length() - 1))
-        return settings
-    return {"model.head_output_batch_norm": True} if method == "barlow_twins" else {}
+            found["loss.queue_size"] = min(_KEYS, 2 ** (images.bit_length() - 1))
+    elif method == "barlow_twins":
+        found["model.head_output_batch_norm"] = True
+    return {name: value for name, value in found.items() if name not in given}
 
 
-def of_rival(rival: str, config: ml_collections.ConfigDict) -> Mapping[str, Any]:
+def of_rival(rival: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
     """The same of a term: heads as wide as a narrow encoder's projection head, else as their papers have them."""
     widths = config.model.head_hidden_sizes
     if rival in ("essl", "augself") and config.equivariance.hidden_size is None and widths and widths[-1] < _NARROW:
@@ -50,19 +52,32 @@ def of_rival(rival: str, config: ml_collections.ConfigDict) -> Mapping[str, Any]
     return {}
 
 
-def fine_tuning(config: ml_collections.ConfigDict, images: int) -> dict[str, Any]:
+def fine_tuning(config: ml_collections.ConfigDict, images: int, given: Collection[str] = ()) -> dict[str, Any]:
     """On a tenth of the labels: 30 epochs, SimCLR's (arXiv:2002.05709, B.5); batches and epochs of few labels are cut.
 
     Args:
       config: of all rows.
       images: labelled ones to train on.
+      given: the settings that the command line gave.
     """
     settings = config.evaluate.finetune
     usual = base.get_config().evaluate.finetune
-    found: dict[str, Any] = {"enabled": True, "label_fractions": (0.1,)}
+    found: dict[str, Any] = {}
     few = images / 10 < _UPDATES * settings.batch_size
     if few and settings.batch_size == usual.batch_size:
-        found["batch_size"] = 32
+        found["evaluate.finetune.batch_size"] = 32
     if settings.epochs == usual.epochs:
-        found["epochs"] = 20 if few else 30
-    return {f"evaluate.finetune.{name}": value for name, value in found.items()}
+        found["evaluate.finetune.epochs"] = 20 if few else 30
+    found = {name: value for name, value in found.items() if name not in given}
+    return {"evaluate.finetune.enabled": True, "evaluate.finetune.label_fractions": (0.1,), **found}
+
+
+def lines(config: ml_collections.ConfigDict, images: int, given: Collection[str] = ()) -> list[str]:
+    """A line a method that has settings of its own."""
+    found = {method: of_base(method, config, images, given) for method in CARE_SCALE}
+    found |= {rival: of_rival(rival, config) for rival in RIVALS}
+    return [
+        f"{name} has settings of its own: {', '.join(f'{setting}={value}' for setting, value in settings.items())}"
+        for name, settings in found.items()
+        if settings
+    ]

@@ -85,7 +85,7 @@ def make_table(
     Raises:
       UsageError: no such kind; a number of images that does not divide the batch.
     """
-    batch = config.train.batch_size
+    batch = command.own_batch(config)
     for kind in kinds:
         if kind not in KINDS:
             raise UsageError(f"--kinds={kind} is no kind; there are {', '.join(KINDS)}")
@@ -157,8 +157,9 @@ def picture(table: Table, results: Results) -> Figure:
 
 
 def _mean(summaries: Sequence[Mapping[str, Any]], measure: str) -> float:
-    values = [summary[measure] for summary in summaries if measure in summary]
-    return sum(values) / len(values) if values else float("nan")
+    """NaN where one of the seeds lacks it, as the table has a dash."""
+    values = [summary[measure] for summary in summaries if summary.get(measure) is not None]
+    return sum(values) / len(values) if len(values) == len(summaries) else float("nan")
 
 
 if __name__ == "__main__":

@@ -115,17 +115,17 @@ def of_run(run: Finished) -> list[dict[str, float]]:
 
 
 def summary(draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The columns of the table, of a run's draws."""
+    """The columns of the table, of a run's draws; what is said of the bound is of the draws that have one."""
     of = {name: np.asarray([draw[name] for draw in draws]) for name in draws[0]}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(of["bound"] > 0, of["residual"] / of["bound"], math.nan)
+    bounded = np.isfinite(of["bound"]) & (of["bound"] > 0)
+    under = (of["residual"] <= of["bound"] + _SLACK)[np.isfinite(of["bound"])]
     return {
         "residual": float(of["residual"].mean()),
         "displacement": float(of["displacement"].mean()),
         "root_loss": float(of["root_loss"].mean()),
         "inverse": float(of["inverse"].mean()),
-        "tightness": float(np.median(ratios)),
-        "within": 100.0 * float(np.mean(of["residual"] <= of["bound"] + _SLACK)),
+        "tightness": float(np.median((of["residual"] / of["bound"])[bounded])) if bounded.any() else math.nan,
+        "within": 100.0 * float(under.mean()) if len(under) else math.nan,
         "rank_correlation": rank_correlation(of["residual"], of["root_loss"]),
     }
 

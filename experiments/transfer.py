@@ -32,7 +32,7 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
-from care_jax import trained
+from care_jax import pretrained, trained
 from care_jax.command_line import UsageError, say
 from care_jax.evaluate import evaluation, plots
 from care_jax.evaluate.embedded import EmbeddedDataSet, make_embedder
@@ -69,7 +69,13 @@ def of_table(table: FinishedTable, on: str) -> tuple[dict[str, dict[str, dict[st
             model = trained.load(folder)
             judge = judge or Judge(config_on(model.config, on), on)
             judge.check_like(config_on(model.config, on, warn=lambda _: None), folder)
-            own = {f"own_{name}": number for name, number in _taken(_summary(folder), HERE).items()}
+            summary = _summary(folder)
+            if summary.get("steps") != model.step:
+                raise UsageError(
+                    f"{folder}: summary.json is of step {summary.get('steps')}, the newest checkpoint of {model.step}: "
+                    f"care-jax evaluate {folder} brings them together"
+                )
+            own = {f"own_{name}": number for name, number in _taken(summary, HERE).items()}
             found.setdefault(row, {})[seed] = judge(model.encoder_variables, f"{row}, seed {seed}") | own
             used = {"row": row, "seed": seed, "folder": str(folder), "step": model.step}
             table.used.append(used | {"params_sha256": model.info["params_sha256"]})
@@ -119,7 +125,9 @@ class Judge:
         """An encoder's variables before the first step of a run of that seed."""
         config = self._config.copy_and_resolve_references()
         config.seed = seed
-        variables = jax.device_get(build.make_state(self.experiment._replace(config=config)).variables)
+        given = pretrained.read(config)  # weights that the run began with
+        state = build.make_state(self.experiment._replace(config=config), given.variables if given else None)
+        variables = jax.device_get(state.variables)
         return {name: {part: of[part] for part in ("backbone", "head")} for name, of in variables.items()}
 
     def __call__(self, variables: Mapping[str, Any], name: str) -> dict[str, float]:

@@ -62,21 +62,21 @@ def picture(table: Table, results: Results) -> Figure:
     """A panel a measure, over lambda; 0 stands at the left end, apart from the logarithmic scale."""
     weights = {name: float(row.labels[0]) for name, row in table.rows.items()}
     smallest = min((weight for weight in weights.values() if weight), default=1.0)
+    places = {weight: weight or smallest / math.sqrt(10.0) for weight in sorted(weights.values())}
     figure, axes = plots.panels(len(_PANELS), 1, 4.6, 2.3, share_x="col")
     for (axis,), (measure, label) in zip(axes, _PANELS.items(), strict=True):
         points = []
         for name, weight in sorted(weights.items(), key=lambda item: item[1]):
             values = [summary[measure] for summary in results[name] if summary.get(measure) is not None]
             values = [100.0 - value for value in values] if measure == "linear_probe_top1" else values
-            if values:
+            if values and len(values) == len(results[name]):  # else the table has a dash
                 spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-                points.append((weight or smallest / math.sqrt(10.0), float(np.mean(values)), spread))
+                points.append((places[weight], float(np.mean(values)), spread))
         if points:
-            places, means, spreads = zip(*points, strict=True)
-            axis.errorbar(places, means, yerr=spreads, color=plots.BLUE, marker="o", markersize=4, capsize=3)
-            names = ["0" if weight == 0.0 else f"{weight:g}" for weight in sorted(weights.values())]
+            x, means, spreads = zip(*points, strict=True)
+            axis.errorbar(x, means, yerr=spreads, color=plots.BLUE, marker="o", markersize=4, capsize=3)
             axis.set_xscale("log")
-            axis.set_xticks(places, names[: len(places)])
+            axis.set_xticks(list(places.values()), [f"{weight:g}" for weight in places])
             axis.minorticks_off()
         axis.set_ylabel(label)
     axes[-1][0].set_xlabel("lambda")

@@ -11,6 +11,7 @@ from absl import flags
 
 from care_jax import trained
 from care_jax.command_line import UsageError
+from care_jax.configs import digits
 from care_jax.train.checkpoint_files import CheckpointError
 
 pytestmark = pytest.mark.slow  # a run is made for all of them
@@ -84,6 +85,27 @@ def test_the_settings_of_the_run_are_flags(saved_run, parsed):
     assert words == [str(saved_run.workdir), "b.jpg"]
     assert (values["out"].value, values["config"].value.evaluate.batch_size) == ("x.npy", 7)
     assert values["config"].value.train.batch_size == 16
+
+
+def test_images_and_a_part_of_the_data_are_not_both_given(tmp_path):
+    values = flags.FlagValues()
+    flags.DEFINE_string("images", None, "", flag_values=values)
+    flags.DEFINE_string("part", "test", "", flag_values=values)
+    values(["embed"])
+    assert trained.images_flag(values) is None
+    values(["embed", f"--images={tmp_path}"])
+    assert trained.images_flag(values) == str(tmp_path)
+    values(["embed", f"--images={tmp_path}", "--part=train"])
+    with pytest.raises(UsageError, match=r"^--part=train is of a data set, and --images=.* is a folder: leave one"):
+        trained.images_flag(values)
+
+
+def test_settings_of_the_data_that_it_lacks_are_refused(parsed, capsys, monkeypatch):
+    monkeypatch.setattr(trained, "config_of", lambda *_: digits.get_config())
+    with pytest.raises(SystemExit) as ended:
+        parsed("runs/x", "--config.data.root=photos")
+    assert ended.value.code == 2
+    assert "config.data.root is given, and digits has none; fashion, image_folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["runs/x", "-h"]])

@@ -46,12 +46,11 @@ def main(argv: list[str]) -> None:
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         if FLAGS.out is None:
             raise UsageError(f"--out is missing: {EXAMPLE} for instance")
-        images = None if FLAGS.images is None else str(local_path(FLAGS.images, "--images"))
         embed(
             local_path(argv[1], "WORKDIR"),
             FLAGS.config,
             local_path(FLAGS.out, "--out"),
-            images=images,
+            images=trained.images_flag(),
             part=FLAGS.part,
             what=FLAGS.what,
             step=FLAGS.step,

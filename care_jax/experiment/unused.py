@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from care_jax import methods
 from care_jax.data import DATA_SETS
 from care_jax.experiment.settings import BRANCHES, ConfigError
 
@@ -42,13 +43,21 @@ def _of_optimizer(section: str, optimizer: str) -> dict[str, _Reason]:
     }
 
 
-def _no_care(config: ml_collections.ConfigDict) -> str:
-    return _off("equivariance.weight", 0)(config) or _off("equivariance.term", "care", sense=False)(config)
+def _no_groups(config: ml_collections.ConfigDict) -> str:
+    if config.train.batch_size is None:  # which is chosen to go with them
+        return ""
+    term = methods.TERMS.get(config.equivariance.term)
+    none = "" if term is None or "equivariance" in term.needs else f"config.equivariance.term is {term.name}"
+    return _off("equivariance.weight", 0)(config) or none
 
 
 def _steps(config: ml_collections.ConfigDict) -> str:
     steps = config.train.num_steps
-    return f"config.train.num_steps is {steps}, which goes first; =None makes the epochs count" if steps else ""
+    return "" if steps is None else f"config.train.num_steps is {steps}, which goes first; =None makes the epochs count"
+
+
+def _stored(config: ml_collections.ConfigDict) -> str:
+    return _off("augment.placement", "device", sense=False)(config) if config.data.name == "image_folder" else ""
 
 
 _REASONS: dict[str, _Reason] = {
@@ -56,7 +65,9 @@ _REASONS: dict[str, _Reason] = {
     **_of_optimizer("optimizer", "name"),
     "optimizer.decay": _off("optimizer.weight_decay", 0),
     **_of_optimizer("evaluate.probe", "optimizer"),
-    **{f"equivariance.{name}": _no_care for name in ("num_groups", "draws", "batch_size")},
+    "data.stored_size": _stored,
+    "augment.num_threads": _off("augment.placement", "device"),
+    **{f"equivariance.{name}": _no_groups for name in ("num_groups", "draws", "batch_size")},
     **{name: reason for branch in BRANCHES for name, reason in _of_branch(branch).items()},
 }
 
@@ -70,12 +81,23 @@ def unused(config: ml_collections.ConfigDict, given: Iterable[str]) -> list[str]
     """
     lines = []
     for name in given:
-        reason = _REASONS.get(name)
-        if name.startswith("evaluate.finetune.") and name != "evaluate.finetune.enabled":
-            reason = _off("evaluate.finetune.enabled", False)
+        reason = _REASONS.get(name) or _of_section(config, name)
         if reason and _value(config, name) is not None and (why := reason(config)):
             lines.append(f"config.{name} is given, and has no effect: {why}")
     return lines
+
+
+def _of_section(config: ml_collections.ConfigDict, name: str) -> _Reason | None:
+    """Of a setting that is switched off with all of its section, or that the chosen method does not have."""
+    section, _, key = name.rpartition(".")
+    if section == "evaluate.finetune" and key != "enabled":
+        return _off("evaluate.finetune.enabled", False)
+    if section == "equivariance" and key != "weight":
+        return _off("equivariance.weight", 0)
+    method = methods.METHODS.get(config.loss.method)
+    if section == "loss" and key != "method" and method and key not in method.settings:
+        return lambda _: f"config.loss.method is {method.name}, which has none"
+    return None
 
 
 def check_data(config: ml_collections.ConfigDict, given: Iterable[str]) -> None:

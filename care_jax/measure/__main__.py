@@ -143,8 +143,7 @@ def of_encoder() -> dict[str, Any]:
         encoder = torch_encoders.of_model(FLAGS.model, weights=weights, seed=FLAGS.seed)
     else:
         encoder = encoders.of_function(FLAGS.function, FLAGS.image_size)
-    folder = None if FLAGS.images is None else str(local_path(FLAGS.images, "--images"))
-    there = images.anywhere(encoder, folder, FLAGS.data, FLAGS.part)
+    there = images.anywhere(encoder, trained.images_flag(), FLAGS.data, FLAGS.part)
     drawn = images.draw(there, encoder, num_images=FLAGS.num_images, seed=FLAGS.seed)
     return _swept(encoder, drawn, chosen, FLAGS.batch_size)
 
@@ -162,8 +161,7 @@ def of_run(place: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     chosen = strengths.chosen(FLAGS.augmentations, FLAGS.strengths, clouds=of_clouds(config))
     model = trained.load(place, FLAGS.step)
     trained.check_only(model.config, config, "config.evaluate.", "config.data.")
-    folder = None if FLAGS.images is None else str(local_path(FLAGS.images, "--images"))
-    there, side = images.of_run(config, folder, FLAGS.part)
+    there, side = images.of_run(config, trained.images_flag(), FLAGS.part)
     batch_size = min(config.evaluate.batch_size, FLAGS.num_images, len(there.examples))
     encoder = encoders.of_run(model, config, what=FLAGS.what, batch_size=batch_size)
     drawn = images.draw(there, encoder, num_images=FLAGS.num_images, seed=FLAGS.seed, side=side)

@@ -49,16 +49,17 @@ def main(argv: list[str]) -> None:
         workdir = local_path(FLAGS.workdir, "--workdir")
         import jax  # takes its time, a mistyped flag should answer at once
 
-        from care_jax.experiment import extensions, unused
+        from care_jax.experiment import extensions
         from care_jax.sweep import course, grid, plan, processes
 
         jax.config.update("jax_platforms", "cpu")  # the devices are for the runs
         shares = processes.shares(FLAGS.jobs) if FLAGS.jobs > 1 else [processes.ALL]
         extensions.load(FLAGS.config)
-        unused.check_data(FLAGS.config, given_settings())
         chosen = grid.parse(FLAGS["set"].value or ())
         _check_once(chosen)
         planned = plan.make(FLAGS.config, chosen, workdir, FLAGS.seeds)
+        for line in plan.without_effect(planned, given_settings()):
+            say(line)
         if FLAGS.dry_run:
             print(plan.dry_run(planned), flush=True)
             return

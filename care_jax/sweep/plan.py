@@ -15,6 +15,7 @@ from care_jax.evaluate.evaluation import monitors
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError, UnreadableConfigError, differences, from_plain, leaves, read_config
 from care_jax.experiment.continuation import check_goes_on, counts
+from care_jax.experiment.unused import check_data, unused
 from care_jax.sweep import grid
 from care_jax.sweep.grid import Grid
 from care_jax.sweep.runs import Run, finished
@@ -90,6 +91,30 @@ def make(config: ml_collections.ConfigDict, chosen: Grid, workdir: Path, seeds: 
             build.build(run.config, mesh, dataset)
             _check_begun(run)
     return Plan(workdir, config, chosen, runs, frozenset(found))
+
+
+def without_effect(plan: Plan, given: Sequence[str]) -> list[str]:
+    """A line a setting that has no effect in runs of a sweep.
+
+    Args:
+      plan: of the sweep.
+      given: the settings that the command line gave for all of its runs.
+
+    Raises:
+      UsageError: one that is swept has none in any run, so that runs of one seed would be the same.
+      ConfigError: a setting of the data that the data lacks.
+    """
+    configs = [of_seeds[0].config for of_seeds in plan.runs]
+    for config in configs:
+        check_data(config, [*given, *plan.grid])
+    lines = []
+    for name in [*given, *plan.grid]:
+        told = [line for config in configs for line in unused(config, [name])]
+        if name in plan.grid and len(told) == len(configs):
+            raise UsageError(f"--set {name}: {told[0]}")
+        where = "" if len(told) == len(configs) else f"in {len(told)} of {len(configs)} combinations "
+        lines += [f"{where}{told[0]}"] if told else []
+    return lines
 
 
 class _Data:

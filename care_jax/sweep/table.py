@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
+from care_jax.command_line import UsageError
 from care_jax.evaluate.evaluators import find
+from care_jax.experiment.settings import only_of
 
 Summary = Mapping[str, Any]
 Results = Mapping[str, Sequence[Summary]]  # a row's name -> summaries, one a seed
@@ -48,12 +50,18 @@ class Table(NamedTuple):
 
 
 def configured(config: ml_collections.ConfigDict, settings: Mapping[str, Any], seed: int) -> ml_collections.ConfigDict:
-    """The configuration of one run; the one given stays as it is."""
+    """The configuration of one run; the one given stays as it is.
+
+    Raises:
+      UsageError: a setting of images for a configuration of clouds, or the other way round.
+    """
     config = copy.deepcopy(config)  # ConfigDict(config) would share its sections
     config.seed = seed
     for name, value in settings.items():
         section, _, key = name.rpartition(".")
         values = config[section] if section else config
+        if key not in values and (kind := only_of(name)):
+            raise UsageError(f"this table sets {name}, a setting of {kind} alone: give a configuration of {kind}")
         with values.ignore_type():  # what does not fit is for the check of all settings to say
             values[key] = value
     return config

@@ -1,9 +1,12 @@
 """A setting that was given and does nothing is told of, one that does something is not; of the data it is refused."""
 
+from unittest.mock import Mock
+
 import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from care_jax import methods
 from care_jax.command_line import given_settings, parse_flags
 from care_jax.configs import base, cifar10, digits, fashion
 from care_jax.experiment.config import leaves
@@ -31,6 +34,18 @@ CASES = {
     "optimizer.decay": ({}, {"optimizer__weight_decay": 0.0}, "config.optimizer.weight_decay is 0"),
     "evaluate.probe.momentum": ({"evaluate__probe__optimizer": "sgd"}, {}, "config.evaluate.probe.optimizer is adam"),
     "evaluate.finetune.epochs": ({"evaluate__finetune__enabled": True}, {}, "evaluate.finetune.enabled is False"),
+    "data.stored_size": (
+        {"data__stored_size": 64},
+        {"data__stored_size": 64, "data__name": "image_folder", "augment__placement": "host"},
+        "config.augment.placement is host",
+    ),
+    "augment.num_threads": (
+        {"augment__num_threads": 2, "augment__placement": "host"},
+        {"augment__num_threads": 2},
+        "config.augment.placement is device",
+    ),
+    "loss.temperature": ({}, {"loss__method": "byol"}, "config.loss.method is byol, which has none"),
+    "equivariance.on": ({}, {"equivariance__weight": 0.0}, "config.equivariance.weight is 0"),
     "equivariance.num_groups": ({}, {"equivariance__weight": 0.0}, "config.equivariance.weight is 0"),
     "equivariance.draws": ({}, {"equivariance__term": "essl"}, "config.equivariance.term is essl"),
     "augment.invariance.crop_scale": ({}, {"augment__invariance__crop": "center"}, "invariance.crop is center"),
@@ -53,6 +68,21 @@ def test_what_is_switched_off_is_told_and_why(name):
 
 def test_all_settings_of_the_rules_are_settings():
     assert set(_REASONS) <= set(leaves(base.get_config()))
+
+
+def test_groups_that_a_chosen_batch_goes_by_have_an_effect():
+    config = changed(cifar10.get_config(), equivariance__weight=0.0, train__batch_size=None)
+    assert unused(config, ["equivariance.num_groups", "equivariance.batch_size"]) == []
+
+
+def test_groups_of_a_term_of_ones_own_have_an_effect(monkeypatch):
+    monkeypatch.setitem(methods.TERMS, "mine", Mock(needs=("equivariance",), settings={}))
+    config = changed(cifar10.get_config(), equivariance__term="mine")
+    assert unused(config, ["equivariance.num_groups", "equivariance.draws"]) == []
+
+
+def test_no_steps_go_before_epochs_too():
+    assert len(unused(changed(cifar10.get_config(), train__num_steps=0), ["train.epochs"])) == 1
 
 
 def test_other_settings_are_not_told_of():

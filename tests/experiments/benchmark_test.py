@@ -92,6 +92,8 @@ def test_what_decides_is_measured_on_the_data():
             UsageError, match=f"^--chosen_by={name} is no measure on cifar10 of which more may be better"
         ):
             benchmark.deciding([name], plain)
+    with pytest.raises(UsageError, match=r"^--chosen_by=.* are of unlike units \(%, none\), so their mean"):
+        benchmark.deciding(["linear_probe_top1", "rotation_share_explained"], digits_set)
     unlabelled = Mock(num_classes={})
     unlabelled.name = "image_folder"
     with pytest.raises(UsageError, match=r"^image_folder has no labels: say what decides"):

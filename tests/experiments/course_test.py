@@ -85,6 +85,21 @@ def test_a_loss_of_the_name_of_a_measure_is_none(table):
     assert f"Left out, for not every run has it among its monitors: {SHARE}." in found.said
 
 
+def test_runs_of_other_data_are_refused_and_other_evaluations_said(table, capsys):
+    def config(folder, data="digits", k=20):
+        settings = {"loss": {"method": "simclr"}, "data": {"name": data}, "evaluate": {"knn_k": k}}
+        summary = {"steps": 30, "params_sha256": "", "config": settings}
+        (table.workdir / folder / "summary.json").write_text(json.dumps(summary))
+
+    config("care_seed_0")
+    config("care_seed_1", k=5)
+    course.courses_of(table, (ACCURACY,))
+    assert "care_seed_1 is judged otherwise than " in (said := capsys.readouterr().err) and "evaluate.knn_k" in said
+    config("simclr_seed_0", data="fashion")
+    with pytest.raises(UsageError, match=r"simclr_seed_0 is of other data than .*care_seed_0; look at them apart"):
+        course.courses_of(table, (ACCURACY,))
+
+
 def test_mistakes_are_one_line(table):
     with pytest.raises(UsageError, match="knn is no measure"):
         course.analyse(table, "knn")

@@ -17,10 +17,14 @@ def test_runs_in_order_and_what_is_not_finished_is_said(tmp_path, capsys):
     for name in ("b_seed_10", "b_seed_2", "a_seed_0"):
         _run(tmp_path / name)
     _run(tmp_path / "c_seed_0", done=False)
+    for name in ("b_seed_2_old", "b_seed_"):  # copies by hand are no further seeds
+        _run(tmp_path / name)
     table = FinishedTable(tmp_path, "b")
     assert {row: list(seeds) for row, seeds in table.folders.items()} == {"a": ["0"], "b": ["2", "10"]}
     assert table.against == "b"
-    assert "c_seed_0 has no summary.json: it is not finished, and is passed over" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "c_seed_0 has no summary.json: it is not finished, and is passed over" in said
+    assert "b_seed_2_old ends in no seed: it is no run of the table, and is passed over" in said
 
 
 def test_mistakes_are_one_line(tmp_path):

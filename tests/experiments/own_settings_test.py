@@ -27,6 +27,25 @@ def test_what_the_configuration_has_stays():
     assert own_settings.of_rival("essl", config) == {}
 
 
+def test_what_the_command_line_has_stays_where_it_is_the_usual_value_too():
+    given = ["loss.temperature", "loss.queue_size", "model.head_output_batch_norm", "evaluate.finetune.batch_size"]
+    config = digits.get_config()
+    assert own_settings.of_base("moco", config, 1_438, given) == {}
+    assert own_settings.of_base("barlow_twins", config, 1_438, given) == {}
+    assert "evaluate.finetune.batch_size" not in own_settings.fine_tuning(config, 1_438, given)
+    for method in benchmark.methods(config, 1_438, given).values():
+        assert not {"loss.temperature", "model.head_output_batch_norm"} & set(method.settings)
+
+
+def test_what_is_set_is_said():
+    assert own_settings.lines(digits.get_config(), 1_438) == [
+        "moco has settings of its own: loss.temperature=0.1, loss.queue_size=1024",
+        "barlow_twins has settings of its own: model.head_output_batch_norm=True",
+        "essl has settings of its own: equivariance.hidden_size=128",
+        "augself has settings of its own: equivariance.hidden_size=128",
+    ]
+
+
 def test_heads_are_cut_for_narrow_encoders_alone():
     for rival in ("essl", "augself"):
         assert own_settings.of_rival(rival, digits.get_config()) == {"equivariance.hidden_size": 128}

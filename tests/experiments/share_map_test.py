@@ -5,7 +5,7 @@ import math
 import pytest
 
 from care_jax.command_line import UsageError
-from care_jax.configs import digits
+from care_jax.configs import digits, image_folder
 from care_jax.sweep.table import configured
 from experiments import command, share_map
 
@@ -81,3 +81,10 @@ def test_the_picture_has_a_curve_a_weight_over_images_by_dimension():
     assert list(nulls.get_ydata()) == [0.01, 0.01] and len(color_classes.lines) == 2
     assert math.isnan(crop.lines[1].get_ydata()[1])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["d = 16, lambda 0", "d = 16, lambda 0.1"]
+
+
+def test_what_a_seed_lacks_is_drawn_nowhere_and_a_batch_that_is_chosen_is_refused():
+    assert math.isnan(share_map._mean([{"knn_top1": 90.0}, {"knn_top1": None}], "knn_top1"))
+    assert share_map._mean([{"knn_top1": 90.0}, {"knn_top1": 80.0}], "knn_top1") == 85.0
+    with pytest.raises(UsageError, match=r"^config.train.batch_size has no value: give one"):
+        share_map.make_table(image_folder.get_config(), kinds=["color"], **SETTINGS)

@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from care_jax.command_line import UsageError
-from care_jax.configs import digits, proteins
+from care_jax.configs import digits, image_folder, proteins
 from care_jax.devices import sharding
 from care_jax.evaluate.evaluators import find
 from care_jax.experiment import build
@@ -120,3 +120,23 @@ def test_the_sentence_on_both_ends_of_lambda():
     assert "single seed" in weight_sweep.verdict(table, {name: found[:1] for name, found in results.items()})
     nothing = {name: [{}] for name in results}
     assert weight_sweep.verdict(table, nothing).startswith("Both ends and a middle: ")
+
+
+def test_groups_that_are_chosen_when_a_run_begins_are_refused():
+    config = image_folder.get_config()
+    with pytest.raises(UsageError, match=r"^config.train.batch_size has no value: give one"):
+        _table("groups_count", config)
+    config.train.batch_size = 128
+    with pytest.raises(UsageError, match=r"^config.equivariance.num_groups has no value: give one"):
+        _table("groups_count", config)
+
+
+def test_a_lambda_that_lacks_the_measure_leaves_the_others_their_names():
+    table = weight_sweep.make_table(digits.get_config(), [0.0, 0.1, 1.0])
+    measured = {"linear_probe_top1": 90.0, "rotation_share_explained": 0.5}
+    lacking = measured | {"rotation_share_explained": None}
+    results = dict(zip(table.rows, ([measured] * 2, [measured, lacking], [measured] * 2), strict=True))
+    errors, shares = weight_sweep.picture(table, results).axes
+    assert [len(axis.lines[0].get_xdata()) for axis in (errors, shares)] == [3, 2]
+    assert [text.get_text() for text in shares.get_xticklabels()] == ["0", "0.1", "1"]
+    assert list(shares.lines[0].get_xdata()) == [shares.get_xticks()[0], shares.get_xticks()[2]]

@@ -52,6 +52,10 @@ def test_columns_and_picture():
     assert found["residual"] == 0.25 and found["within"] == 100.0 and found["tightness"] == pytest.approx(0.15)
     assert list(found) == list(theory.MEASURES)
     assert theory.summary([POINTS[0] | {"residual": 1.5}])["within"] == 0.0
+    without = [point | {"bound": math.inf} for point in POINTS]  # of a rank below d, where the bound says nothing
+    assert all(math.isnan(theory.summary(without)[name]) for name in ("within", "tightness"))
+    some = theory.summary([*without, *POINTS])
+    assert some["within"] == 100.0 and some["tightness"] == found["tightness"]
     over_loss, over_bound = theory.picture({"a": POINTS, "b": [POINTS[0] | {"bound": math.inf}]}).axes
     assert [len(line.get_xdata()) for line in over_loss.lines] == [2, 1]
     assert [len(line.get_xdata()) for line in over_bound.lines] == [2, 0, 2]  # the last is the bound itself

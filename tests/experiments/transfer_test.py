@@ -1,6 +1,8 @@
 """Encoders on other data: an untrained run is judged as an untrained encoder is; columns, verdicts and the picture."""
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import jax
@@ -57,6 +59,28 @@ def test_a_run_before_its_first_step_is_the_untrained_encoder(table_of_images, c
         transfer.analyse(FinishedTable(table_of_images), "")
     with pytest.raises(UsageError, match=r"^--on=nothing is no data set"):
         transfer.analyse(FinishedTable(table_of_images), "nothing")
+
+
+@pytest.mark.slow
+def test_the_untrained_encoder_is_as_the_run_began_where_that_was_from_weights(table_of_images):
+    folders = FinishedTable(table_of_images).folders
+    config = trained.config_of(folders["care"]["0"])
+    config.model.init_from = str(folders["simclr"]["0"])
+    judge = transfer.Judge(transfer.config_on(config, "digits"), "digits")
+    given = trained.load(folders["simclr"]["0"]).encoder_variables["params"]
+    found = judge.untrained(0)["params"]
+    for part, same in (("backbone", True), ("head", False)):
+        pairs = zip(jax.tree.leaves(found[part]), jax.tree.leaves(given[part]), strict=True)
+        assert all(np.array_equal(x, y) for x, y in pairs) == same
+
+
+def test_a_summary_of_another_step_than_the_encoder_is_refused(table_of_images, tmp_path):
+    shutil.copytree(table_of_images / "care_seed_0", tmp_path / "care_seed_0")
+    (tmp_path / "care_seed_0" / "summary.json").write_text(json.dumps({"steps": 7}))
+    with pytest.raises(
+        UsageError, match=r"care_seed_0: summary.json is of step 7, the newest checkpoint of 0: care-jax"
+    ):
+        transfer.of_table(FinishedTable(tmp_path), "digits")
 
 
 def test_encoders_that_see_otherwise_are_not_judged_together(tiny_config):

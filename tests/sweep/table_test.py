@@ -5,7 +5,9 @@ import math
 
 import pytest
 
-from care_jax.sweep.table import Row, Table, as_json, comparisons, markdown
+from care_jax.command_line import UsageError
+from care_jax.configs import proteins
+from care_jax.sweep.table import Row, Table, as_json, comparisons, configured, markdown
 
 ROWS = {"plain": Row(("SimCLR",), {}), "care": Row(("CARE",), {}, against="plain")}
 
@@ -58,3 +60,8 @@ def test_no_direction_is_no_judgement():
 
 def test_a_row_without_the_other_is_not_compared():
     assert comparisons(_table("knn_top1"), {"care": [{"knn_top1": 1.0}]}) == []
+
+
+def test_a_setting_of_the_other_kind_is_one_line():
+    with pytest.raises(UsageError, match=r"^this table sets model.stem, a setting of images alone: give a config"):
+        configured(proteins.get_config(), {"model.stem": "cifar"}, 0)
