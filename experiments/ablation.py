@@ -1,7 +1,7 @@
 """The six combinations of the loss's parts (the paper's figures 10 to 16), several seeds.
 
     python -m experiments.ablation                                   # configs/digits.py, 3 seeds each
-    python -m experiments.ablation --config=configs/cifar10.py       # the paper's scale
+    python -m experiments.ablation --config=configs/cifar10.py --workdir=runs/cifar10_ablation  # the paper's scale
 
 L_inv alone, L_unif alone, L_equi alone, L_equi + L_unif, InfoNCE = L_inv + L_unif, and CARE = all three: what a linear
 probe reads, and the cosine of two views (`alignment`, its negative). Each run has its folder under --workdir and is not

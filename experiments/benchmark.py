@@ -1,7 +1,7 @@
 """All methods, each tuned with as many tries (the paper's table 1, and a reviewer's question): which is best at what?
 
     python -m experiments.benchmark                                  # configs/digits.py, 3 tries and 3 seeds each
-    python -m experiments.benchmark --only=simclr,simclr_care --config=configs/fashion.py
+    python -m experiments.benchmark --only=simclr,simclr_care --config=configs/fashion.py --workdir=runs/fashion
 
 SimCLR, MoCo, BYOL, Barlow Twins and VICReg, each alone and with CARE; EquiMod, E-SSL and AugSelf on SimCLR; SIE. Every
 method tries three values of one setting, the base methods of their learning rate, the others of their term's weight,

@@ -4,7 +4,7 @@
     python -m experiments.groups_count --images=4,128 --dimensions=16,256
 
 The loss sums over the other images of a group, so lambda (n - 1) is what decides: every row keeps that of the
-configuration, `--same-lambda` keeps lambda. The last row has the official code's one pair of draws a batch
+configuration, `--same_lambda` keeps lambda. The last row has the official code's one pair of draws a batch
 (`equivariance.draws=batch`). Each run has its folder under --workdir and is not made again if it is there.
 """
 

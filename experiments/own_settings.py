@@ -1,6 +1,7 @@
 """What a method needs beside its name to be compared: settings of its paper, cut to the images and the head at hand.
 
-What the configuration, or the command line, gives itself stays everywhere.
+What the command line gives stays, and what the configuration has instead of a default; but MoCo's temperature where the
+configuration has SimCLR's, Barlow Twins' outputs, and the tenth of the labels, which a column of the table is named by.
 """
 
 from collections.abc import Collection

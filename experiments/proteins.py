@@ -1,7 +1,7 @@
 """Protein chains as clouds of points (the paper's figures 3 and 4): CARE, SimCLR, L_unif and L_inv, several seeds.
 
     python -m experiments.proteins                                   # configs/proteins.py, 3 seeds each
-    python -m experiments.proteins --branch=rotation                 # the contrastive views are turned too
+    python -m experiments.proteins --branch=rotation --workdir=runs/proteins_turned    # contrastive views turned too
 
 From each encoder a linear regression reads the first principal component of held-out chains, turned at random; how much
 of a turn one rotation of the embeddings explains, and how well two in turn predict the third, stand beside it. The

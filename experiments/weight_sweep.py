@@ -1,7 +1,7 @@
 """What lambda costs and brings (the paper's figure 7): probe error and share explained against the weight of L_equi.
 
     python -m experiments.weight_sweep                               # configs/digits.py, six lambdas, 3 seeds each
-    python -m experiments.weight_sweep --weights=0,0.001,0.01,0.1,1 --config=configs/cifar10.py
+    python -m experiments.weight_sweep --weights=0,0.001,0.01,0.1,1 --config=configs/cifar10.py --workdir=runs/cifar10
 
 Each run has its folder under --workdir and is not made again if it is there with the same settings. The table, with a
 sentence on both ends, goes to standard output and to `table.md`, the picture to `weight_sweep.png`: means over the

@@ -59,7 +59,7 @@ def check_goes_on(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDi
 def changes(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) -> list[str]:
     """The differences that move a run's parameters, or what its numbers mean."""
     now = filled(now, kept_choices(begun, now))
-    return [line for line in differences(begun.to_dict(), now.to_dict()) if not line.startswith(_FREE)]
+    return [line for line in differences(begun.to_dict(), now.to_dict()) if line.partition(":")[0] not in _FREE]
 
 
 def counts(name: str) -> bool:
@@ -68,7 +68,7 @@ def counts(name: str) -> bool:
     >>> counts("train.batch_size"), counts("train.log_every")
     (True, False)
     """
-    return not f"config.{name}".startswith(_FREE)
+    return f"config.{name}" not in _FREE
 
 
 def changes_beyond_evaluation(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) -> list[str]:
