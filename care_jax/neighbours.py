@@ -32,6 +32,7 @@ from care_jax.devices import compilation_cache
 from care_jax.embed import changes as changing
 from care_jax.embed import image_set, queries
 from care_jax.errors import printable
+from care_jax.evaluate import plots
 from care_jax.evaluate.thumbnails import thumbnails
 from care_jax.experiment.settings import of_clouds
 from care_jax.progress import progress
@@ -132,11 +133,18 @@ def neighbours(
     versions = versions.reshape(-1, *versions.shape[2:])
     say(f"searching {bank.name} by their {what}, step {model.step} of {model.workdir}")
 
+    unusable: list[int] = []  # rows of what is not finite
+
     def points(examples: Examples) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
         for count, (rows, features, embeddings) in embedder.stream(model.encoder_variables, examples):
-            yield count, (rows, features if what == "features" else embeddings)
+            values = features if what == "features" else embeddings
+            unusable.extend(int(row) for row in rows[~np.isfinite(values).all(axis=1)])
+            yield count, (rows, values)
 
     looked_up = np.concatenate([some for _, (_, some) in points(Examples(versions))])
+    for (word, change), point in zip(headings, looked_up, strict=True):
+        if not np.isfinite(point).all():
+            raise DataError(f"{word}{f', {change}' if change else ''}: its {what} are not finite: nothing is near")
     one = bank.examples.noun.removesuffix("s")
     batches = progress(points(bank.examples), len(bank.examples), one)
     found = search(batches, looked_up, k, own=np.repeat(own, len(versions) // len(words)))
@@ -149,6 +157,8 @@ def neighbours(
     replace_file(out, contact_sheet(headings, shown[: len(versions)], nearest, one))
     if len(bank.skipped):
         say(bank.skipped.summary())
+    if unusable:
+        say(f"the {what} of {len(unusable):,} {bank.examples.noun} are not finite, row {unusable[0]} first: left out")
     say(f"{out} shows them")
 
 
@@ -211,7 +221,7 @@ def contact_sheet(
         axis.set(xticks=[], yticks=[])
         axis.set_frame_on(False)
     for line, (name, change) in enumerate(headings):
-        label = changing.words(change) if change else printable(name if len(name) <= 24 else f"...{name[-21:]}")
+        label = changing.words(change) if change else plots.words(name if len(name) <= 24 else f"...{name[-21:]}")
         weight = "normal" if change else "bold"
         axes[line, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8, fontweight=weight)
         axes[line, 0].imshow(looked_up[line])

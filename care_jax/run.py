@@ -89,6 +89,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
                 outcome.state.variables,
                 step=experiment.num_steps,
                 seconds=outcome.seconds,
+                device=outcome.info["device"],
                 check=check,
                 to=opened,
             )
@@ -143,10 +144,15 @@ def train(
         began = time.perf_counter()
         programs = fits.compile_steps(experiment, counts, probe=probe, goes_on=bool(saved))
         compiling, seconds = time.perf_counter() - began, 0.0
+        device: str | None = sharding.described(experiment.mesh)
         state: TrainState = build.make_state(experiment, initial.variables if initial else None)
         if saved:
             state, info = checkpoints.restore(state)
             seconds = info["seconds"]
+            if int(state.step) == experiment.num_steps:
+                device = info.get("device")
+            elif info.get("device") != device:
+                device = f"{info.get('device', 'not recorded')}, then {device}"
             tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
         for line in initial.lines(config.data) if initial and not saved else ():
             tell(line)
@@ -169,7 +175,7 @@ def train(
                 checkpoints=checkpoints,
                 writer=writer,
                 monitor=evaluation.monitor(timetable.evaluate_every),
-                info={"config": plain(config)},
+                info={"config": plain(config), "device": device},
                 seconds_before=seconds + compiling,
                 prepare=programs.prepare,
                 stop=stop,

@@ -135,7 +135,7 @@ def test_a_single_process_leaves_its_monitor_off_for_a_stop(tmp_path, monkeypatc
 def test_what_a_signal_costs_is_said_at_every_stage(tiny_config, tmp_path, monkeypatch, capsys):
     """In this order; while it trains, the loop has the signals."""
     happened, state = [], Mock(step=3, variables={})
-    outcomes = iter([Outcome(state, "SIGHUP", 1.0), Outcome(state, "", 1.0)])
+    outcomes = iter([Outcome(state, "SIGHUP", 1.0, {}), Outcome(state, "", 1.0, {"device": "1 x cpu"})])
     monkeypatch.setattr(run.stops, "at_once", lambda *said: happened.append("".join(said)))
     monkeypatch.setattr(run, "train", lambda *given, **more: happened.append("train") or next(outcomes))
     monkeypatch.setattr(run.results, "write", lambda *given, **more: happened.append("write") or defaultdict(int))

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from care_jax.compare.groups import ABSENT, Group
+from care_jax.compare.runs import FoundRun
 from care_jax.evaluate.baseline import OF_THE_DATA, read_by
-from care_jax.evaluate.evaluators import EVALUATORS, find
+from care_jax.evaluate.evaluators import EVALUATORS, find, of_usual_share
 from care_jax.evaluate.measure import Measure
 
 # What the record of the data says depends on these too; where they differ, records tell nothing.
@@ -29,7 +30,8 @@ class Fairness(NamedTuple):
 
     def allows(self, name: str) -> bool:
         """Whether the best of a measure may be marked."""
-        of = {evaluator for evaluator, one in EVALUATORS.items() if name in one.measures(_labellings(name))}
+        usual = of_usual_share(name)
+        of = {evaluator for evaluator, one in EVALUATORS.items() if usual in one.measures(_labellings(usual))}
         return not of & self.apart if of else self.devices
 
 
@@ -61,6 +63,10 @@ def judge(groups: Sequence[Group], differing: dict[str, list[Any]]) -> Fairness:
                 f"on different {what}: {told(groups, values)}: their numbers do not compare, no best is marked"
             )
             break
+    if unknown := [one.name for one in groups if not any(run.data for run in one.runs)]:
+        notes.append(
+            f"whether the data is the same is not known, for want of a readable data.json.gz: {', '.join(unknown)}"
+        )
     seen: dict[tuple[str, ...], list[str]] = {}
     for name, values in differing.items():
         if of := read_by(name):
@@ -74,10 +80,14 @@ def judge(groups: Sequence[Group], differing: dict[str, list[Any]]) -> Fairness:
     monitored = [one.settings.get(_MONITOR, ABSENT) for one in groups]
     if any(x != monitored[0] for x in monitored):
         notes.append(f"the monitors' curves see different training examples, {_MONITOR}: {told(groups, monitored)}")
-    devices = [", ".join(sorted({str((run.summary or {}).get("device")) for run in one.finished})) for one in groups]
+    devices = [", ".join(sorted({_device(run) for run in one.finished})) for one in groups]
     if len(set(devices) - {""}) > 1:
         notes.append(f"trained on different devices, so times do not compare: {told(groups, devices)}")
     return Fairness(tuple(notes), frozenset(apart), len(set(devices) - {""}) < 2)
+
+
+def _device(run: FoundRun) -> str:
+    return str((run.summary or {}).get("device") or "not recorded")
 
 
 def _chosen(groups: Sequence[Group], names: Sequence[str]) -> list[str]:

@@ -45,3 +45,8 @@ def check_divides(mesh: Mesh, name: str, batch_size: int, parts: int = 1) -> Non
 def from_process(sharding: NamedSharding, rows: np.ndarray) -> jax.Array:
     """The global array of which this process holds the rows given (all of them, where there is one process)."""
     return jax.make_array_from_process_local_data(sharding, rows)
+
+
+def described(mesh: Mesh) -> str:
+    """Number and kind of a mesh's devices."""
+    return f"{mesh.size} x {mesh.devices.flat[0].device_kind}"

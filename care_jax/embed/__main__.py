@@ -16,6 +16,7 @@ if __name__ == "__main__":
 from pathlib import Path
 
 import ml_collections
+import numpy as np
 from absl import app, flags, logging
 
 from care_jax import trained
@@ -89,16 +90,20 @@ def embed(
     stream = embedder.stream(model.encoder_variables, chosen.examples)
     say(f"{what} of {chosen.name}, by step {model.step} of {model.workdir}")
     count, width, one = 0, 0, chosen.examples.noun.removesuffix("s")
+    unusable: list[int] = []  # rows of what is not finite
     with writers.writing(out) as writer:
         for rows, features, embeddings in progress(stream, len(chosen.examples), one):
             values = features if what == "features" else embeddings
             if len(rows):
                 writer.add(values, chosen.columns(rows))
                 count, width = count + len(rows), values.shape[1]
+                unusable += [int(row) for row in rows[~np.isfinite(values).all(axis=1)]]
         if not count:
             raise DataError(f"not one of {chosen.name} could be read: {chosen.skipped.summary()}")
     if len(chosen.skipped):
         say(chosen.skipped.summary())
+    if unusable:
+        say(f"the {what} of {len(unusable):,} of {count:,} are not finite, the first of them row {unusable[0]}")
     print(f"{', '.join(map(str, writers.files(out)))}: {count:,} x {width} {what}", flush=True)
 
 

@@ -108,6 +108,7 @@ def evaluate_again(
             state.variables,
             step=int(state.step),
             seconds=info["seconds"],
+            device=info.get("device"),
             check=claimed.check,
             beside=beside,
         )

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from care_jax.command_line import UsageError
-from care_jax.evaluate.evaluators import EVALUATORS
+from care_jax.evaluate.evaluators import EVALUATORS, of_usual_share
 from care_jax.evaluate.measure import Measure
 from care_jax.experiment.config import ConfigError, from_plain, leaves
 
@@ -22,8 +23,8 @@ _READ_BY = {
     "evaluate.finetune.": ("finetune",),
     "evaluate.label_fractions": ("label_fractions",),
     "evaluate.num_augmentations": ("equivariance", "motion", "term_space"),
-    "augment.equivariance.": ("equivariance", "motion", "term_space"),
-    "augment.invariance.": ("alignment",),
+    "augment.equivariance.": ("equivariance", "motion", "term_space", "parameters"),
+    "augment.invariance.": ("alignment", "finetune"),
 }
 # Of no number at the end.
 _OF_NONE = ("evaluate.monitor", "evaluate.batch_size", "evaluate.online_probe")
@@ -44,13 +45,14 @@ class Baseline(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read(folder: Path, workdir: Path, config: ml_collections.ConfigDict) -> Baseline:
+def read(folder: Path, workdir: Path, config: ml_collections.ConfigDict, step: int | None = None) -> Baseline:
     """The run that the user names.
 
     Args:
       folder: of that run.
       workdir: of this one.
       config: of this one, as it is evaluated.
+      step: of this one; None where it is not known yet.
 
     Raises:
       UsageError: one line: there is no run, it is not finished, or it is this one.
@@ -67,10 +69,10 @@ def read(folder: Path, workdir: Path, config: ml_collections.ConfigDict) -> Base
         raise UsageError(f"{told} has no summary.json: give the folder of a run that is finished") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{told}: {path} can't be read ({error}); care-jax evaluate {folder} writes it") from error
-    return _compared(folder, workdir, summary, config)
+    return _compared(folder, workdir, summary, config, step)
 
 
-def find(workdir: Path, config: ml_collections.ConfigDict) -> Baseline | None:
+def find(workdir: Path, config: ml_collections.ConfigDict, step: int | None = None) -> Baseline | None:
     """In a sweep or a table: the run beside this one that differs from it by having no equivariance term alone.
 
     None where this run has no term itself, lies in no sweep, or there is no such run that is finished.
@@ -78,6 +80,7 @@ def find(workdir: Path, config: ml_collections.ConfigDict) -> Baseline | None:
     Args:
       workdir: of this run.
       config: of this run, as it is evaluated.
+      step: of this run; None where it is not known yet.
     """
     if not config.equivariance.weight:
         return None
@@ -90,7 +93,7 @@ def find(workdir: Path, config: ml_collections.ConfigDict) -> Baseline | None:
             continue  # one that is not finished, or damaged: it says so itself when it is evaluated
         differ = {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
         if theirs.get("equivariance.weight") == 0 and all(name.startswith("equivariance.") for name in differ):
-            found = _compared(folder, workdir, summary, config)
+            found = _compared(folder, workdir, summary, config, step)
             note = f"the baseline is {found.name}, the run beside this one that differs in equivariance.weight=0 alone"
             return found._replace(notes=(note, *found.notes))
     return None
@@ -136,7 +139,9 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
-def _compared(folder: Path, workdir: Path, summary: Mapping[str, Any], config: ml_collections.ConfigDict) -> Baseline:
+def _compared(
+    folder: Path, workdir: Path, summary: Mapping[str, Any], config: ml_collections.ConfigDict, step: int | None
+) -> Baseline:
     name = folder.parent.name if folder.name.startswith("seed=") else folder.name
     try:
         theirs = _settings(summary)
@@ -149,18 +154,23 @@ def _compared(folder: Path, workdir: Path, summary: Mapping[str, Any], config: m
         return Baseline(
             name, {}, (f"the numbers of {name} are not compared, it saw other data: {'; '.join(on_others)}",)
         )
-    if "data.image_size" not in differ and _record(folder) != _record(workdir) and _record(folder) and _record(workdir):
+    records = {one: _record(one) for one in (folder, workdir)}
+    notes = [
+        f"whether {name} saw the same data is not known: {one / 'data.json.gz'} is not there, or can't be read"
+        for one, record in records.items()
+        if not record
+    ]
+    if not notes and "data.image_size" not in differ and records[folder] != records[workdir]:
         return Baseline(name, {}, (f"the numbers of {name} are not compared: its record of the data is another",))
     apart: dict[str, list[str]] = {}
     for setting in differ:
         for evaluator in read_by(setting):
             apart.setdefault(evaluator, []).append(told[setting])
-    notes = []
     if apart:
         reasons = dict.fromkeys(reason for of in apart.values() for reason in of)
         notes.append(f"not compared with {name}, evaluated otherwise: {', '.join(apart)} ({'; '.join(reasons)})")
-    if summary["steps"] != config.train.num_steps and config.train.num_steps:
-        notes.append(f"{name} is of {summary['steps']:,} steps, this run has {config.train.num_steps:,}")
+    if step is not None and summary["steps"] != step:
+        notes.append(f"{name} is of {summary['steps']:,} steps, this run of {step:,}")
     left_out = {measure for evaluator in apart for measure in _names(evaluator, summary)}
     return Baseline(name, {x: value for x, value in summary.items() if x not in left_out | {"config"}}, tuple(notes))
 
@@ -169,12 +179,13 @@ def _names(evaluator: str, summary: Mapping[str, Any]) -> dict[str, Measure]:
     """The evaluator's measures, for whatever labellings the summary has numbers of."""
     words = [name.split("_") for name in summary]
     beginnings = {"_".join(of[:end]) for of in words for end in range(1, len(of))}
-    return EVALUATORS[evaluator].measures(("class", *sorted(beginnings)))
+    known = EVALUATORS[evaluator].measures(("class", *sorted(beginnings)))
+    return {name: known[of] for name in summary if (of := of_usual_share(name)) in known}
 
 
 def _record(folder: Path) -> bytes:
     """What the run noted of its data; empty where it can't be read."""
     try:
         return gzip.decompress((folder / "data.json.gz").read_bytes())
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         return b""

@@ -13,6 +13,7 @@ from care_jax.data import CLASS, Examples
 from care_jax.evaluate.embed import Embedded, Embedder
 from care_jax.evaluate.rows import Rows
 from care_jax.experiment.build import Experiment, evaluation_spec
+from care_jax.losses.arrays import wide
 
 Points = Callable[[jax.Array], jax.Array]
 T = TypeVar("T")
@@ -142,11 +143,16 @@ class Outputs(linen.Module):
         """Features and points, [b, w] and [b, d]."""
         features = self.backbone(images, train, num_views)
         outputs = features if self.head is None else self.head(features, train, num_views)
-        return features, self.points(outputs)
+        return features.astype(wide(features.dtype)), self.points(outputs)
 
 
 def make_embedder(
-    experiment: Experiment, check: Callable[[], None] = lambda: None, network: str = "", points: Points | None = None
+    experiment: Experiment,
+    check: Callable[[], None] = lambda: None,
+    network: str = "",
+    points: Points | None = None,
+    *,
+    side: int | None = None,
 ) -> Embedder:
     """An embedder with the experiment's devices and evaluation view.
 
@@ -155,6 +161,7 @@ def make_embedder(
       check: as of `Embedder`.
       network: whose `points` take the place of the embeddings; empty for the encoder as it is.
       points: outputs -> points.
+      side: as of `Embedder`.
     """
     module: linen.Module = experiment.encoder
     if points is not None:
@@ -167,4 +174,5 @@ def make_embedder(
         batch_size=experiment.config.evaluate.batch_size,
         skipped=experiment.dataset.skipped,
         check=check,
+        side=side,
     )

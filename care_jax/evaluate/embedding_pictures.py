@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
+from care_jax.errors import printable
 from care_jax.evaluate import plots
 
 MAX_POINTS = 2000  # more hide each other
@@ -166,7 +167,7 @@ def plane(
             marker=marker,
             linewidths=0,
             alpha=0.85,
-            label=names[label][:16],
+            label=plots.words(names[label], 16),
         )
     if shares is None:
         axis.set(xticks=(), yticks=(), title=f"by {labelling}, UMAP")
@@ -242,7 +243,7 @@ def _ways(axis: Axes, found: Orbit, what: str, names: Sequence[str], reach: floa
     for i, way in enumerate(found.coordinates):
         closed = np.concatenate([way, way[:1]])
         colour = plots.PALETTE[i % 7]
-        axis.plot(*closed.T, color=colour, marker=".", markersize=size, linewidth=1.2, label=names[i])
+        axis.plot(*closed.T, color=colour, marker=".", markersize=size, linewidth=1.2, label=plots.words(names[i]))
         axis.plot(*way[0], marker=plots.MARKERS[0], markersize=9, color=colour, markeredgecolor="black")
     axis.plot(0, 0, "+", color=plots.GRAY, markersize=10)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
@@ -277,7 +278,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -
     for row, column in np.argwhere(matrix):
         colour = "white" if shares[row, column] > 0.55 else "black"
         axis.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=7.5)
-    short = [name[:14] for name in names]
+    short = [plots.words(name, 14) for name in names]
     axis.set_xticks(range(count), short, rotation=90 if max(map(len, short)) > 3 else 0)
     axis.set_yticks(range(count), short)
     axis.set(xlabel="class by the vote of the neighbours", ylabel="class")
@@ -291,9 +292,8 @@ def confused(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str], mo
     >>> confused(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 0]), ["cat", "dog"])
     'dog taken for cat (2), cat taken for dog (1)'
     """
-    found: Mapping[tuple[int, int], int]
     wrong = labels != predicted
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
-    found = {(int(a), int(b)): int(n) for (a, b), n in zip(pairs.T, counts, strict=True)}
+    found: Mapping[tuple[int, int], int] = {(int(a), int(b)): int(n) for (a, b), n in zip(pairs.T, counts, strict=True)}
     ranked = sorted(found.items(), key=lambda item: -item[1])[:most]
-    return ", ".join(f"{names[a]} taken for {names[b]} ({n})" for (a, b), n in ranked)
+    return ", ".join(f"{printable(names[a])} taken for {printable(names[b])} ({n})" for (a, b), n in ranked)

@@ -57,7 +57,8 @@ OF_THE_RUN = {
     ),
     "steps": Measure("updates made"),
     "params_sha256": Measure("of names, types, shapes and bytes of the parameters, in the order of their names"),
-    "device": Measure("number and kind"),
+    "device": Measure("that it was trained on, number and kind; several, where it went on elsewhere, in their order"),
+    "evaluated_on": Measure("number and kind of the devices of the evaluation"),
     "skipped_files": Measure("image files that could not be read"),
     "config": Measure("the settings that all this was made with"),
 }
@@ -73,7 +74,7 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
 def of_numbers(names: Iterable[str], labellings: Iterable[str]) -> dict[str, Measure]:
     """The measures of these names, those of any share of the labels too; names that are no measure's are left out."""
     usual = measures(labellings)
-    return {name: usual[known] for name in names if (known := _of_usual_share(name)) in usual}
+    return {name: usual[known] for name in names if (known := of_usual_share(name)) in usual}
 
 
 def find(name: str) -> Measure:
@@ -84,11 +85,11 @@ def find(name: str) -> Measure:
     >>> find("linear_probe_2_percent_top1").unit
     '%'
     """
-    usual, name = measures((CLASS,)), _of_usual_share(name)
+    usual, name = measures((CLASS,)), of_usual_share(name)
     beginnings = itertools.accumulate(name.split("_"), "{}_{}".format)
     return usual[name] if name in usual else measures(beginnings)[name]
 
 
-def _of_usual_share(name: str) -> str:
+def of_usual_share(name: str) -> str:
     """What a share of the labels measures, any other does too."""
     return re.sub(r"_[0-9.]+_percent_", "_10_percent_", name)

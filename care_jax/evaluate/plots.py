@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
+from care_jax.errors import printable
+
 # Okabe and Ito's (2008); without yellow, which white swallows.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 BLUE, ORANGE, GREEN = PALETTE[:3]
@@ -37,6 +39,20 @@ _STYLE: Any = {
 }
 _SAVED: Any = {"svg.fonttype": "path", "svg.hashsalt": "care_jax"}  # the same file of the same numbers
 _MANY = 400  # marks, above which a picture of points is smaller than their coordinates
+
+
+def words(text: str, most: int | None = None) -> str:
+    r"""Text of a user's, the name of a folder say, as a picture shows it: no mathematics, and seen in a legend.
+
+    Args:
+      text: as it is on the disk.
+      most: characters.
+
+    >>> words("$5 to $10"), words("_hidden"), words("caf\udce9", 8)
+    ('\\$5 to \\$10', ' _hidden', 'caf\\udce9')
+    """
+    shown = printable(text)[:most]
+    return (" " if shown.startswith("_") else "") + shown.replace("$", r"\$")  # a legend leaves out what begins with _
 
 
 def panel(width: float = 4.6, height: float = 3.4) -> tuple[Figure, Axes]:

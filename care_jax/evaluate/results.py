@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from care_jax import fits, storage
 from care_jax.command_line import say
+from care_jax.devices import sharding
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import baseline, evaluators, plots, report, sections, verdict
 from care_jax.evaluate.baseline import Baseline
@@ -32,6 +31,7 @@ def write(
     *,
     step: int,
     seconds: float,
+    device: str | None,
     check: Callable[[], None] = lambda: None,
     beside: Path | None = None,
     to: Loggers | None = None,
@@ -44,6 +44,7 @@ def write(
       variables: of the encoder.
       step: updates behind them.
       seconds: of training behind them.
+      device: that they were trained on; None where the checkpoint does not say.
       check: called before and after the files are written; raises where the folder is no longer the run's.
       beside: the folder of the run whose numbers the report has beside these; None: that of a sweep, if there is one.
       to: told of the numbers and the pictures.
@@ -56,7 +57,11 @@ def write(
       UsageError: `beside` is not the folder of another run that is finished.
     """
     experiment = evaluation.experiment
-    other = baseline.read(beside, workdir, experiment.config) if beside else baseline.find(workdir, experiment.config)
+    other = (
+        baseline.read(beside, workdir, experiment.config, step)
+        if beside
+        else baseline.find(workdir, experiment.config, step)
+    )
     for note in other.notes if other and is_first() else ():
         say(note)
     with fits.told(experiment.config, "evaluation"):
@@ -72,7 +77,8 @@ def write(
         "seconds": seconds,
         "steps": step,
         "params_sha256": params_sha256(variables["params"]),
-        "device": f"{experiment.mesh.size} x {jax.devices()[0].device_kind}",
+        "device": device,
+        "evaluated_on": sharding.described(experiment.mesh),
         "skipped_files": len(experiment.dataset.skipped),
         "config": plain(experiment.config),
     }
@@ -136,8 +142,8 @@ def _report(
     title = f"care_jax: {dataset.name}, {config.loss.method}{added}"
     subtitle = (
         f"{config.model.backbone} of width {config.model.width}, {summary['steps']} steps of {config.train.batch_size} "
-        f"{dataset.pretrain.noun}, seed {config.seed}, {summary['device']}, {summary['seconds']:.0f} s of training."
-        + ("" if dataset.num_classes else " No labels: the probes are off.")
+        f"{dataset.pretrain.noun}, seed {config.seed}, {summary['device'] or 'devices not recorded'}, "
+        f"{summary['seconds']:.0f} s of training." + ("" if dataset.num_classes else " No labels: the probes are off.")
     )
     chances = {
         f"{begins}{of}": 100.0 / count

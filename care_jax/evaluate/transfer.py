@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import ml_collections
 from ml_collections.config_dict import placeholder
 
@@ -116,7 +115,7 @@ def evaluate_on(place: Path, config: ml_collections.ConfigDict, on: str, *, step
         "steps": model.step,
         "params_sha256": model.info["params_sha256"],
         "trained_on": model.config.data.name,
-        "device": f"{experiment.mesh.size} x {jax.devices()[0].device_kind}",
+        "evaluated_on": sharding.described(experiment.mesh),
         "evaluation_seconds": time.perf_counter() - began,
         "skipped_files": len(dataset.skipped),
         "config": plain(config),

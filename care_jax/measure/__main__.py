@@ -73,7 +73,10 @@ flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user'
 _SOURCES = {
     "embeddings": (
         "is of two arrays",
-        ("model", "function", "weights", "image_size", "images", "data", "augmentations", "strengths", "step", "what"),
+        (
+            *("model", "function", "weights", "image_size", "images", "data", "augmentations", "strengths", "step"),
+            *("what", "num_images", "part", "batch_size"),
+        ),
     ),
     "model": ("is of no run, and has a size of its own", ("function", "image_size", "step", "what")),
     "function": ("is of no run, and has its own weights", ("weights", "step", "what")),
@@ -166,9 +169,10 @@ def of_run(place: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     encoder = encoders.of_run(model, config, what=FLAGS.what, batch_size=batch_size)
     drawn = images.draw(there, encoder, num_images=FLAGS.num_images, seed=FLAGS.seed, side=side)
     found = _swept(encoder, drawn, chosen, batch_size)
+    unit = "unit features" if FLAGS.what == "features" else FLAGS.what
     found["draws"] = {
-        "of": f"draws of the equivariance branch, on all {there.examples.noun}",
-        "numbers": draws.of_run(model, config, there),
+        "of": f"{unit} under draws of the equivariance branch, on all {there.examples.noun}",
+        "numbers": draws.of_run(model, config, there, what=FLAGS.what, side=side),
     }
     return found | {"config": plain(config)}
 

@@ -1,5 +1,6 @@
 """The numbers that an evaluation of a run has too: of the draws of its equivariance branch, or of two arrays."""
 
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -12,20 +13,30 @@ from care_jax.data import DataSet
 from care_jax.devices import sharding
 from care_jax.embed.image_set import ImageSet
 from care_jax.evaluate import equivariance_error
-from care_jax.evaluate.evaluation import Evaluation
+from care_jax.evaluate.embedded import EmbeddedDataSet, make_embedder
 from care_jax.evaluate.evaluators import EVALUATORS
 from care_jax.evaluate.measure import Missing
+from care_jax.models import normalize
 
 NAMES = ("equivariance", "motion", "alignment")  # evaluators that need no label and no training images
 
 
-def of_run(model: trained.Trained, config: ml_collections.ConfigDict, chosen: ImageSet) -> dict[str, Any]:
+def of_run(
+    model: trained.Trained,
+    config: ml_collections.ConfigDict,
+    chosen: ImageSet,
+    *,
+    what: str = "embeddings",
+    side: int | None = None,
+) -> dict[str, Any]:
     """Numbers by the names that summary.json has, of all the images, or clouds.
 
     Args:
       model: what the run made.
       config: the run's, but for settings of the evaluation and the data.
       chosen: the images, or clouds.
+      what: "embeddings", or "features", before the projection head, normalised to length 1.
+      side: of the squares that encoded images are brought to, pixels; None for what the encoder sees.
 
     Raises:
       UserError: one line.
@@ -34,7 +45,11 @@ def of_run(model: trained.Trained, config: ml_collections.ConfigDict, chosen: Im
     dataset = DataSet(config.data.name, examples, examples, examples, {}, chosen.skipped)
     experiment = trained.without_data(config)._replace(mesh=sharding.make_mesh(), dataset=dataset)
     say(f"{config.evaluate.num_augmentations} augmentations of {chosen.name}, step {model.step} of {model.workdir}")
-    embedded = Evaluation(experiment).embedded(model.step, model.variables)
+    embedded = EmbeddedDataSet(
+        experiment, cache(partial(make_embedder, experiment, lambda: None, side=side)), model.variables
+    )
+    if what == "features":
+        embedded = embedded.outputs("backbone", normalize)
     settings = config.evaluate
     found: dict[str, Any] = {}
     for name in NAMES:

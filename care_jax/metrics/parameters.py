@@ -83,6 +83,11 @@ def parameters_explained(
     }
 
 
+def _generator(seed: int) -> int | np.random.RandomState:
+    """What scikit-learn takes: it refuses seeds of more than 32 bits."""
+    return seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
+
+
 def _predicted(
     pairs: np.ndarray, targets: np.ndarray, fitted: np.ndarray, judged: np.ndarray, kind: str, seed: int
 ) -> np.ndarray:
@@ -105,7 +110,7 @@ def _predicted(
             early_stopping=early,
             n_iter_no_change=_PATIENCE,
             max_iter=500,
-            random_state=seed,
+            random_state=_generator(seed),
         )
     model.fit(inputs.transform(pairs[fitted]), outputs.transform(targets[fitted]))
     found = model.predict(inputs.transform(pairs[judged]))

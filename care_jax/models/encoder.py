@@ -46,7 +46,8 @@ class Encoder(nn.Module):
         """
         features = self.backbone(images, train, num_views)
         projections = self.head(features, train, num_views)
-        return features, normalize(projections.astype(wide(projections.dtype)))
+        embeddings = normalize(projections.astype(wide(projections.dtype)))
+        return features.astype(wide(features.dtype)), embeddings
 
 
 def encode_views(module: nn.Module, *inputs: jax.Array, train: bool = True, remat: bool = False) -> Any:

@@ -68,11 +68,13 @@ class Outcome(NamedTuple):
       state: after the last update made.
       stopped_by: the signal that ended it early (what was done is saved); empty where all steps are made.
       seconds: spent until the last save, over all resumed parts, compilation included.
+      info: JSON values that the last checkpoint has beside the state.
     """
 
     state: TrainState
     stopped_by: str
     seconds: float
+    info: Mapping[str, Any]
 
     @property
     def finished(self) -> bool:
@@ -251,4 +253,5 @@ def run(
         state=state,
         stopped_by=stopped_by,
         seconds=seconds,
+        info=info,
     )

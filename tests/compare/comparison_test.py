@@ -94,6 +94,21 @@ def test_other_data_of_the_same_name_and_other_devices_are_told(make_run):
     assert data.startswith("on different data: record 1 (a), record 2 (b)") and "1 x cpu (a), 1 x gpu (b)" in devices
 
 
+def test_data_and_devices_that_are_not_recorded_are_told(make_run):
+    paths = [make_run("a"), make_run("b", {"device": None}, train__num_steps=7)]
+    (paths[1] / "data.json.gz").unlink()
+    data, devices = compare(map(str, paths)).fairness.notes
+    assert data == "whether the data is the same is not known, for want of a readable data.json.gz: b"
+    assert "1 x cpu (a), not recorded (b)" in devices
+
+
+@pytest.mark.parametrize("name", ["linear_probe_5_percent_top1", "finetune_5_percent_top1", "hue_probe_top1"])
+def test_no_best_is_marked_of_any_share_of_the_labels_on_different_data(make_run, name):
+    paths = [make_run("a", {name: 1.0}), make_run("b", {name: 2.0}, data__name="cifar10")]
+    fairness = compare(map(str, paths)).fairness
+    assert not fairness.allows(name) and fairness.allows("images_per_second")
+
+
 def test_the_page_needs_no_other_file_and_escapes_names(make_run, tmp_path):
     few = make_run("a<b>", rows=[{"step": 2, "loss": 1.0, "mine": math.inf}], equivariance__weight=0.0)
     long = [{"step": step, "loss": 1.0, "knn_top1": 3.0} for step in range(1, 200, 9)]

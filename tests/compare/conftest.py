@@ -1,5 +1,6 @@
 """Shared by the tests of comparisons: folders of runs that took no time."""
 
+import gzip
 import json
 
 import pytest
@@ -19,6 +20,7 @@ def make_run(tmp_path, tiny_config):
         workdir = tmp_path / name
         workdir.mkdir(parents=True)
         config = plain(make_cloud_config("structures", **settings) if clouds else tiny_config(**settings))
+        (workdir / "data.json.gz").write_bytes(gzip.compress(b"data"))
         (workdir / "config.json").write_text(json.dumps(config))
         if summary is not None:
             numbers = {"knn_top1": 50.0, "wahba_mean": 0.5, "steps": 6, "seconds": 9.0, "device": "1 x cpu"}

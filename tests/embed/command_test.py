@@ -14,6 +14,7 @@ import pytest
 from care_jax import trained
 from care_jax.command_line import UsageError
 from care_jax.data import DataError
+from care_jax.evaluate.embed import Embedder
 from tests.saved_clouds import PIECES
 
 
@@ -47,6 +48,19 @@ def test_a_folder_with_a_broken_image(embed, saved_run, tmp_path, capsys):
     with pytest.raises(UsageError, match=r"not config\.model\.width: 4 -> 5"):
         embed(saved_run.workdir, other, tmp_path / "y.npy")
     assert trained.load(saved_run.workdir).step == 3
+
+
+@pytest.mark.slow
+def test_what_is_not_finite_is_said(embed, saved_run, tmp_path, capsys, monkeypatch):
+    whole = Embedder.stream
+
+    def stream(*given):
+        for count, (rows, features, embeddings) in whole(*given):
+            yield count, (rows, np.where(rows[:, None] % 10 == 3, np.nan, features), embeddings)
+
+    monkeypatch.setattr(Embedder, "stream", stream)
+    embed(saved_run.workdir, saved_run.config, tmp_path / "x.npy", images=str(saved_run.images))
+    assert "the features of 3 of 24 are not finite, the first of them row 3" in capsys.readouterr().err
 
 
 @pytest.mark.slow

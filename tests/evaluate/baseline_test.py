@@ -45,7 +45,7 @@ def test_all_numbers_of_a_run_that_is_judged_alike(make, config):
     [
         ({"evaluate__knn_k": 7}, {"knn_top1"}, "evaluated otherwise: knn (evaluate.knn_k is 7 there, 5 here)"),
         ({"evaluate__probe__epochs": 7}, {"linear_probe_top1"}, "evaluated otherwise: linear_probe"),
-        ({"augment__equivariance__hue": 0.4}, {"wahba_mean"}, "equivariance, motion, term_space (augment"),
+        ({"augment__equivariance__hue": 0.4}, {"wahba_mean"}, "equivariance, motion, term_space, parameters (augment"),
         ({"augment__invariance__hue": 0.4}, {"alignment"}, "augment.invariance.hue is 0.4 there"),
         ({"evaluate__num_augmentations": 7}, {"wahba_mean"}, "evaluate.num_augmentations is 7 there"),
         ({"evaluate__seed": 7}, set(NUMBERS) - {"steps"}, "evaluate.seed is 7 there"),
@@ -61,11 +61,25 @@ def test_what_was_judged_otherwise_is_left_out_and_said(make, config, settings, 
 
 def test_another_record_of_the_data_and_other_steps_are_said(make, config):
     ours, theirs = make("ours"), make("simclr", {**NUMBERS, "steps": 12})
-    assert baseline.read(theirs, ours, config).notes == ("simclr is of 12 steps, this run has 24",)
+    assert baseline.read(theirs, ours, config, 24).notes == ("simclr is of 12 steps, this run of 24",)
+    assert baseline.read(theirs, ours, config, 12).notes == baseline.read(theirs, ours, config).notes == ()
     (theirs / "data.json.gz").write_bytes(gzip.compress(b"other digits"))
     assert baseline.read(theirs, ours, config).numbers == {}
-    (theirs / "data.json.gz").write_bytes(b"damaged")  # tells nothing
-    assert baseline.read(theirs, ours, config).numbers["knn_top1"] == 50.0
+    # Whole, but for what is packed in it; no gzip at all; not there: none of them tells anything.
+    for damaged in (b"damaged", gzip.compress(b"digits" * 99)[:10] + b"\x07" * 40, None):
+        (theirs / "data.json.gz").unlink() if damaged is None else (theirs / "data.json.gz").write_bytes(damaged)
+        found = baseline.read(theirs, ours, config)
+        (note,) = found.notes
+        assert found.numbers["knn_top1"] == 50.0 and note.startswith("whether simclr saw the same data is not known: ")
+
+
+def test_measures_of_unusual_shares_of_the_labels_are_left_out_too(make, config):
+    numbers = {**NUMBERS, "linear_probe_5_percent_top1": 40.0, "finetune_5_percent_top1": 30.0}
+    theirs = make("simclr", numbers, evaluate__probe__epochs=7, augment__invariance__hue=0.4)
+    found = baseline.read(theirs, make("ours"), config)
+    assert set(numbers) - set(found.numbers) == {
+        "linear_probe_top1", "alignment", "linear_probe_5_percent_top1", "finetune_5_percent_top1"
+    }  # fmt: skip
 
 
 def test_a_wrong_folder_is_one_line(make, config, tmp_path):

@@ -80,6 +80,7 @@ def test_the_flags_reach_the_evaluation(command, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(command, "logging", Mock())
     monkeypatch.setattr(command, "compilation_cache", Mock())
+    monkeypatch.setattr(command, "given_settings", list)
     monkeypatch.setattr(command, "evaluate_again", lambda *arguments: given.append(arguments))
     monkeypatch.setattr(
         command,
@@ -141,10 +142,10 @@ def test_what_is_written_is_of_the_checkpoint_and_its_folder(command, monkeypatc
 
     def restore(like, step):
         restored.append(step)
-        return SimpleNamespace(step=4, variables={}), {"seconds": 7.0}
+        return SimpleNamespace(step=4, variables={}), {"seconds": 7.0, "device": "2 x gpu"}
 
-    def write(experiment, workdir, variables, *, step, seconds, check, beside):
-        assert (step, seconds) == (4, 7.0)
+    def write(experiment, workdir, variables, *, step, seconds, device, check, beside):
+        assert (step, seconds, device) == (4, 7.0, "2 x gpu")
         with pytest.raises(WorkdirError, match="in use"), claim(workdir, config):
             pass
         check()

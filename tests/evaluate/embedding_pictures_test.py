@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+from care_jax.errors import printable
 from care_jax.evaluate import embedding_pictures, plots
 from care_jax.evaluate.embedding_pictures import Draws, Orbit
 
@@ -112,3 +113,16 @@ def test_the_confusion_matrix_has_a_line_a_class():
 def test_the_same_numbers_make_the_same_file():
     made = {plots.image(embedding_pictures.shares_explained(_draws([1.0, 2.0], [0.5, 0.9])))[1] for _ in range(2)}
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("name", ["$0_$10", "$5 to $10", "caf\udce9", "_hidden", "a\nb"])
+def test_names_of_folders_are_shown_as_they_are(name):
+    """Mathematics between dollars, bytes that are no text, what a legend leaves out."""
+    labels, names = np.asarray([0, 1, 1]), [name, "dog"]
+    drawn = embedding_pictures.plane(np.eye(3)[:, :2], (0.5, 0.5), labels, "class", names)
+    for figure in (drawn, embedding_pictures.confusion(labels, labels, names)):
+        assert plots.image(figure)[1]
+    (legend,) = drawn.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert len(shown) == 2 and any(text.strip().replace("\\$", "$") == printable(name)[:16].strip() for text in shown)
+    embedding_pictures.confused(labels, 1 - labels, names).encode()

@@ -69,7 +69,7 @@ def test_one_test_image_leaves_null_and_one_line(make, tmp_path, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # of numpy: a mean of nothing
         warnings.simplefilter("error", UserWarning)  # of matplotlib: a picture without limits
-        results.write(Evaluation(experiment), tmp_path, variables, step=1, seconds=1.0)
+        results.write(Evaluation(experiment), tmp_path, variables, step=1, seconds=1.0, device="1 x cpu")
     text = (tmp_path / "summary.json").read_text()
     summary = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
     missing = {name for name, value in summary.items() if value is None}

@@ -1,11 +1,16 @@
 """The whole command: encoders whose numbers are known, a run, and mistakes, each one line and status 2."""
 
+import math
 import sys
 from html.parser import HTMLParser
 
+import jax
 import numpy as np
 import pytest
 
+from care_jax import augment, trained
+from care_jax.embed import image_set
+from care_jax.experiment.inputs import augment_spec
 from tests import browser
 
 
@@ -138,6 +143,26 @@ def test_a_run_is_measured_on_any_images(measure, saved_run):
     assert numbers["rotation_share_explained"] < 1 and {"alignment", "uniformity"} <= numbers.keys()
     assert [entry["strength"] for entry in found["augmentations"]["hue"]["strengths"]] == [0.1, 0.3]
     assert found["config"]["model"]["head_size"] == 8 and len(found["encoder"]["params_sha256"]) == 64
+    assert found["draws"]["of"] == "embeddings under draws of the equivariance branch, on all images"
+
+
+@pytest.mark.slow
+def test_the_draws_are_of_the_features_too_where_these_are_asked_for(measure, saved_run):
+    given = (str(saved_run.workdir), f"--images={saved_run.images}", "--augmentations=hue", "--strengths=0.1")
+    found = measure(*given, "--config.evaluate.num_augmentations=2", "--what=features")
+    assert found["draws"]["of"] == "unit features under draws of the equivariance branch, on all images"
+    model, settings = trained.load(saved_run.workdir), found["config"]["evaluate"]
+    chosen = image_set.below(saved_run.images)
+    embedder = image_set.make_embedder(model, model.config, chosen.skipped)
+    spec = augment_spec(model.config, "equivariance")
+    draws = augment.draw_uniforms(jax.random.key(settings["seed"]), (2,), spec)
+
+    def unit(*given):
+        features = np.float64(embedder(model.encoder_variables, chosen.examples, *given).features.numpy())
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    moved = [np.linalg.norm(unit(np.asarray(draw), spec) - unit()) / math.sqrt(24) for draw in draws]
+    assert found["draws"]["numbers"]["displacement_mean"] == pytest.approx(np.mean(moved), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +191,10 @@ def test_a_run_is_measured_on_any_images(measure, saved_run):
         (["--function=encoders:hue", "--part=some"], "--part=some: give one of train, test, pretrain"),
         (["--function=encoders:hue", "--step=3"], "is of no run, and has its own weights: leave --step out"),
         (["somewhere", "--function=encoders:hue"], "leave WORKDIR out"),
+        (
+            ["--embeddings=a.npy,b.npy", "--num_images=9"],
+            "is of two arrays: leave --data, --num_images out",
+        ),
         (["--embeddings=a.npy,b.npy", "--images=x"], "--embeddings is of two arrays: leave --images, --data out"),
         (["--model=resnet18"], "give timm:NAME or torchvision:NAME"),
     ],

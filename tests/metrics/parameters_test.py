@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from care_jax.metrics import heldout, motion
+from care_jax.metrics.parameters import _predicted
 
 
 @pytest.mark.parametrize(("kind", "seed"), [("linear", 30), ("mlp", 30), ("mlp", 31), ("mlp", 32)])
@@ -52,3 +53,11 @@ def test_rows_of_one_input_are_in_the_same_half():
     for wrong in (images[:-1], images[:, None], np.zeros(200, int)):
         with pytest.raises(ValueError, match="inputs"):
             motion.parameters_explained(*pairs, {"own": own[images]}, inputs=wrong)
+
+
+def test_seeds_of_more_than_32_bits_are_taken():
+    """As of a date and a time; scikit-learn refuses them."""
+    rng = np.random.default_rng(0)
+    pairs, targets = rng.normal(size=(12, 3)), rng.normal(size=(12, 1))
+    found = [_predicted(pairs, targets, np.arange(8), np.arange(8, 12), "mlp", seed=seed) for seed in (2**40, 2**40, 7)]
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
