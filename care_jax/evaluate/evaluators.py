@@ -63,6 +63,8 @@ OF_THE_RUN = {
     "config": Measure("the settings that all this was made with"),
 }
 
+_SHARE = re.compile(r"_([0-9.]+)_percent_")  # of the labels, in the name of a measure
+
 
 def measures(labellings: Iterable[str]) -> dict[str, Measure]:
     """Every number of summary.json, for a data set with these labellings."""
@@ -74,7 +76,7 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
 def of_numbers(names: Iterable[str], labellings: Iterable[str]) -> dict[str, Measure]:
     """The measures of these names, those of any share of the labels too; names that are no measure's are left out."""
     usual = measures(labellings)
-    return {name: usual[known] for name in names if (known := of_usual_share(name)) in usual}
+    return {name: _of_share(usual[known], name) for name in names if (known := of_usual_share(name)) in usual}
 
 
 def find(name: str) -> Measure:
@@ -84,12 +86,20 @@ def find(name: str) -> Measure:
     'hue probe'
     >>> find("linear_probe_2_percent_top1").unit
     '%'
+    >>> find("linear_probe_2_percent_top1").heading
+    'linear probe, 2 % of the labels'
     """
-    usual, name = measures((CLASS,)), of_usual_share(name)
-    beginnings = itertools.accumulate(name.split("_"), "{}_{}".format)
-    return usual[name] if name in usual else measures(beginnings)[name]
+    usual, known = measures((CLASS,)), of_usual_share(name)
+    beginnings = itertools.accumulate(known.split("_"), "{}_{}".format)
+    return _of_share(usual[known] if known in usual else measures(beginnings)[known], name)
+
+
+def _of_share(measure: Measure, name: str) -> Measure:
+    """With the share of the labels that the name has in the heading."""
+    share = _SHARE.search(name)
+    return measure._replace(heading=measure.heading.replace("10 %", f"{share[1]} %")) if share else measure
 
 
 def of_usual_share(name: str) -> str:
     """What a share of the labels measures, any other does too."""
-    return re.sub(r"_[0-9.]+_percent_", "_10_percent_", name)
+    return _SHARE.sub("_10_percent_", name)

@@ -31,6 +31,7 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
             "evaluate.finetune.num_seeds starts of the classifier, orders, crops and subsets (those of "
             "linear_probe_..._percent_top1)",
             over="seed",
+            heading="fine-tuned" if fraction == 1 else f"fine-tuned, {percent(fraction)} % of the labels",
         )
     return table
 

@@ -25,6 +25,7 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
             "many of each class, one at least; mean over evaluate.probe.num_seeds drawn subsets, the same for every "
             "run, each with a start and an order of its own; as many updates as with all labels",
             over="subset",
+            heading=f"linear probe, {percent(fraction)} % of the labels",
         )
     return table
 

@@ -14,13 +14,14 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:g}"
 
 
-def measures(name: str, meaning: str, over: str) -> dict[str, Measure]:
+def measures(name: str, meaning: str, over: str, heading: str) -> dict[str, Measure]:
     """What is measured on a share of the labels: the accuracy, its spread, and the number of images.
 
     Args:
       name: of the accuracy, without its `_top1`.
       meaning: of the accuracy.
       over: what the spread is over, one of them: "subset" or "seed".
+      heading: of the accuracy, with the share in it.
     """
     return {
         f"{name}_top1": Measure(
@@ -28,6 +29,7 @@ def measures(name: str, meaning: str, over: str) -> dict[str, Measure]:
             unit="%",
             better="higher",
             chance="100 / number of classes, where they are of one size",
+            heading=heading,
             decimals=1,
         ),
         f"{name}_top1_spread": Measure(f"standard deviation over these {over}s", unit="points", decimals=1),
