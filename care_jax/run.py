@@ -18,7 +18,7 @@ from care_jax.devices import accelerator, agreement, sharding
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation, monitors
-from care_jax.experiment import build, choice, extensions
+from care_jax.experiment import build, choice, extensions, unused
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
 from care_jax.experiment.online_probe import make_probe
@@ -149,6 +149,8 @@ def train(
         if saved:
             state, info = checkpoints.restore(state)
             seconds = info["seconds"]
+            for line in extensions.edited(config, info.get("extensions")):
+                tell(line)
             if int(state.step) == experiment.num_steps:
                 device = info.get("device")
             elif info.get("device") != device:
@@ -175,7 +177,7 @@ def train(
                 checkpoints=checkpoints,
                 writer=writer,
                 monitor=evaluation.monitor(timetable.evaluate_every),
-                info={"config": plain(config), "device": device},
+                info={"config": plain(config), "device": device, "extensions": extensions.versions(config)},
                 seconds_before=seconds + compiling,
                 prepare=programs.prepare,
                 stop=stop,
@@ -229,6 +231,8 @@ def _describe(experiment: Experiment) -> None:
         f"{experiment.num_steps} steps of {experiment.config.train.batch_size} on {mesh.size} {jax.default_backend()} "
         f"device{'s' if mesh.size > 1 else ''}"
     )
+    for line in unused.of_schedules(experiment.config, experiment.steps_per_epoch, experiment.num_steps):
+        tell(line)
     if not dataset.num_classes:
         tell("no labels: the k-nearest-neighbour monitor and the probes are off")
     elif "knn" not in monitors(experiment.config):

@@ -100,7 +100,7 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.learning_rate = 1e-3  # for the global batch, whatever the number of devices
     optimizer.momentum = 0.9  # of sgd and lars
     optimizer.weight_decay = 1e-6
-    optimizer.decay = "all"  # parameters that decay: "all", or "kernels": no biases, no batch norm
+    optimizer.decay = "all"  # parameters that decay: "all", or "kernels": no biases, norms, positions
     optimizer.schedule = "constant"  # constant, cosine, step
     optimizer.warmup_epochs = 0.0  # linear, from 0
     optimizer.step_epochs = (250, 300, 350)  # "step": where the rate is multiplied by step_factor

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import ml_collections
 import numpy as np
@@ -147,6 +148,18 @@ def test_a_setting_of_a_name_that_there_is_is_refused(page, off):
     augment.OPERATIONS["other"] = augment.OPERATIONS["posterize"]._replace(off=off)
     with pytest.raises(ConfigError, match=rf"operation.* has a setting '{next(iter(off))}', and so has .*: rename"):
         build.check(config, sharding.make_mesh())
+
+
+def test_an_extension_that_was_edited_since_a_checkpoint_is_told_of(monkeypatch, tmp_path):
+    file = tmp_path / "edited.py"
+    file.write_text("A = 1\n")
+    monkeypatch.setitem(sys.modules, "edited", SimpleNamespace(__file__=str(file)))
+    config = {"extensions": ("edited",)}
+    saved = extensions.versions(config)
+    assert extensions.edited(config, saved) == extensions.edited(config, None) == []
+    file.write_text("A = 2\n")
+    (line,) = extensions.edited(config, saved)
+    assert line.startswith("extension edited has been edited since the checkpoint was saved")
 
 
 def test_extensions_are_names(tiny_config):

@@ -1,5 +1,6 @@
 """Applies drawn augmentations to images. Deterministic: equal rows and equal images give equal pixels."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from care_jax.augment import color, geometry
@@ -67,9 +68,22 @@ def apply_after_crop(augmentation: Augmentation, images: Array, spec: AugmentSpe
 
 
 def unit_range(images: Array) -> Array:
-    """Images of bytes, or of floats in [0, 1] already, as float32 in [0, 1]."""
+    """Images of bytes, or of floats in [0, 1] already, as float32 in [0, 1].
+
+    Raises:
+      ValueError: they are of another type, whose values nobody can tell the range of.
+    """
+    _check_dtype(images)
     floats = to_float(namespace(images), images)
     return floats / 255.0 if images.dtype == np.uint8 else floats
+
+
+def _check_dtype(images: Array) -> None:
+    floating = getattr(images.dtype, "is_floating", None)  # TensorFlow's types have it
+    if floating is None:
+        floating = jnp.issubdtype(images.dtype, jnp.floating)
+    if images.dtype != np.uint8 and not floating:
+        raise ValueError(f"images must be uint8, or floats in [0, 1]; got {images.dtype}")
 
 
 def share(augmentation: Augmentation, n: int) -> Augmentation:
@@ -88,6 +102,7 @@ def share(augmentation: Augmentation, n: int) -> Augmentation:
 
 def _crop(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
     _check(images)
+    _check_dtype(images)
     cropped = geometry.resized_crop(
         images,
         augmentation.top,

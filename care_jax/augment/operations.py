@@ -75,14 +75,20 @@ def settings_of_operations() -> dict[str, Any]:
     for operation, (off, *_) in OPERATIONS.items():
         for name in off.keys() & found.keys():
             raise ValueError(f"the operation {operation!r} has a setting {name!r}, and so has another: rename it")
-        found |= off
+        found |= _pairs(off)
     return found
+
+
+def _pairs(settings: Settings) -> dict[str, Any]:
+    """With tuples for lists, which a configuration has none of."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 
 def choose(settings: Settings) -> tuple[Chosen, ...]:
     """Those of the registered operations that the settings turn on."""
+    settings, off = _pairs(settings), {name: _pairs(operation.off) for name, operation in OPERATIONS.items()}
     return tuple(
-        Chosen(name, tuple((key, settings.get(key, value)) for key, value in operation.off.items()))
-        for name, operation in OPERATIONS.items()
-        if any(settings.get(key, value) != value for key, value in operation.off.items())
+        Chosen(name, tuple((key, settings.get(key, value)) for key, value in of.items()))
+        for name, of in off.items()
+        if any(settings.get(key, value) != value for key, value in of.items())
     )

@@ -30,7 +30,7 @@ from care_jax.command_line import UsageError, fail, given_settings, parse_flags,
 from care_jax.devices import compilation_cache
 from care_jax.evaluate import baseline, results, transfer
 from care_jax.evaluate.evaluation import Evaluation
-from care_jax.experiment import build, unused
+from care_jax.experiment import build, extensions, unused
 from care_jax.experiment.config import read_config
 from care_jax.experiment.continuation import changes_beyond_evaluation
 from care_jax.storage import local_path
@@ -101,6 +101,8 @@ def evaluate_again(
         check_data(workdir, experiment.dataset)
         with fits.told(config, "evaluation"):
             state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
+        for line in extensions.edited(config, info.get("extensions")):
+            say(line)
         evaluation = Evaluation(experiment)
         results.write(
             evaluation,

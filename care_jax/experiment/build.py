@@ -83,6 +83,13 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
             sharding.check_divides(mesh, "config.equivariance.batch_size", config.equivariance.batch_size, parts)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    for name in ("train", "equivariance") if parts > 1 else ():
+        size = config[name].batch_size
+        if size is not None and size // parts < 2 and (name == "train" or config.equivariance.weight):
+            raise ConfigError(
+                f"config.train.micro_batches is {parts}: that leaves one image of config.{name}.batch_size={size} to a "
+                "part: batch norm needs 2 at least, use fewer parts"
+            )
     if config.data.name in data.IMAGE_DATA_SETS + data.CLOUD_DATA_SETS:  # of others it is known once they are loaded
         check_embedded(config, clouds=config.data.name in data.CLOUD_DATA_SETS)
     if config.data.name == "image_folder" and config.data.root is None:

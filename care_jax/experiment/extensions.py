@@ -43,6 +43,15 @@ def versions(config: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def edited(config: Mapping[str, Any], saved: Mapping[str, str] | None) -> list[str]:
+    """A line an extension whose file is another than when a checkpoint was saved, with what `versions` gave then."""
+    return [
+        f"{name} has been edited since the checkpoint was saved: what it defines may not be what was trained"
+        for name, digest in versions(config).items()
+        if (saved or {}).get(name, digest) != digest
+    ]
+
+
 def _names(config: Mapping[str, Any]) -> list[str]:
     """None where the setting has no such value, which is refused where settings are checked."""
     try:

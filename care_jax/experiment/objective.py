@@ -50,7 +50,12 @@ def make_objective(config: ml_collections.ConfigDict, spec: Spec, *, num_steps: 
             f"config.equivariance.term is {equivariance.term!r}, which {why}; for clouds of points there are {others}"
         )
     term = _made(TERMS, "equivariance", "term", equivariance, pieces)
-    return Objective(method, term, equivariance.weight)
+    objective = Objective(method, term, equivariance.weight)
+    try:
+        _ = objective.heads
+    except ValueError as error:
+        raise ConfigError(f"{config.loss.method} with {equivariance.term}: {error}") from error
+    return objective
 
 
 Made = TypeVar("Made", Method, Term)

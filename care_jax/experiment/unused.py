@@ -100,6 +100,28 @@ def _of_section(config: ml_collections.ConfigDict, name: str) -> _Reason | None:
     return None
 
 
+def of_schedules(config: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int) -> list[str]:
+    """A line a schedule that does less than its settings say, in a run of this length."""
+    optimizer, probe, lines = config.optimizer, config.evaluate.probe, []
+    if optimizer.schedule == "step":
+        steps = [round(epoch * steps_per_epoch) for epoch in optimizer.step_epochs]
+        if not any(0 < step < num_steps for step in steps):
+            lines.append(
+                f"optimizer.schedule is step, but none of optimizer.step_epochs={tuple(optimizer.step_epochs)} lies "
+                f"within the {num_steps / steps_per_epoch:.3g} epochs: the learning rate stays as it is"
+            )
+        if 0 in steps:
+            lines.append("one of optimizer.step_epochs rounds to step 0: the whole run has the rate after it")
+    if optimizer.warmup_epochs and not round(optimizer.warmup_epochs * steps_per_epoch):
+        lines.append(f"optimizer.warmup_epochs={optimizer.warmup_epochs:g} rounds to no step: there is no warm-up")
+    if probe.schedule == "step" and all(epoch >= probe.epochs for epoch in probe.step_epochs):
+        lines.append(
+            f"evaluate.probe.schedule is step, but none of evaluate.probe.step_epochs={tuple(probe.step_epochs)} lies "
+            f"within its {probe.epochs} epochs: its learning rate stays as it is"
+        )
+    return lines
+
+
 def check_data(config: ml_collections.ConfigDict, given: Iterable[str]) -> None:
     """That the data set has all of its settings that were given: without, a run would be of other data than meant.
 

@@ -50,9 +50,11 @@ def as_temperature(temperature: float | jax.Array, dtype: jnp.dtype) -> jax.Arra
     """The temperature as a scalar of the type given.
 
     Raises:
-      ValueError: If it is known while tracing, and not positive.
+      ValueError: If it is no scalar; or is known while tracing, and not positive.
     """
-    if not isinstance(temperature, jax.Array) and not temperature > 0:
+    if jnp.shape(temperature):
+        raise ValueError(f"temperature must be a scalar; got shape {jnp.shape(temperature)}")
+    if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
         raise ValueError(f"temperature must be positive; got {temperature}")
     return jnp.asarray(temperature, dtype)
 

@@ -10,6 +10,7 @@ from flax import linen
 
 from care_jax.augment import Drawn, Spec
 from care_jax.losses.arrays import promote
+from care_jax.methods.joined import ROW, joined
 from care_jax.models import Networks, ProjectionHead, normalize
 from care_jax.rules import POSITIVE, Setting, setting
 
@@ -208,8 +209,13 @@ class Objective(NamedTuple):
 
     @property
     def heads(self) -> dict[str, linen.Module]:
-        """All networks trained beside the encoder."""
-        return {**self.method.heads, **(self.term.heads if self.term else {})}
+        """All networks trained beside the encoder.
+
+        Raises:
+          ValueError: two have one name, or one has the encoder's.
+        """
+        of_term = self.term.heads if self.term else {}
+        return joined("head", self.method.heads, of_term, reserved=("backbone", "head"))
 
     def embed(self, networks: Networks, views: Views, state: Any) -> Outputs:
         """All outputs of a batch, or of some of its rows.
@@ -232,10 +238,8 @@ class Objective(NamedTuple):
                 outputs["equivariance_features"] = networks.features(equivariance)
         projections = networks.project(features)
         outputs |= {"features": features, "projections": projections, "embeddings": normalize(projections)}
-        outputs |= self.method.embed(networks, views, outputs, state)
-        if self.term:
-            outputs |= self.term.embed(networks, views, outputs)
-        return outputs
+        outputs = joined("output", outputs, self.method.embed(networks, views, outputs, state))
+        return joined("output", outputs, self.term.embed(networks, views, outputs)) if self.term else outputs
 
     def __call__(self, outputs: Outputs, state: Any) -> tuple[jax.Array, Terms]:
         """The total and its terms by name.
@@ -253,8 +257,8 @@ class Objective(NamedTuple):
         if self.term:
             added = self.term.loss(outputs)
             total = total + self.weight * sum(added.values())
-            terms |= added
-        return total, {"loss": total, **terms}
+            terms = joined("term", terms, added)
+        return total, {"loss": total, **joined("term", terms, reserved=ROW)}
 
 
 Declared = TypeVar("Declared", bound=_Declared)

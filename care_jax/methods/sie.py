@@ -59,14 +59,14 @@ class SIE(Term):
     @property
     def heads(self) -> Mapping[str, linen.Module]:
         predictor = HyperPredictor(self.half_head.size, dtype=self.half_head.dtype)
-        return {"invariant_head": self.half_head, "equivariant_head": self.half_head, "predictor": predictor}
+        return {"invariant_head": self.half_head, "equivariant_head": self.half_head, "relation_predictor": predictor}
 
     def embed(self, networks: Networks, views: Views, outputs: Outputs) -> Outputs:
         assert views.drawn is not None  # `needs` says so
         unchanged, moved = jnp.split(outputs["features"], 2, axis=-1)
         u, v = networks.through("invariant_head", unchanged), networks.through("equivariant_head", moved)
         between = relation(views, self.spec)
-        predicted = networks.through("predictor", v[:1], between[None])
+        predicted = networks.through("relation_predictor", v[:1], between[None])
         return {"invariant_halves": u, "equivariant_halves": v, "predicted_halves": predicted}
 
     def loss(self, outputs: Outputs) -> Terms:

@@ -8,6 +8,7 @@ import optax
 OPTIMIZERS = ("adam", "adamw", "sgd", "lars")
 SCHEDULES = ("constant", "cosine", "step")
 DECAYS = ("all", "kernels")
+_NO_KERNELS = ("bias", "position_embedding")  # names of parameters, however many axes they have
 
 
 def make_schedule(
@@ -55,8 +56,13 @@ def make_schedule(
 
 
 def is_kernel(params: optax.Params) -> optax.Params:
-    """True for weights of convolutions and linear layers; False for biases and batch norm (arrays of one axis)."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    """True for weights of convolutions and linear layers; False for what has one axis (biases, norms), or is named so.
+
+    Biases of attention have an axis for its heads, and embeddings of positions have two or three.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.ndim > 1 and getattr(path[-1], "key", "") not in _NO_KERNELS, params
+    )
 
 
 def make_optimizer(
@@ -72,14 +78,14 @@ def make_optimizer(
     adam and sgd add `weight_decay * parameter` to the gradient before anything else, as torch.optim.Adam and
     torch.optim.SGD do; adamw subtracts `learning_rate * weight_decay * parameter` from the parameter (Loshchilov and
     Hutter, 2019); lars scales each kernel's decayed gradient by |parameter| / |gradient| * 0.001 (You et al., 2017)
-    and leaves biases and batch norm unscaled.
+    and leaves all other parameters unscaled (`is_kernel`).
 
     Args:
       name: "adam", "adamw", "sgd" or "lars".
       schedule: learning rate by step.
       weight_decay: coefficient.
       momentum: of sgd and lars; the learning rate multiplies the momentum buffer, as in torch.
-      decay: "all", every parameter decays; "kernels", biases and batch norm do not.
+      decay: "all", every parameter decays; "kernels", those of `is_kernel`: no biases, norms, embeddings of positions.
 
     Raises:
       ValueError: an unknown name.

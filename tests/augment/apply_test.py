@@ -5,6 +5,7 @@ import doctest
 import importlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
@@ -176,6 +177,17 @@ def test_images_of_another_shape_are_refused(shape: tuple[int, ...]):
         with pytest.raises(ValueError, match=r"images must be \[..., h, w, 3\]; got shape \(") as error:
             function(evaluation, np.zeros(shape), NOTHING)
         assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16, bool])
+def test_images_of_another_type_are_refused(dtype: type):
+    """Of these nobody knows whether they reach 255, 65,535 or 1."""
+    evaluation = augment.identity(NOTHING, height=16, width=14)
+    for function in (augment.apply, augment.crop, augment.apply_after_crop):
+        with pytest.raises(ValueError, match=r"images must be uint8, or floats in \[0, 1\]; got (u?int|bool)"):
+            function(evaluation, np.zeros((16, 14, 3), dtype), NOTHING)
+    for kind in (np.float16, np.float64, jnp.bfloat16, np.uint8):
+        augment.unit_range(np.zeros((2, 2, 3), kind))
 
 
 @pytest.mark.slow

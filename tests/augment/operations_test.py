@@ -139,3 +139,13 @@ def test_tensorflow_gives_the_same_pixels(spec):
     here = apply(sample(uniforms, spec=spec, height=8, width=8), IMAGES, spec=spec)
     there = augment.sample(tf.constant(uniforms), spec, height=8, width=8)
     np.testing.assert_allclose(augment.apply(there, tf.constant(IMAGES), spec).numpy(), here, atol=1e-5)
+
+
+def test_a_pair_may_be_written_as_a_list(monkeypatch):
+    """As it is in a configuration read from JSON: its off values leave it off."""
+    fixed = Operation({"fog": [0.0, 0.5]}, 1, lambda uniforms, _: uniforms, lambda images, drawn, _: images)
+    monkeypatch.setitem(OPERATIONS, "fog", fixed)
+    assert AugmentSpec.settings()["fog"] == (0.0, 0.5)
+    assert AugmentSpec.from_settings(AugmentSpec.settings(), **GIVEN) == AugmentSpec(**GIVEN)
+    (chosen,) = AugmentSpec.from_settings(AugmentSpec.settings() | {"fog": [0.1, 0.5]}, **GIVEN).operations
+    assert chosen.settings == (("fog", (0.1, 0.5)),)

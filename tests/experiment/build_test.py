@@ -255,3 +255,15 @@ def test_an_evaluation_sees_the_middle_and_draws_nothing(tiny_config):
     drawn = {name: value for name, value in vars(spec).items() if name.endswith("_probability")}
     assert len(drawn) == 5 and not any(drawn.values())
     assert spec.rotation_degrees == spec.translation == 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train__micro_batches": 16, "equivariance__num_groups": 8},
+        {"train__micro_batches": 8, "equivariance__batch_size": 8, "equivariance__num_groups": 2},
+    ],
+)
+def test_a_part_of_one_image_is_refused(tiny_config, settings):
+    with pytest.raises(ConfigError, match=r"^config.train.micro_batches is \d+: that leaves one image of config"):
+        build.check(tiny_config(train__batch_size=16, **settings), sharding.make_mesh(jax.devices()[:1]))

@@ -7,7 +7,9 @@ import pytest
 from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError
+from care_jax.experiment.inputs import augment_spec
 from care_jax.experiment.objective import make_objective
+from care_jax.methods import TERMS
 
 
 def _make(config):
@@ -124,6 +126,14 @@ def test_what_does_not_go_together_is_one_line(tiny_config, overrides, line):
     with pytest.raises(ConfigError, match=line) as error:
         build.check(tiny_config(**overrides), sharding.make_mesh(jax.devices()[:1]))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_every_term_goes_with_the_base_that_has_a_head(tiny_config, term):
+    """Their heads have names of their own."""
+    config = tiny_config(loss__method="byol", equivariance__term=term)
+    objective = make_objective(config, augment_spec(config, "invariance"), num_steps=1)
+    assert {"predictor", *objective.term.heads} == set(objective.heads)
 
 
 def test_what_all_files_set_is_no_mistake(tiny_config):

@@ -1,5 +1,6 @@
 """A setting that was given and does nothing is told of, one that does something is not; of the data it is refused."""
 
+import re
 from unittest.mock import Mock
 
 import pytest
@@ -11,7 +12,7 @@ from care_jax.command_line import given_settings, parse_flags
 from care_jax.configs import base, cifar10, digits, fashion
 from care_jax.experiment.config import leaves
 from care_jax.experiment.settings import ConfigError
-from care_jax.experiment.unused import _REASONS, check_data, unused
+from care_jax.experiment.unused import _REASONS, check_data, of_schedules, unused
 
 
 def changed(config, **values):
@@ -121,3 +122,28 @@ def test_what_the_command_line_gave_is_known(monkeypatch):
     names = given_settings(flag_values)
     assert sorted(names) == ["evaluate.finetune.epochs", "train.epochs"]
     assert len(unused(flag_values["config"].value, names)) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [
+        ({}, []),
+        ({"optimizer__schedule": "step", "optimizer__step_epochs": (20.0,)}, []),
+        (
+            {"optimizer__schedule": "step"},
+            [r"optimizer.schedule is step, but none of .* lies within the 54\.5 epochs"],
+        ),
+        (
+            {"optimizer__schedule": "step", "optimizer__step_epochs": (0.04, 20.0)},
+            ["one of optimizer.step_epochs rounds to step 0"],
+        ),
+        ({"optimizer__warmup_epochs": 0.04}, [r"optimizer.warmup_epochs=0\.04 rounds to no step: there is no warm-up"]),
+        (
+            {"evaluate__probe__schedule": "step", "evaluate__probe__epochs": 20},
+            ["evaluate.probe.schedule is step, but none of .* lies within its 20 epochs"],
+        ),
+    ],
+)
+def test_schedules_that_do_nothing_in_a_run_of_this_length_are_told_of(settings, lines):
+    found = of_schedules(changed(digits.get_config(), **settings), steps_per_epoch=11, num_steps=600)
+    assert len(found) == len(lines) and all(re.match(line, one) for line, one in zip(lines, found, strict=True))

@@ -68,6 +68,11 @@ def test_errors_name_what_was_given():
             as_pair(left=np.ones(shapes[0]), right=np.ones(shapes[1]))
     with pytest.raises(ValueError, match="temperature must be positive; got 0"):
         as_temperature(0, jnp.float32)
+    with pytest.raises(ValueError, match=r"temperature must be positive; got -0\.5"):  # one that was learned, say
+        as_temperature(jnp.float32(-0.5), jnp.float32)
+    with pytest.raises(ValueError, match=r"temperature must be a scalar; got shape \(3,\)"):
+        jax.jit(lambda t: as_temperature(t, jnp.float32))(jnp.ones(3))
+    assert jax.jit(lambda t: as_temperature(t, jnp.float32))(-1.0) == -1.0  # not known while tracing
 
 
 @pytest.mark.slow

@@ -3,14 +3,18 @@
 import dataclasses
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from care_jax import losses
 from care_jax.experiment.settings import rules
 from care_jax.methods import BYOL, METHODS, TERMS, Care, Method, MoCo, Objective, SimCLR, Term, settings_of
+from care_jax.methods.joined import joined
+from care_jax.models import ProjectionHead
 from care_jax.rules import ANY, POSITIVE, at_least, setting
 
 
@@ -31,6 +35,25 @@ def test_objective_weighs_its_terms():
     plain, terms = _total(Objective(objective.method), {"embeddings": z[:2]})
     np.testing.assert_allclose(plain, info_nce, rtol=1e-6)
     assert set(terms) == {"loss", "info_nce"}
+
+
+@pytest.mark.parametrize(("parts", "reserved"), [(({"a": 1}, {"b": 2, "a": 3}), ()), (({"a": 1},), ("a",))])
+def test_of_two_names_that_are_the_same_none_is_taken(parts, reserved):
+    with pytest.raises(ValueError, match="two terms are called 'a': rename that of the method or of the term"):
+        joined("term", *parts, reserved=reserved)
+
+
+def test_heads_terms_and_outputs_of_one_name_are_refused():
+    byol = BYOL(predictor=ProjectionHead((8,), 8), num_steps=20, momentum=0.9)
+    term = Mock(heads={"predictor": None}, num_views=2)
+    with pytest.raises(ValueError, match="two heads are called 'predictor'"):
+        _ = Objective(byol, term, 0.5).heads
+    method = Mock(loss=lambda *_: {"step": jnp.float32(1.0)})
+    with pytest.raises(ValueError, match="two terms are called 'step'"):
+        Objective(method)({}, {})
+    term.loss = lambda _: {"info_nce": 1.0}
+    with pytest.raises(ValueError, match="two terms are called 'info_nce'"):
+        Objective(Mock(loss=lambda *_: {"info_nce": jnp.float32(1.0)}), term, 0.5)({}, {})
 
 
 def _table():

@@ -1,10 +1,13 @@
 """The optimisers against torch.optim's formulas written as NumPy loops, and the schedules against their definitions."""
 
+import flax
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from care_jax import models
 from care_jax.train import optim
 
 STEPS = 5
@@ -119,3 +122,14 @@ def test_two_boundaries_on_one_step_are_both_kept():
     assert [float(rates(step)) for step in (0, 3, 6)] == [1.0, 0.25, 0.125]
     rates = optim.make_schedule("step", 1.0, num_steps=10, warmup_steps=3, boundaries=[1, 2], factor=0.5)
     assert float(rates(9)) == 0.25
+
+
+def test_biases_of_attention_and_positions_are_no_kernels():
+    """Of a Vision Transformer: they have two axes and three."""
+    module = models.VisionTransformer(depth=1, num_heads=2, width=4, patch_size=4)
+    vit = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    flat = flax.traverse_util.flatten_dict(vit["params"], sep="/")
+    kernels = flax.traverse_util.flatten_dict(optim.is_kernel(vit["params"]), sep="/")
+    assert any(leaf.ndim > 1 for name, leaf in flat.items() if name.endswith("bias"))
+    assert flat["position_embedding"].ndim == 3
+    assert {name for name, kernel in kernels.items() if kernel} == {name for name in flat if name.endswith("kernel")}
