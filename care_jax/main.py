@@ -46,9 +46,7 @@ def main(argv: list[str]) -> None:
         distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         extensions.load(FLAGS.config)
-        unused.check_data(FLAGS.config, given_settings())
-        for line in unused.unused(FLAGS.config, given_settings()):
-            run.tell(line)
+        unused.report(FLAGS.config, given_settings(), run.tell)
         run.run(FLAGS.config, local_path(FLAGS.workdir, "--workdir"))
 
 

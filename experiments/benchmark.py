@@ -226,6 +226,7 @@ if __name__ == "__main__":
     )
     flags.DEFINE_bool("fine_tuning", True, "Fine-tune every run on a tenth of the labels.")
     FLAGS = flags.FLAGS
+    said: list[str] = []  # below the table
 
     def _make_table(config: ml_collections.ConfigDict) -> Table:
         dataset, given = build.load_data(config), given_settings()
@@ -235,8 +236,7 @@ if __name__ == "__main__":
         fine_tuning = own_settings.fine_tuning(config, len(dataset.train), given) if FLAGS.fine_tuning else None
         middle = {name: method.values[1] for name, method in compared.items()}
         command.check_given(make_table(compared, middle, fine_tuning), config)  # before the tries are made
-        for line in own_settings.lines(config, images, given):
-            say(line)
+        said.extend(own_settings.lines(config, images, given))
         workdir = local_path(FLAGS.workdir, "--workdir") / "tuning"
         values = tuned(compared, config, workdir, by=by, jobs=FLAGS.jobs, reuse=command.reused(FLAGS.reuse))
         return make_table(compared, values, fine_tuning)
@@ -247,5 +247,7 @@ if __name__ == "__main__":
         picture=Picture(
             "benchmark.png", lambda table, results: ranking.picture(table, ranking.rankings(table, results, RANKED))
         ),
-        further=lambda table, results: ranking.markdown(table, ranking.rankings(table, results, RANKED)),
+        further=lambda table, results: "\n\n".join(
+            [ranking.markdown(table, ranking.rankings(table, results, RANKED)), *said]
+        ),
     )

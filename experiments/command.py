@@ -8,7 +8,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from care_jax.command_line import UsageError, given_settings, parse_flags, say, user_errors
-from care_jax.devices import compilation_cache
+from care_jax.devices import compilation_cache, sharding
+from care_jax.experiment import build
 from care_jax.experiment.config import leaves
 from care_jax.experiment.unused import check_data, unused
 from care_jax.storage import local_path
@@ -118,6 +119,8 @@ def check_given(table: Table, config: ml_collections.ConfigDict) -> None:
     for row in rows:
         check_data(row, given)
     lines = [unused(row, given) for row in rows]
+    for row in rows if any(lines) else ():
+        build.check(row, sharding.make_mesh())  # a mistake is told instead
     for line in dict.fromkeys(line for of_row in lines for line in of_row):
         if all(line in of_row for of_row in lines):
             say(line)

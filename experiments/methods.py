@@ -23,7 +23,7 @@ from typing import Any
 import ml_collections
 from absl import flags
 
-from care_jax.command_line import UsageError, given_settings, say
+from care_jax.command_line import UsageError, given_settings
 from care_jax.experiment import build
 from care_jax.sweep.table import Row, Table
 from experiments import command, own_settings
@@ -127,10 +127,11 @@ if __name__ == "__main__":
     flags.DEFINE_string("sweep", "", "lambdas to try for CARE on every base, by commas, instead of the table's rows.")
     FLAGS = flags.FLAGS
 
+    said: list[str] = []  # below the table
+
     def _make_table(config: ml_collections.ConfigDict) -> Table:
         images, given = len(build.load_data(config).pretrain), given_settings()
-        for line in own_settings.lines(config, images, given):
-            say(line)
+        said.extend(own_settings.lines(config, images, given))
         return make_table(config, images, FLAGS.steps, FLAGS.only, FLAGS.sweep, given)
 
-    command.start(_make_table, workdir="runs/methods")
+    command.start(_make_table, workdir="runs/methods", further=lambda *_: "\n\n".join(said))

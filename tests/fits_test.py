@@ -56,8 +56,8 @@ def test_what_fits_is_compiled_once(experiment, compiled, monkeypatch, available
         (521, ["model.remat=True (202.0 MiB", "train.micro_batches=2 (266.0 MiB", "train.batch_size=32 ("], 3),
         (201, ["train.micro_batches=4", "train.batch_size=16"], 3),  # halves that would be too much are passed over
         (42, ["train.micro_batches=16"], 2),  # so small a batch has no groups of two
-        (14, ["train.micro_batches=64 --config.model.remat=True (13.0 MiB"], 2),  # neither would do
-        (13, ["train.micro_batches=64 --config.model.remat=True (13.0 MiB"], 2),
+        (17, ["train.micro_batches=32 --config.model.remat=True (16.0 MiB"], 2),  # neither would do
+        (16, ["train.micro_batches=32 --config.model.remat=True (16.0 MiB"], 2),
     ],
 )
 def test_settings_that_fit_are_found_by_few_compilations(

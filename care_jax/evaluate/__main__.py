@@ -56,9 +56,7 @@ def main(argv: list[str]) -> None:
             raise UsageError("--workdir is missing: the folder of a run, care-jax evaluate runs/digits for instance")
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
         workdir = local_path(FLAGS.workdir, "--workdir")
-        unused.check_data(FLAGS.config, given_settings())
-        for line in unused.unused(FLAGS.config, given_settings()):
-            say(line)
+        unused.report(FLAGS.config, given_settings(), say)
         if FLAGS.on is not None and FLAGS.baseline is not None:
             raise UsageError(
                 f"--baseline={FLAGS.baseline} is for the report of the run's own data, which --on leaves alone"

@@ -1,12 +1,14 @@
 """Settings that were given and have no effect, because another one has switched off what they are of."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ml_collections
 
 from care_jax import methods
 from care_jax.data import DATA_SETS
+from care_jax.devices import sharding
+from care_jax.experiment import build
 from care_jax.experiment.settings import BRANCHES, ConfigError
 
 # A setting -> of the configuration, what leaves it without effect, in words; nothing where it has one.
@@ -98,6 +100,23 @@ def _of_section(config: ml_collections.ConfigDict, name: str) -> _Reason | None:
     if section == "loss" and key != "method" and method and key not in method.settings:
         return lambda _: f"config.loss.method is {method.name}, which has none"
     return None
+
+
+def report(config: ml_collections.ConfigDict, given: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Tells what was given in vain, of a configuration that can be run: mistakes are for those who run it to say.
+
+    Args:
+      config, given: as of `unused`.
+      tell: a line.
+
+    Raises:
+      ConfigError: as `check_data`; or the configuration can't be run.
+    """
+    check_data(config, given)
+    if lines := unused(config, given):
+        build.check(config, sharding.make_mesh())
+        for line in lines:
+            tell(line)
 
 
 def of_schedules(config: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int) -> list[str]:

@@ -92,7 +92,7 @@ def run_table(
             found[run.workdir] = finished_run(*run)
             say(progress(list(found.values()), len(runs), jobs))
     results = {name: [found[run.workdir] for run in of_row] for name, of_row in rows.items()}
-    text = "\n\n".join([markdown(table, results), *([further(table, results)] if further else [])])
+    text = "\n\n".join(filter(None, [markdown(table, results), further(table, results) if further else ""]))
     with writing(workdir):
         replace_file(workdir / "table.md", text + "\n")
         replace_file(workdir / "table.json", as_json(table, results))

@@ -19,11 +19,15 @@ def _run(config, workdir, shares=(ALL,), chosen=GRID):
     return course.run(plan.make(config, chosen, workdir, seeds=2), shares)
 
 
+def _rows(text):
+    return [line for line in text.splitlines() if line.startswith("| equivariance.weight=")]
+
+
 def test_runs_that_are_there_are_not_made_again(children, finish, tmp_path, tiny_config, capsys):
     finish(tiny_config(equivariance__weight=0.5), tmp_path / "equivariance.weight=0.5" / "seed=0")
     text, failed = _run(tiny_config(), tmp_path)
     assert [cores for _, cores in children.started] == ["", "", ""] and failed == {}  # all that there is
-    assert text.splitlines()[2:4] == [
+    assert _rows(text) == [
         "| equivariance.weight=0   | 2    | **50.5 ± 0.7 (2)** |",
         "| equivariance.weight=0.5 | 2    | **50.5 ± 0.7 (2)** |",
     ]
@@ -39,7 +43,7 @@ def test_runs_that_are_there_are_not_made_again(children, finish, tmp_path, tiny
     # More values are the same sweep.
     more = {"equivariance.weight": [0.5, 0.0, 1.0]}
     text, _ = _run(tiny_config(), tmp_path, (Share((0,)), Share((1,))), more)
-    assert len(children.started) == 5 and children.most == 2 and len(text.splitlines()) == 7
+    assert len(children.started) == 5 and children.most == 2 and len(_rows(text)) == 3
 
 
 def test_a_run_that_fails_ends_none_of_the_others(children, tmp_path, tiny_config):
