@@ -236,7 +236,7 @@ if __name__ == "__main__":
         fine_tuning = own_settings.fine_tuning(config, len(dataset.train), given) if FLAGS.fine_tuning else None
         middle = {name: method.values[1] for name, method in compared.items()}
         command.check_given(make_table(compared, middle, fine_tuning), config)  # before the tries are made
-        said.extend(own_settings.lines(config, images, given))
+        said.append(own_settings.told(config, images, given, [method.settings for method in compared.values()]))
         workdir = local_path(FLAGS.workdir, "--workdir") / "tuning"
         values = tuned(compared, config, workdir, by=by, jobs=FLAGS.jobs, reuse=command.reused(FLAGS.reuse))
         return make_table(compared, values, fine_tuning)
@@ -248,6 +248,6 @@ if __name__ == "__main__":
             "benchmark.png", lambda table, results: ranking.picture(table, ranking.rankings(table, results, RANKED))
         ),
         further=lambda table, results: "\n\n".join(
-            [ranking.markdown(table, ranking.rankings(table, results, RANKED)), *said]
+            filter(None, [ranking.markdown(table, ranking.rankings(table, results, RANKED)), *said])
         ),
     )

@@ -19,6 +19,7 @@ from care_jax.evaluate.embedded import EmbeddedDataSet, make_embedder
 from care_jax.experiment import build
 from care_jax.experiment.inputs import stored_side
 from care_jax.experiment.settings import of_clouds
+from care_jax.sweep.runs import made_with
 from care_jax.trained import Trained
 from care_jax.workdir import check_data
 
@@ -82,7 +83,7 @@ class FinishedTable:
     def _simclr(self) -> str:
         found = []
         for row, of_seeds in self.folders.items():
-            config = trained.config_of(next(iter(of_seeds.values())))
+            config = made_with(next(iter(of_seeds.values())))
             if config.loss.method == "simclr" and not config.equivariance.weight:
                 found.append(row)
         if len(found) > 1:

@@ -131,7 +131,8 @@ if __name__ == "__main__":
 
     def _make_table(config: ml_collections.ConfigDict) -> Table:
         images, given = len(build.load_data(config).pretrain), given_settings()
-        said.extend(own_settings.lines(config, images, given))
-        return make_table(config, images, FLAGS.steps, FLAGS.only, FLAGS.sweep, given)
+        table = make_table(config, images, FLAGS.steps, FLAGS.only, FLAGS.sweep, given)
+        said.append(own_settings.told(config, images, given, [row.settings for row in table.rows.values()]))
+        return table
 
-    command.start(_make_table, workdir="runs/methods", further=lambda *_: "\n\n".join(said))
+    command.start(_make_table, workdir="runs/methods", further=lambda *_: "".join(said))

@@ -4,7 +4,7 @@ What the command line gives stays, and what the configuration has instead of a d
 configuration has SimCLR's, Barlow Twins' outputs, and the tenth of the labels, which a column of the table is named by.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import ml_collections
@@ -73,12 +73,21 @@ def fine_tuning(config: ml_collections.ConfigDict, images: int, given: Collectio
     return {"evaluate.finetune.enabled": True, "evaluate.finetune.label_fractions": (0.1,), **found}
 
 
-def lines(config: ml_collections.ConfigDict, images: int, given: Collection[str] = ()) -> list[str]:
-    """A line a method that has settings of its own."""
+def told(
+    config: ml_collections.ConfigDict, images: int, given: Collection[str], compared: Iterable[Mapping[str, Any]]
+) -> str:
+    """A line a method that has settings of its own, for below a table.
+
+    Args:
+      config, images, given: as of `of_base`.
+      compared: the settings of each row.
+    """
+    rows = [*compared]
     found = {method: of_base(method, config, images, given) for method in CARE_SCALE}
     found |= {rival: of_rival(rival, config) for rival in RIVALS}
-    return [
-        f"{name} has settings of its own: {', '.join(f'{setting}={value}' for setting, value in settings.items())}"
+    there = {row.get("loss.method") for row in rows} | {row.get("equivariance.term") for row in rows}
+    return "\n".join(
+        f"* {name} has settings of its own: {', '.join(f'{setting}={value}' for setting, value in settings.items())}"
         for name, settings in found.items()
-        if settings
-    ]
+        if settings and name in there
+    )

@@ -38,12 +38,14 @@ def test_what_the_command_line_has_stays_where_it_is_the_usual_value_too():
 
 
 def test_what_is_set_is_said():
-    assert own_settings.lines(digits.get_config(), 1_438) == [
-        "moco has settings of its own: loss.temperature=0.1, loss.queue_size=1024",
-        "barlow_twins has settings of its own: model.head_output_batch_norm=True",
-        "essl has settings of its own: equivariance.hidden_size=128",
-        "augself has settings of its own: equivariance.hidden_size=128",
+    rows = [row.settings for row in methods.rows(digits.get_config(), 1_438, num_steps=7).values()]
+    assert own_settings.told(digits.get_config(), 1_438, (), rows).splitlines() == [
+        "* moco has settings of its own: loss.temperature=0.1, loss.queue_size=1024",
+        "* barlow_twins has settings of its own: model.head_output_batch_norm=True",
+        "* essl has settings of its own: equivariance.hidden_size=128",
+        "* augself has settings of its own: equivariance.hidden_size=128",
     ]
+    assert own_settings.told(digits.get_config(), 1_438, (), [{"loss.method": "simclr"}]) == ""
 
 
 def test_heads_are_cut_for_narrow_encoders_alone():
