@@ -11,9 +11,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ml_collections
+
 from care_jax import trained
 from care_jax.command_line import UsageError, say
 from care_jax.data import DataSet
+from care_jax.errors import UserError
 from care_jax.evaluate import plots
 from care_jax.evaluate.embedded import EmbeddedDataSet, make_embedder
 from care_jax.experiment import build
@@ -83,7 +86,7 @@ class FinishedTable:
     def _simclr(self) -> str:
         found = []
         for row, of_seeds in self.folders.items():
-            config = made_with(next(iter(of_seeds.values())))
+            config = _settings(next(iter(of_seeds.values())))
             if config.loss.method == "simclr" and not config.equivariance.weight:
                 found.append(row)
         if len(found) > 1:
@@ -136,6 +139,14 @@ class FinishedTable:
             say(f"{folder} is of step {model.step}, {self.used[0]['folder']} of {self.used[0]['step']}: unlike things")
         sha256 = model.info["params_sha256"]
         self.used.append({"row": row, "seed": seed, "folder": str(folder), "step": model.step, "params_sha256": sha256})
+
+
+def _settings(folder: Path) -> ml_collections.ConfigDict:
+    """Of a run: its summary has them, where it is no older than that; then records without checkpoints are enough."""
+    try:
+        return made_with(folder)
+    except UserError:
+        return trained.config_of(folder)
 
 
 def _steps(folder: Path) -> list[str]:

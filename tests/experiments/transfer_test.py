@@ -74,6 +74,7 @@ def test_the_untrained_encoder_is_as_the_run_began_where_that_was_from_weights(t
         assert all(np.array_equal(x, y) for x, y in pairs) == same
 
 
+@pytest.mark.slow
 def test_a_summary_of_another_step_than_the_encoder_is_refused(table_of_images, tmp_path):
     shutil.copytree(table_of_images / "care_seed_0", tmp_path / "care_seed_0")
     (tmp_path / "care_seed_0" / "summary.json").write_text(json.dumps({"steps": 7}))
