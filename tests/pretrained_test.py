@@ -257,6 +257,7 @@ def test_clouds_begin_with_clouds_and_another_pooling_is_said(tmp_path):
     assert pretrained.read(config).chosen == {"model.width": 6}
 
 
+@pytest.mark.slow
 def test_images_and_clouds_do_not_begin_with_each_other(tiny_config, saved_run, saved_clouds, tmp_path):
     clouds, images = _cloud_file(tmp_path / "clouds"), _file(tmp_path / "images")
     for name in (images, str(saved_run.workdir)):

@@ -50,6 +50,7 @@ def _under(prefix: str, state: dict) -> dict:
     return {prefix + name: value for name, value in state.items()}
 
 
+@pytest.mark.slow
 def test_torchvisions_compute_the_same():
     torch, torchvision, _ = torch_libraries()
     torch.manual_seed(0)
