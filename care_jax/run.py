@@ -153,8 +153,8 @@ def train(
                 tell(line)
             if int(state.step) == experiment.num_steps:
                 device = info.get("device")
-            elif info.get("device") != device:
-                device = f"{info.get('device', 'not recorded')}, then {device}"
+            else:
+                device = _then(info.get("device"), device)
             tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
         for line in initial.lines(config.data) if initial and not saved else ():
             tell(line)
@@ -237,6 +237,16 @@ def _describe(experiment: Experiment) -> None:
         tell("no labels: the k-nearest-neighbour monitor and the probes are off")
     elif "knn" not in monitors(experiment.config):
         tell("knn is not in evaluate.monitor: no checkpoint is ranked, the last ones are kept and none as the best")
+
+
+def _then(before: str | None, now: str | None) -> str:
+    """The devices of a run that goes on, in their order; one that it goes on with is not named again.
+
+    >>> _then("1 x cpu, then 8 x gpu", "8 x gpu"), _then("1 x cpu", "8 x gpu"), _then(None, "8 x gpu")
+    ('1 x cpu, then 8 x gpu', '1 x cpu, then 8 x gpu', 'not recorded, then 8 x gpu')
+    """
+    before = before or "not recorded"
+    return before if before.rpartition(", then ")[2] == now else f"{before}, then {now}"
 
 
 def _tell_skipped(experiment: Experiment) -> None:

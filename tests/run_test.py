@@ -1,5 +1,6 @@
 """Whole runs on a folder of images: every placement, labels or none, broken files, and the going on of a run."""
 
+import doctest
 import json
 import sys
 from collections import defaultdict
@@ -12,6 +13,7 @@ from PIL import Image
 
 from care_jax import data, run
 from care_jax.data import DataError
+from care_jax.devices import sharding
 from care_jax.evaluate import results
 from care_jax.evaluate.embed import Embedder
 from care_jax.evaluate.evaluation import Evaluation, Measured
@@ -169,7 +171,13 @@ def test_a_stopped_run_goes_on_to_the_same_parameters(tiny_config, tmp_path):
     assert outcome.stopped_by == "SIGTERM" and int(outcome.state.step) == 1
     outcome = run.train(experiment, tmp_path / "stopped")
     assert outcome.finished
+    assert outcome.info["device"] == sharding.described(experiment.mesh)  # of both parts, once
     assert params_sha256(outcome.state.params) == params_sha256(whole.params)
+
+
+def test_the_devices_of_a_run_that_goes_on_are_named_in_their_order():
+    ended = doctest.testmod(run)
+    assert ended.attempted and not ended.failed
 
 
 def test_a_finished_run_is_not_trained_again(tiny_config, tmp_path):

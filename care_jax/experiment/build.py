@@ -83,7 +83,9 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
             sharding.check_divides(mesh, "config.equivariance.batch_size", config.equivariance.batch_size, parts)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    for name in ("train", "equivariance") if parts > 1 else ():
+    model = config.model
+    normalised = model.head_batch_norm or model.head_output_batch_norm or model.backbone.startswith("resnet")
+    for name in ("train", "equivariance") if parts > 1 and normalised else ():
         size = config[name].batch_size
         if size is not None and size // parts < 2 and (name == "train" or config.equivariance.weight):
             raise ConfigError(

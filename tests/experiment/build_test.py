@@ -267,3 +267,5 @@ def test_an_evaluation_sees_the_middle_and_draws_nothing(tiny_config):
 def test_a_part_of_one_image_is_refused(tiny_config, settings):
     with pytest.raises(ConfigError, match=r"^config.train.micro_batches is \d+: that leaves one image of config"):
         build.check(tiny_config(train__batch_size=16, **settings), sharding.make_mesh(jax.devices()[:1]))
+    without = {"model__backbone": "vit_small", "model__stem": "cifar", "model__head_batch_norm": False}
+    build.check(tiny_config(train__batch_size=16, **settings, **without), sharding.make_mesh(jax.devices()[:1]))
