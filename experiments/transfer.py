@@ -169,14 +169,18 @@ def picture(numbers: Numbers, there: str) -> Figure:
     figure, axis = plots.panel(4.4, 3.4)
     looks = analysis.colours([row for row in numbers if row != UNTRAINED])
     share = "rotation_share_explained"
+    lowest = 0.0
     for row, look in looks.items():
         own, other = (analysis.values(numbers, row, name) for name in (f"own_{share}", share))
+        lowest = float(np.nanmin([lowest, *own, *other]))
         axis.plot(own, other, look[1], color=look[0], linestyle="none", label=row)
     if UNTRAINED in numbers:
         untrained = analysis.values(numbers, UNTRAINED, share)
         axis.axhspan(untrained.min(), untrained.max(), color=plots.GRAY, alpha=0.3, label="before training")
+        lowest = float(np.nanmin([lowest, *untrained]))
     axis.axline((0.0, 0.0), slope=1.0, color=plots.GRAY, linewidth=1.0, linestyle="--")
-    axis.set(xlabel="share explained on its own data", ylabel=f"on {there}", xlim=(-0.1, 1.02), ylim=(-0.1, 1.02))
+    limits = lowest - 0.1, 1.02  # a share is at most 1, and has no lower bound
+    axis.set(xlabel="share explained on its own data", ylabel=f"on {there}", xlim=limits, ylim=limits)
     axis.legend(frameon=False)
     return figure
 

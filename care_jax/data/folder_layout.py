@@ -13,6 +13,8 @@ from care_jax.data.examples import CLASS
 from care_jax.data.files import UNKNOWN_SIZE, Listing, look_up
 from care_jax.data.folder_tree import Tree, extension, in_two_places, split_kind
 
+HELD_OUT = 0.1  # the usual share of a folder without a test folder
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelledFiles:
@@ -73,6 +75,8 @@ def find_layout(root: str, test_fraction: float) -> Layout:
         _check_same_layout(root, *parts, by_class=test_by_class[0], classes=classes)
     found = _numbered(root, parts, classes, notes)
     train_files, test_files = found if test_by_class else _hold_out(root, found[0], test_fraction)
+    if test_by_class and test_fraction != HELD_OUT:
+        notes.told.append(f"test_fraction={test_fraction:g} holds nothing out, as {[*parts][1]} is the test set")
     return Layout(train_files, test_files, classes, notes.all(tree.repeated))
 
 

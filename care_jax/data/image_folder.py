@@ -13,7 +13,7 @@ from care_jax.data.decode import SourceImage, UnreadableImageError, central_squa
 from care_jax.data.errors import DataError
 from care_jax.data.examples import CLASS, DataSet, Examples, SkippedFiles
 from care_jax.data.files import UNKNOWN_SIZE, Listing, open_unchanged
-from care_jax.data.folder_layout import LabelledFiles, evenly_spaced, find_layout
+from care_jax.data.folder_layout import HELD_OUT, LabelledFiles, evenly_spaced, find_layout
 from care_jax.machine import available_memory
 
 # How many files are decoded in full before training on a folder that stays encoded.
@@ -60,7 +60,7 @@ def load_image_folder(
     *,
     image_size: int | None = None,
     resident: bool = True,
-    test_fraction: float = 0.1,
+    test_fraction: float = HELD_OUT,
 ) -> DataSet:
     """A folder in one of three layouts, told apart by its subfolders.
 

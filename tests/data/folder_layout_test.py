@@ -7,10 +7,10 @@ import pytest
 from folder_files import link, touch
 
 from care_jax.data import DataError
-from care_jax.data.folder_layout import find_layout
+from care_jax.data.folder_layout import HELD_OUT, find_layout
 
 
-def find(root, fraction=0.5):
+def find(root, fraction=HELD_OUT):
     return find_layout(str(root), fraction)
 
 
@@ -173,9 +173,15 @@ def test_of_test_and_validation_the_former_is_used_and_it_is_said(tmp_path, unus
     assert layout.notes == [f"tested on Test, while {', '.join(unused)} is not used"]
 
 
+def test_a_share_to_hold_out_beside_a_test_folder_is_said_to_do_nothing(tmp_path):
+    split(tmp_path, "train", "val")
+    layout = find_layout(str(tmp_path), 0.3)
+    assert layout.notes == ["test_fraction=0.3 holds nothing out, as val is the test set"]
+
+
 def test_a_lone_training_folder_in_any_case(tmp_path):
     touch(tmp_path, *(f"Training/{name}" for name in IMAGES))
-    layout = find(tmp_path)
+    layout = find(tmp_path, fraction=0.5)
     assert layout.classes == ["a", "b"]
     assert len(layout.test.listing) == 2
 

@@ -37,6 +37,12 @@ def test_the_picture_has_a_point_a_run_and_a_band_of_untrained_ones():
     assert axis.get_ylabel() == "on fashion"
 
 
+def test_no_share_is_cut_off_the_picture():
+    numbers = {"care": {"0": {SHARE: -0.6, f"own_{SHARE}": 0.8}}, "untrained": {"0": {SHARE: math.nan}}}
+    (axis,) = transfer.picture(numbers, "fashion").axes
+    assert axis.get_ylim()[0] < -0.6
+
+
 @pytest.mark.slow
 def test_a_run_before_its_first_step_is_the_untrained_encoder(table_of_images, capsys):
     """The fixture's row `care` is as it was drawn, its row `simclr` is not."""
