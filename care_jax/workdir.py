@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import ml_collections
 from absl import logging
 
-from care_jax import data, failed_start, storage
+from care_jax import data, failed_start, foreign_folder, storage
 from care_jax.data import DataSet
 from care_jax.errors import UserError
 from care_jax.experiment.choice import filled
@@ -95,6 +95,7 @@ def claim(
     Raises:
       ConfigError: the folder holds a run with other settings.
       WorkdirError: another process trains in it, or it can't be written (also later, inside the block).
+      ForeignFolderError: it has files that are of no run, and would be overwritten.
     """
     with hold(workdir, warn=warn) as claimed:
         claimed.kept = _note_config(workdir, config, warn)
@@ -114,9 +115,11 @@ def hold(workdir: Path, *, warn: Callable[[str], None] = logging.warning) -> Ite
 
     Raises:
       WorkdirError: another process holds it, or it can't be written (also later, inside the block).
+      ForeignFolderError: as of `claim`.
     """
     with writing(workdir):
         _check_name(workdir)
+        foreign_folder.check(workdir)
         new = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
         workdir.mkdir(parents=True, exist_ok=True)
         storage.flush_folder(workdir.absolute().parent)
@@ -235,12 +238,14 @@ def recover_config(workdir: Path, warn: Callable[[str], None] = logging.warning)
     Raises:
       ConfigError: there are checkpoints, but none has the settings.
       WorkdirError: the folder can't be written.
+      ForeignFolderError: it is no folder of a run.
     """
     with writing(workdir):
         return _recovered(workdir, warn)
 
 
 def _recovered(workdir: Path, warn: Callable[[str], None]) -> bool:
+    foreign_folder.check(workdir)
     path = workdir / "config.json"
     found = os.path.lexists(path)
     if found:

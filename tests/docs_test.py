@@ -15,7 +15,7 @@ MADE = {"table.md", "sweep.md", "care_jax/methods/centered.py", "my_lab.py", "my
 # Of the program rather than of the library: the command line and what keeps a run whole.
 WITHOUT_PAGE = {"errors", "extras", "stops", "storage", "machine", "devices", "workdir", "command_line", "fits", "run"}
 WITHOUT_PAGE |= {"main", "commands", "pretrained", "export", "failed_start", "help", "progress", "trained", "embed"}
-WITHOUT_PAGE |= {"neighbours", "measure", "loggers"}
+WITHOUT_PAGE |= {"foreign_folder", "neighbours", "measure", "loggers"}
 
 
 def _pages(nav: object) -> list[str]:

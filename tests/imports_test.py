@@ -25,6 +25,7 @@ ROOMS = [
     "train",
     "experiment",
     "failed_start",
+    "foreign_folder",
     "workdir",
     "help",
     "command_line",

@@ -247,7 +247,7 @@ def test_what_failed_early_may_begin_anew_with_other_settings_and_data(tmp_path,
 
 
 def test_the_settings_of_a_run_made_longer_are_the_longer_runs(tmp_path, tiny_config):
-    (tmp_path / "summary.json").touch()
     for num_steps in (6, 12):
         with claim(tmp_path, tiny_config(train__num_steps=num_steps)):
             assert read_config(tmp_path).train.num_steps == num_steps
+            (tmp_path / "summary.json").touch()

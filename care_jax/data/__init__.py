@@ -23,7 +23,7 @@ from care_jax.data.fashion import load_fashion
 from care_jax.data.image_folder import load_image_folder
 from care_jax.data.in_order import batches_in_order
 from care_jax.data.indices import batch_indices
-from care_jax.data.manifest import check_unchanged
+from care_jax.data.manifest import check_unchanged, files_changed
 from care_jax.data.pipeline import host_batches
 from care_jax.data.proteins import LENGTHS, STRIDE, load_proteins
 from care_jax.data.tfds import load_imagenet, load_small
@@ -45,6 +45,7 @@ __all__ = [
     "canvas_shape",
     "check_unchanged",
     "describe",
+    "files_changed",
     "host_batches",
     "image_files",
     "images_below",

@@ -25,7 +25,7 @@ def images_below(root: str | os.PathLike[str]) -> tuple[Examples, list[str], str
     """
     root = os.fspath(root)
     try:
-        tree = Tree(root)
+        tree = Tree(root, splits=True)  # training and test images are images alike
         names, ignored, _ = tree.below("")
         others = ", ".join(f"{kind} {count}" for kind, count in ignored.most_common(5))
         if not names:

@@ -60,6 +60,23 @@ def check_unchanged(dataset: DataSet, path: str | os.PathLike[str]) -> None:
         )
 
 
+def files_changed(dataset: DataSet, path: str | os.PathLike[str]) -> str:
+    """How the files of a data set differ from what `check_unchanged` wrote down, in words.
+
+    Empty where they are the same, where there is no such record, and of data without files.
+
+    Args:
+      dataset, path: as of `check_unchanged`; nothing is written.
+
+    Raises:
+      DataError: `path` can't be read.
+    """
+    if not dataset.files or not Path(path).exists():
+        return ""
+    files = {name: (listing.names, listing.sizes.tolist()) for name, listing in dataset.files.items()}
+    return _files_difference(_read(Path(path))[1], files)
+
+
 def _described(examples: Examples, with_pixels: bool) -> dict[str, Any]:
     described: dict[str, Any] = {
         "examples": len(examples),

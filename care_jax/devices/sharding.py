@@ -36,9 +36,12 @@ def check_divides(mesh: Mesh, name: str, batch_size: int, parts: int = 1) -> Non
     unit = mesh.size * parts
     if batch_size % unit:
         parted = f" in each of {parts} micro-batches" if parts > 1 else ""
+        # A run that goes on keeps its batch: it can have fewer devices only.
+        fewer = max((count for count in range(1, mesh.size) if batch_size % (count * parts) == 0), default=0)
         raise ValueError(
             f"{name} is {batch_size}, which {mesh.size} devices{parted} do not divide; "
             f"use a multiple of {unit}, {batch_size // unit * unit or unit} for instance"
+            + (f"; or {fewer} of the devices" if fewer else "")
         )
 
 

@@ -85,7 +85,7 @@ def embed(
     writers.check(out)
     model = trained.load(workdir, step)
     trained.check_only(model.config, config, "config.evaluate.", "config.data.")
-    chosen = image_set.chosen(config, images, part)
+    chosen = image_set.chosen(config, images, part, model)
     embedder = image_set.make_embedder(model, config, chosen.skipped)
     stream = embedder.stream(model.encoder_variables, chosen.examples)
     say(f"{what} of {chosen.name}, by step {model.step} of {model.workdir}")

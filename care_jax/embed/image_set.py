@@ -10,6 +10,7 @@ import numpy as np
 from care_jax import data
 from care_jax.command_line import UsageError, say
 from care_jax.data import CLASS, Examples, SkippedFiles, proteins
+from care_jax.data.folder_tree import split_kind
 from care_jax.devices import sharding
 from care_jax.evaluate.embed import Embedder
 from care_jax.experiment import build, extensions
@@ -50,13 +51,17 @@ class ImageSet(NamedTuple):
 def below(root: Path) -> ImageSet:
     """All images of a folder and of those below it; the first folder on the way to an image is its class.
 
+    Where the first folders are all called like the parts of a split (train, test), the second one is.
+
     Raises:
       DataError: there are none.
     """
     examples, names, note = data.images_below(root)
     if note:
         say(f"{root}: {note}")
-    folders = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in names]
+    above = [Path(name).parts[:-1] for name in names]
+    deep = all(parts and split_kind(parts[0]) for parts in above)
+    folders = [(*parts[deep:], "")[0] for parts in above]
     labels = {CLASS: folders} if any(folders) else {}
     return ImageSet(f"{len(names):,} images of {root}", examples, names, labels, SkippedFiles())
 
@@ -76,8 +81,13 @@ def clouds_below(root: Path, config: ml_collections.ConfigDict) -> ImageSet:
     return ImageSet(f"{len(examples):,} clouds of {root}", examples, (), {}, SkippedFiles("structure file"))
 
 
-def part_of(config: ml_collections.ConfigDict, part: str) -> ImageSet:
+def part_of(config: ml_collections.ConfigDict, part: str, model: Trained | None = None) -> ImageSet:
     """A part of the data set that a configuration names. A folder's files stay where they are.
+
+    Args:
+      config: a run's, or one that differs from it in settings of the evaluation and the data.
+      part: one of `PARTS`.
+      model: of that run. It is said where files have come or gone since it began, as parts are cut anew then.
 
     Raises:
       ConfigError, DataError: as its loader says.
@@ -89,6 +99,8 @@ def part_of(config: ml_collections.ConfigDict, part: str) -> ImageSet:
             # Encoded, however large the set is; they are brought to the same squares later.
             config.augment.placement, config.data.stored_size = "decode", None
     dataset = build.load_data(config)
+    if model is not None and config.data.name == model.config.data.name:
+        _tell_of_changes(dataset, model.workdir, part)
     examples: Examples = getattr(dataset, part)
     listing = dataset.files.get("train" if part == "pretrain" else part)
     files = [*listing.names] if listing is not None and len(listing) == len(examples) else []
@@ -100,12 +112,20 @@ def part_of(config: ml_collections.ConfigDict, part: str) -> ImageSet:
     return ImageSet(what, examples, files, labels, dataset.skipped)
 
 
-def chosen(config: ml_collections.ConfigDict, images: str | None, part: str) -> ImageSet:
-    """What --images and --part name: a folder, or a part of the run's own data set."""
+def _tell_of_changes(dataset: data.DataSet, workdir: Path, part: str) -> None:
+    if changed := data.files_changed(dataset, workdir / "data.json.gz"):
+        say(
+            f"{dataset.name} is not what the run was trained on ({changed}): images of its {part} part now may have "
+            "been in another then"
+        )
+
+
+def chosen(config: ml_collections.ConfigDict, images: str | None, part: str, model: Trained | None = None) -> ImageSet:
+    """What --images and --part name: a folder, or a part of the run's own data set; `model` as of `part_of`."""
     if part not in PARTS:
         raise UsageError(f"--part={part}: give one of {', '.join(PARTS)}")
     if images is None:
-        return part_of(config, part)
+        return part_of(config, part, model)
     root = Path(images).expanduser()
     return clouds_below(root, config) if of_clouds(config) else below(root)
 

@@ -141,8 +141,10 @@ def _parquet(path: Path) -> Iterator[Writer]:
 
 
 def _text(value: str | int) -> str | int:
-    """Names of files may hold bytes that are no text; Parquet holds text alone."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(value, str) else value
+    r"""Names of files may hold bytes that are no text; Parquet holds text alone: they are written as \xe9."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -22,15 +22,17 @@ if __name__ == "__main__":
 from contextlib import suppress
 from pathlib import Path
 
+import jax
 import ml_collections
 from absl import app, flags, logging
 
 from care_jax import fits, help, trained
 from care_jax.command_line import UsageError, fail, given_settings, parse_flags, say, user_errors
-from care_jax.devices import compilation_cache
+from care_jax.devices import compilation_cache, sharding
 from care_jax.evaluate import baseline, results, transfer
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build, extensions, unused
+from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import read_config
 from care_jax.experiment.continuation import changes_beyond_evaluation
 from care_jax.storage import local_path
@@ -95,8 +97,10 @@ def evaluate_again(
         checkpoints = Checkpoints(workdir / "checkpoints", keep_last=config.train.keep_last, warn=say)
         if not checkpoints.steps():
             raise CheckpointError(f"no checkpoint in {checkpoints.directory}: nothing was saved yet, train first")
-        experiment = build.build(config)
+        # Evaluation cuts batches of its own: the devices here need not divide the one that the run was trained with.
+        experiment = build.build(config, sharding.make_mesh(jax.devices()[:1]))._replace(mesh=sharding.make_mesh())
         check_data(workdir, experiment.dataset)
+        _tell_skipped(experiment)
         with fits.told(config, "evaluation"):
             state, info = checkpoints.restore(build.abstract_state(experiment), _step(step, checkpoints))
         for line in extensions.edited(config, info.get("extensions")):
@@ -112,8 +116,15 @@ def evaluate_again(
             check=claimed.check,
             beside=beside,
         )
+        _tell_skipped(experiment)
         say(f"step {int(state.step)} evaluated: {workdir / 'summary.json'}, {workdir / 'report.html'}")
         checkpoints.close()
+
+
+def _tell_skipped(experiment: Experiment) -> None:
+    """Of files that could not be used, where there are more than when it was last told."""
+    if news := experiment.dataset.skipped.news():
+        say(news)
 
 
 def _step(text: str, checkpoints: Checkpoints) -> int | None:

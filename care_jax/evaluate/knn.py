@@ -29,7 +29,7 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
             "training images where that is set",
             unit="%",
             better="higher" if labelling == CLASS else "",
-            chance="100 / number of classes, where they are of one size",
+            chance="share of the commonest class; 100 / number of classes, where they are of one size",
             heading=f"{prefix(labelling).replace('_', ' ')}kNN",
             decimals=1,
             headline=labelling == CLASS,

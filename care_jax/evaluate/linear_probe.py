@@ -30,7 +30,7 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
             "training images where that is set",
             unit="%",
             better="higher" if labelling == CLASS else "",
-            chance="100 / number of classes, where they are of one size",
+            chance="share of the commonest class; 100 / number of classes, where they are of one size",
             heading=f"{prefix(labelling, 'linear_')[:-1]} probe",
             decimals=1,
             headline=labelling == CLASS,

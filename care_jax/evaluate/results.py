@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from care_jax import fits, storage
 from care_jax.command_line import say
 from care_jax.devices import sharding
@@ -129,6 +131,16 @@ def step_speed(rows: Iterable[Mapping[str, float]]) -> float | None:
     return steps / seconds if seconds else None
 
 
+def guessing(labels: np.ndarray, num_classes: int) -> float:
+    """The accuracy of always saying the commonest class, percent; that of equal classes where nothing is labelled.
+
+    >>> guessing(np.array([0] * 19 + [1]), 2)
+    95.0
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    return 100.0 * float(max(1.0 / num_classes, counts.max() / max(len(labels), 1)))
+
+
 def _report(
     experiment: Experiment,
     summary: dict[str, Any],
@@ -146,7 +158,7 @@ def _report(
         f"{summary['seconds']:.0f} s of training." + ("" if dataset.num_classes else " No labels: the probes are off.")
     )
     chances = {
-        f"{begins}{of}": 100.0 / count
+        f"{begins}{of}": guessing(dataset.test.labels[labelling], count)
         for labelling, count in dataset.num_classes.items()
         for begins, of in (
             (prefix(labelling), "knn_top1"),

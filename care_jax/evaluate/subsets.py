@@ -28,7 +28,7 @@ def measures(name: str, meaning: str, over: str, heading: str) -> dict[str, Meas
             meaning,
             unit="%",
             better="higher",
-            chance="100 / number of classes, where they are of one size",
+            chance="share of the commonest class; 100 / number of classes, where they are of one size",
             heading=heading,
             decimals=1,
         ),

@@ -13,6 +13,7 @@ from ml_collections.config_dict import placeholder
 
 from care_jax import data, storage, trained
 from care_jax.command_line import UsageError, bundled_configs, say
+from care_jax.configs import base
 from care_jax.data import DataSet
 from care_jax.devices import sharding
 from care_jax.evaluate import evaluators, results
@@ -147,16 +148,21 @@ def _data_of(on: str, warn: Callable[[str], None], clouds: bool) -> tuple[dict[s
     if on in data.DATA_SETS:
         if on in data.IMAGE_DATA_SETS + data.CLOUD_DATA_SETS:  # of others it is known once they are loaded
             _check_kind(on, on in data.CLOUD_DATA_SETS, clouds)
-        return {"name": on, "root": None}, ()
+        return {**_usual(clouds), "name": on}, ()
     path = storage.local_path(on, "--on")
     if path.is_dir():
-        return {"name": "proteins" if clouds else "image_folder", "root": str(path)}, ()
+        return {**_usual(clouds), "name": "proteins" if clouds else "image_folder", "root": str(path)}, ()
     if path.is_file():
         return _data_of_file(path, on, clouds)
     raise UsageError(
         f"--on={on} is no data set, no configuration file and no folder of {'structures' if clouds else 'images'}; "
         f"by name there are {', '.join(names)}"
     )
+
+
+def _usual(clouds: bool) -> dict[str, Any]:
+    """Which part of a set is taken is not the run's choice: its classes, say, are of the set it was trained on."""
+    return dict((base.for_clouds() if clouds else base.get_config()).data)
 
 
 def _check_kind(on: str, found: bool, wanted: bool) -> None:

@@ -159,7 +159,8 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
     if batch_size > len(dataset.pretrain):
         raise ConfigError(
             f"config.train.batch_size is {batch_size}, more than the {len(dataset.pretrain)} training "
-            f"{dataset.pretrain.noun} of {config.data.name}"
+            f"{dataset.pretrain.noun} of {config.data.name}; add some, or give a smaller batch, "
+            f"--config.train.batch_size={2 ** (len(dataset.pretrain).bit_length() - 1)} for instance"
         )
     steps_per_epoch = len(dataset.pretrain) // batch_size
     num_steps = config.train.num_steps

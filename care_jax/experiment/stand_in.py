@@ -10,6 +10,7 @@ from care_jax.data.proteins import load_proteins
 from care_jax.errors import UserError
 from care_jax.experiment.inputs import resident_shape
 from care_jax.experiment.settings import of_clouds
+from care_jax.storage import local_path
 
 # Images that are pre-trained on. stl10: its training images and those without labels. Those of imagenet2012 are 1,000
 # classes; of a class file the 100 classes of the CMC repository, with which the paper's ImageNet100 has this size.
@@ -61,13 +62,17 @@ def images(config: ml_collections.ConfigDict, num_examples: int | None = None) -
     Raises:
       SizeError: it is neither given nor known.
       DataError: as the folder's loader says.
+      PathError: the folder is an address.
     """
     if num_examples is not None:
         return StandIn(num_examples, "given")
     settings = config.data
-    if settings.name == "image_folder" and settings.root is not None:
+    root = settings.root
+    if root is not None and settings.name in ("image_folder", "proteins"):
+        root = str(local_path(root, "config.data.root"))
+    if settings.name == "image_folder" and root is not None:
         try:
-            layout = find_layout(settings.root, settings.test_fraction)
+            layout = find_layout(root, settings.test_fraction)
         except OSError as error:
             raise SizeError(
                 f"can't count the images in {settings.root} ({error.strerror}): give the folder, or their number, "
@@ -76,7 +81,7 @@ def images(config: ml_collections.ConfigDict, num_examples: int | None = None) -
         return StandIn(len(layout.train.listing), "files in the folder")
     if settings.name == "proteins":
         loaded = load_proteins(
-            settings.root,
+            root,
             window_lengths=settings.window_lengths,
             window_stride=settings.window_stride,
             test_fraction=settings.test_fraction,

@@ -76,6 +76,8 @@ def export(place: Path, config: ml_collections.ConfigDict, out: Path, *, to: str
         blocks = lines.torch_lines(
             model.encoder.backbone, preprocessing, str(out), safetensors=to == "safetensors", head=written
         )
+    if different := files.enlarged(config):
+        say(different)
     replaced = out.exists()
     try:
         count = files.write(out, to, model.encoder_variables, head=head, preprocessing=preprocessing, run=run)

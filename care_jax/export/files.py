@@ -16,6 +16,7 @@ from care_jax import models
 from care_jax.augment import image_spec
 from care_jax.data.chains import SCALE
 from care_jax.experiment import build
+from care_jax.experiment.inputs import stored_side
 from care_jax.experiment.settings import of_clouds
 from care_jax.export.lines import ExportError
 from care_jax.models.state_dicts import PROJECTION_HEAD as HEAD
@@ -50,6 +51,24 @@ def describe(config: ml_collections.ConfigDict) -> dict[str, Any]:
         "mean": [float(x) for x in spec.mean],
         "std": [float(x) for x in spec.std],
     }
+
+
+def enlarged(config: ml_collections.ConfigDict) -> str:
+    """Where evaluation enlarged what it saw, a line that `describe` differs in that; else empty.
+
+    Images that are kept on the device lose what is between their own size and that of `stored_size` pixels before the
+    central square is cut, which has fewer pixels then than the encoder takes.
+    """
+    if of_clouds(config) or config.augment.placement != "device":
+        return ""
+    stored, seen = stored_side(config), round(config.data.image_size / config.evaluate.center_fraction)
+    if stored >= seen:
+        return ""
+    return (
+        f"the run kept its images at {stored} x {stored} pixels, of which evaluation enlarged the central "
+        f"{config.evaluate.center_fraction:.3g}; an image that goes through what is described here is sharper, so its "
+        f"features differ a little from the run's. data.stored_size={seen} makes them the same from the start of a run"
+    )
 
 
 def check_kind(kind: str, backbone: str = "") -> None:

@@ -164,7 +164,7 @@ def of_run(place: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     chosen = strengths.chosen(FLAGS.augmentations, FLAGS.strengths, clouds=of_clouds(config))
     model = trained.load(place, FLAGS.step)
     trained.check_only(model.config, config, "config.evaluate.", "config.data.")
-    there, side = images.of_run(config, trained.images_flag(), FLAGS.part)
+    there, side = images.of_run(model, config, trained.images_flag(), FLAGS.part)
     batch_size = min(config.evaluate.batch_size, FLAGS.num_images, len(there.examples))
     encoder = encoders.of_run(model, config, what=FLAGS.what, batch_size=batch_size)
     drawn = images.draw(there, encoder, num_images=FLAGS.num_images, seed=FLAGS.seed, side=side)

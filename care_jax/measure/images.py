@@ -17,6 +17,7 @@ from care_jax.evaluate.transfer import config_on
 from care_jax.experiment.inputs import stored_side
 from care_jax.experiment.settings import of_clouds
 from care_jax.measure.encoders import Encoder
+from care_jax.trained import Trained
 
 _DIGITS = 32  # pixels a side that they are loaded at: they are 8 x 8, larger squares only take time and memory
 
@@ -67,10 +68,12 @@ def draw(chosen: ImageSet, encoder: Encoder, *, num_images: int, seed: int, side
     return Images(chosen, rows, side)
 
 
-def of_run(config: ml_collections.ConfigDict, images: str | None, part: str) -> tuple[ImageSet, int | None]:
+def of_run(
+    model: Trained, config: ml_collections.ConfigDict, images: str | None, part: str
+) -> tuple[ImageSet, int | None]:
     """As `embed` takes them, --images or a --part of the data set; and the side that encoded ones are brought to."""
     on_device = config.augment.placement == "device" and not of_clouds(config)
-    return image_set.chosen(config, images, part), stored_side(config) if on_device else None
+    return image_set.chosen(config, images, part, model), stored_side(config) if on_device else None
 
 
 def anywhere(encoder: Encoder, images: str | None, on: str | None, part: str) -> ImageSet:

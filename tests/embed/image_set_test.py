@@ -55,6 +55,37 @@ def test_a_folder_is_taken_whole_in_depth(tmp_path, capsys):
     assert "ignored 1 other files (.txt 1); passed over 1 names of folders" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("files", "classes"),
+    [
+        (["test/ant/a.png", "test/b.png", "train/bee/c.png"], ["", "ant", "bee"]),
+        (["car/a.png", "train/b.png"], ["car", "train"]),  # a class
+        (["a.png", "train/b.png"], ["", "train"]),
+    ],
+)
+def test_a_folder_with_a_split_is_taken_whole_too(tmp_path, files, classes):
+    """What one trains on may be embedded: the second folder is the class then."""
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 8)).save(tmp_path / name)
+    found = image_set.below(tmp_path)
+    columns = found.columns(np.arange(len(files)))
+    assert sorted(columns["file"]) == sorted(files) and sorted(columns["class"]) == classes
+
+
+def test_a_folder_that_changed_since_the_run_began_is_told(saved_run, tmp_path, capsys):
+    model = trained.load(saved_run.workdir)
+    image_set.chosen(model.config, None, "test", model)
+    assert "is not what the run was trained on" not in capsys.readouterr().err
+    shutil.copytree(saved_run.images, tmp_path / "images")
+    Image.new("RGB", (9, 8)).save(tmp_path / "images" / "ant" / "new.png")
+    config = model.config.copy_and_resolve_references()
+    config.data.root = str(tmp_path / "images")
+    image_set.chosen(config, None, "test", model)
+    told = capsys.readouterr().err
+    assert "image_folder is not what the run was trained on (1 file added (ant/new.png)): images of its test" in told
+
+
 def test_arrays_have_rows_and_labels(tiny_config):
     found = image_set.part_of(tiny_config(), "test")
     columns = found.columns(np.array([4, 1]))

@@ -38,6 +38,11 @@ def test_parquet(tmp_path):
     np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), POINTS)
 
 
+def test_names_that_are_no_text_stay_apart_in_parquet():
+    names = [name.decode("utf-8", "surrogateescape") for name in (b"caf\xe9", b"caf\xe8", "café".encode())]
+    assert [writers._text(name) for name in names] == [r"caf\xe9", r"caf\xe8", "café"]
+
+
 @pytest.mark.parametrize("name", ["x.npy", "x.parquet"])
 def test_a_failure_leaves_what_was_there(tmp_path, name):
     (tmp_path / name).write_text("before")

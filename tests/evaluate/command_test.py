@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import jax
 import pytest
 from absl import flags
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from care_jax import data, run
 from care_jax.command_line import UsageError
 from care_jax.data import DataError
+from care_jax.devices import sharding
 from care_jax.evaluate import evaluation, evaluators, results
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError, read_config
@@ -162,6 +164,19 @@ def test_what_is_written_is_of_the_checkpoint_and_its_folder(command, monkeypatc
     with pytest.raises(WorkdirError, match="is gone"):
         command.evaluate_again(workdir, config, "4")
     assert restored == [4]
+
+
+def test_the_devices_need_not_divide_the_batch_of_training(command, saved_run, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    shutil.copytree(saved_run.workdir, workdir)
+    whole = sharding.make_mesh
+    monkeypatch.setattr(sharding, "make_mesh", lambda devices=None: whole(devices or jax.devices()[:3]))
+    with pytest.raises(ConfigError, match=r"batch_size is 16, which 3 devices do not divide; .*; or 2 of the devices$"):
+        build.build(saved_run.config)
+    evaluated = []
+    monkeypatch.setattr(command.results, "write", lambda evaluation, *_, **__: evaluated.append(evaluation))
+    command.evaluate_again(workdir, saved_run.config)
+    assert evaluated[0].experiment.mesh.size == 3
 
 
 def _stub_measures(monkeypatch) -> None:

@@ -44,6 +44,15 @@ def test_the_images_are_the_others_and_how_they_are_seen_is_the_encoders(
     assert changed == config
 
 
+@pytest.mark.parametrize("on", ["imagenet2012", "configs/imagenet.py", "tests"])
+def test_which_part_of_a_set_is_taken_is_not_the_runs_choice(tiny_config, on, monkeypatch):
+    """A run on 100 classes is judged on all 1,000 where those are asked for."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    config = tiny_config(data__class_file="imagenet100.txt", data__download=True, data__test_fraction=0.3)
+    taken = transfer.config_on(config, on).data
+    assert (taken.class_file, taken.download, taken.test_fraction) == (None, False, 0.1)
+
+
 @pytest.mark.parametrize(
     ("on", "told"),
     [
@@ -145,7 +154,7 @@ def test_clouds_are_the_others_and_how_chains_are_cut_is_the_encoders(on, tmp_pa
     changed = transfer.config_on(config, on)
     assert (changed.data.name, changed.data.root) == ("proteins", "tests" if on == "tests" else None)
     assert (changed.data.window_lengths, changed.data.window_stride) == ((8, 12), 4)
-    assert changed.data.test_fraction == (0.4 if on == "tests" else 0.2)
+    assert changed.data.test_fraction == 0.2
     del changed.data, config.data
     assert changed == config
 

@@ -61,6 +61,16 @@ def test_a_stand_in_has_no_pixels(tiny_config):
         examples.encoded.read(0)
 
 
+def test_a_folder_in_ones_home_is_found(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "photos").mkdir()
+    for name in "abcd":
+        (tmp_path / "photos" / f"{name}.png").write_bytes(b"")
+    assert len(stand_in.images(tiny_config(data__name="image_folder", data__root="~/photos"))) == 3
+    with pytest.raises(ValueError, match=r"^config.data.root=gs://b is an address"):
+        stand_in.images(tiny_config(data__name="image_folder", data__root="gs://b"))
+
+
 def test_resident_images_have_the_size_that_is_stored(tiny_config):
     assert stand_in.image_shape(tiny_config()) == (16, 16, 3)
     assert stand_in.image_shape(tiny_config(data__stored_size=20)) == (20, 20, 3)

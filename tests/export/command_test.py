@@ -38,13 +38,15 @@ def test_a_run_is_exported_and_begun_from(export, saved_run, tiny_config, tmp_pa
 
 
 @pytest.mark.slow
-def test_how_evaluation_cuts_images_is_written_and_may_be_changed(export, saved_run, tmp_path):
+def test_how_evaluation_cuts_images_is_written_and_may_be_changed(export, saved_run, tmp_path, capsys):
     config = saved_run.config.copy_and_resolve_references()
     for fraction, resize in ((1.0, 16), (0.8, 20)):
         config.evaluate.center_fraction = fraction
+        capsys.readouterr()
         export(saved_run.workdir, config, tmp_path / "x", to="flax", head=True, step="0")
         saved = flax.serialization.msgpack_restore((tmp_path / "x").read_bytes())
         assert (saved["preprocessing"]["resize"], saved["preprocessing"]["image_size"]) == (resize, 16)
+        assert ("data.stored_size=20 makes them the same" in capsys.readouterr().err) == (fraction < 1.0)
         assert saved["run"]["step"] == 0 and set(saved["variables"]["params"]) == {"backbone", "head"}
     config.model.width = 5
     with pytest.raises(UsageError, match=r"not config\.model\.width: 4 -> 5"):
