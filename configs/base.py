@@ -83,7 +83,8 @@ def get_config() -> ml_collections.ConfigDict:
     loss.method = "simclr"
 
     config.equivariance = equivariance = ml_collections.ConfigDict()
-    # What is added to the base objective: care, or a rival: equimod (weight 1 in its paper), essl (0.4), augself (0.5).
+    # What is added to the base objective: care, or a rival: equimod (weight 1 in its paper), essl (0.4), augself (1 on
+    # STL10, 0.5 on ImageNet100); or sie (1), a whole objective, with loss.method "none".
     equivariance.term = "care"
     equivariance.weight = 0.01  # lambda; 0: the plain base objective (paper 0.01, script 0.03)
     # Of care: groups a batch is cut into; each draws its own pair of augmentations; None: chosen.

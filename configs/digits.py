@@ -1,7 +1,8 @@
 """CARE on scikit-learn's 1,797 handwritten digits, tinted with drawn hues: the first run on a laptop.
 
-Two to three minutes on two CPU cores. There one rotation explains 83 ± 3 % of what an augmentation does (SimCLR, one
-core a run: 1 ± 8 %); linear probe of the digits 91.3 ± 3.1 % (96.3 ± 1.0 %), of the hues 82.9 ± 2.2 % (32.8 ± 8.5 %).
+Two to three minutes on two CPU cores. There one rotation explains 83 ± 3 % of what an augmentation does (SimCLR:
+1 ± 8 %); linear probe of the digits 91.3 ± 3.1 % (96.3 ± 1.0 %), of the hues 82.9 ± 2.2 % (32.8 ± 8.5 %). Three seeds
+each: "Two cores a run" in docs/results.md.
 
 python -m care_jax.main --config=configs/digits.py --workdir=runs/digits
 """

@@ -2,7 +2,7 @@
 
 Debian brings the images, `apt-get install dataset-fashion-mnist`; or name a folder of the idx files,
 --config.data.root=my_folder. Some ten minutes on two CPU cores: kNN 80.7 %, linear probe 82.3 % (one seed). By then the
-share that a rotation explains is 0.14, and the hue nearly at chance (probe 16.1 %): "Trained on" in docs/results.md.
+share that a rotation explains is 0.14, and the hue nearly at chance (probe 16.1 %).
 
 python -m care_jax.main --config=configs/fashion.py --workdir=runs/fashion
 """

@@ -38,7 +38,7 @@ flags.DEFINE_string("topology", None, "The devices: v5e:16x16, cpu:8, gpu, ...")
 flags.DEFINE_string("json", None, "Write the figures to this file too; -: instead of the text.")
 flags.DEFINE_bool("suggest", False, "Find the largest batch that fits.")
 flags.DEFINE_float(
-    "effort", 0.0, "Of the compiler; -1 is several times sooner, and the figures are pessimistic.", -1.0, 1.0
+    "effort", 0.0, "Of the compiler; -1 is sooner, about twice, and the figures are pessimistic.", -1.0, 1.0
 )
 flags.DEFINE_integer(
     "num_examples", None, "Training images, or clouds, where they are not known by the data set's name.", 1
