@@ -15,6 +15,7 @@ from care_jax.evaluate import plots
 from care_jax.evaluate.measure import Measure
 from care_jax.storage import folder_for, local_path, replace_file, writing_to
 from care_jax.sweep.table import within_spread
+from care_jax.sweep.tables import left_out
 from experiments.finished import FinishedTable
 
 Numbers = Mapping[str, Mapping[str, Mapping[str, float]]]  # row -> seed -> measure -> number; NaN: not measured
@@ -125,6 +126,7 @@ def start(name: str, analyse: Callable[[FinishedTable], Analysis], *, workdir: s
     flags.DEFINE_string("workdir", workdir, "Folder of a table's finished runs, ROW_seed_N each.")
     flags.DEFINE_string("out", "", f"Folder for {name}.json and {name}.png; nothing: --workdir.")
     flags.DEFINE_string("against", "", "The row that others are compared with; nothing: that of plain SimCLR.")
+    flags.DEFINE_list("only", [], "Rows to take, by the names of their folders, a,b for instance; nothing: all.")
     flags.DEFINE_bool("compilation_cache", True, "Keep what is compiled in the user's cache folder, for later runs.")
     given = flags.FLAGS
 
@@ -134,17 +136,24 @@ def start(name: str, analyse: Callable[[FinishedTable], Analysis], *, workdir: s
         with user_errors():
             compilation_cache.switch_on(given.compilation_cache, warn=say)
             place = local_path(given.workdir, "--workdir")
-            table = FinishedTable(place, given.against)
+            table = FinishedTable(place, given.against, given.only)
             out = local_path(given.out, "--out") if given.out else place
             with folder_for(out, (f"{name}.json", f"{name}.png"), "--out"):
                 found = analyse(table)
                 lines = verdicts(found.measures, found.compared, found.numbers, table.against)
+                now = _seeds(found.numbers)
+                if gone := left_out(out / f"{name}.json", lambda before: _seeds(before["numbers"]), now):
+                    say(f"{out}: {name}.json and {name}.png are written {gone}")
                 with writing_to(out, "--out"):
                     replace_file(out / f"{name}.json", as_json(name, table, found, [*lines, *found.said]))
                     replace_file(out / f"{name}.png", plots.png(found.figure))
             print("\n\n".join([markdown(found.measures, found.numbers), *lines, *found.said]), flush=True)
 
     app.run(main, flags_parser=lambda argv: parse_flags(argv, f"--workdir={workdir}"))
+
+
+def _seeds(numbers: Numbers) -> dict[str, int]:
+    return {row: len(of_seeds) for row, of_seeds in numbers.items()}
 
 
 def as_json(name: str, table: FinishedTable, found: Analysis, said: Sequence[str]) -> str:

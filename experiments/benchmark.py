@@ -215,7 +215,10 @@ def tuned(
         tried = ", ".join(
             f"{value:.3g}: {score:.{decimals}f}" for value, score in zip(method.values, scores, strict=True)
         )
-        say(f"{name}: {method.tuned} {found[name]:.3g} by {' and '.join(by)} of {tried}")
+        # At an end of what was tried the best value may lie beyond it.
+        end = {min(method.values): ", the smallest tried,", max(method.values): ", the largest tried,"}
+        taken = f"{method.tuned} {found[name]:.3g}{end.get(found[name], '')}"
+        say(f"{name}: {taken} by {' and '.join(by)} of {tried}")
     return found
 
 

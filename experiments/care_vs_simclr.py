@@ -42,12 +42,12 @@ def make_table(config: ml_collections.ConfigDict, weights: str = "") -> Table:
       weights: lambdas, by commas; nothing: 0 and the configuration's own.
 
     Raises:
-      UsageError: one of them is no number.
+      UsageError: one of them is no number, or there twice; none are given, and the configuration's own is 0.
     """
     given, base = command.numbers("--weights", weights), config.loss.method
     labels = ("SimCLR", "CARE") if base == "simclr" else (base, f"{base} + CARE")
     rows = {}
-    for weight in given or [0.0, config.equivariance.weight]:
+    for weight in given or [0.0, command.own_weight(config)]:
         name = "care" if weight else base
         rows[f"{name}_{weight:g}" if weight and given else name] = Row(
             labels=(labels[bool(weight)], f"{weight:g}"),

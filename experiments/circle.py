@@ -56,7 +56,7 @@ MEASURES = {
     "concentration_worst": Measure("the same, worst of the draws", better="higher", heading="worst draw"),
     "covered": Measure(
         "1 - |mean of f(x)|: 0 where all inputs lie in one place of the circle, near 1 where they are spread evenly",
-        heading="circle covered",
+        heading="1 - |mean|, of the circle",
     ),
 }
 COMPARED = ("cosine_spread", "far", "concentration", "concentration_worst")
@@ -113,7 +113,7 @@ def of_run(run: Finished) -> dict[str, Any]:
     draws = equivariance_error.draws(run.embedded, run.model.config.evaluate)
     after = np.stack([run.embedded.drawn(draw, "equivariance") for draw in draws])
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
-        raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out of --workdir")
+        raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out with --only")
     turned = angles(np.broadcast_to(before, after.shape), after)
     counts, _ = np.histogram(np.clip(np.cos(turned), -1.0, 1.0), BINS)
     covered = 1.0 - float(np.linalg.norm(np.asarray(before, np.float64).mean(axis=0)))

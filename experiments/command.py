@@ -1,6 +1,6 @@
 """The command of every experiment: its flags, and the table that `care_jax.sweep` makes of its rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import ml_collections
@@ -154,21 +154,55 @@ def numbers(flag: str, text: str) -> list[float]:
     """Those of a flag, by commas; none of an empty one.
 
     Raises:
-      UsageError: one of them is no number.
+      UsageError: one of them is no number, or is there twice.
     """
     try:
-        return [float(part) for part in text.split(",")] if text else []
+        found = [float(part) for part in text.split(",")] if text else []
     except ValueError as error:
         raise UsageError(f"{flag}={text}: give numbers with commas, 0,0.1,0.3 for instance") from error
+    check_once(flag, [f"{number:g}" for number in found])
+    return found
 
 
 def whole_numbers(flag: str, texts: Sequence[str]) -> list[int]:
     """Those of a flag that takes a list.
 
     Raises:
-      UsageError: one of them is none, or below 1.
+      UsageError: one of them is none, below 1, or there twice.
     """
     for text in texts:
         if not (text.isascii() and text.isdecimal() and int(text)):
             raise UsageError(f"{flag}={text}: give whole numbers from 1 on with commas, 4,16,64 for instance")
+    check_once(flag, [f"{int(text)}" for text in texts])
     return [int(text) for text in texts]
+
+
+def check_once(flag: str, values: Sequence[str]) -> None:
+    """That no value of a flag is there twice: of two rows of one name the first would be lost.
+
+    Args:
+      flag: for the message.
+      values: as names of rows have them, numbers with six digits.
+
+    Raises:
+      UsageError: one is.
+    """
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise UsageError(
+            f"{flag}={','.join(values)}: {twice[0]} is there twice; give each once (of numbers six digits count)"
+        )
+
+
+def check_some(values: Mapping[str, Sequence[object]]) -> None:
+    """That flags which rows are made of have values.
+
+    Args:
+      values: flag -> its values.
+
+    Raises:
+      UsageError: one has none.
+    """
+    for flag, of_flag in values.items():
+        if not of_flag:
+            raise UsageError(f"{flag}= is empty, and rows are made of its values: give some, or leave the flag out")

@@ -198,7 +198,7 @@ def _check(run: Finished, *embeddings: np.ndarray) -> None:
     if len(embeddings[0]) < 8:
         raise UsageError(f"{run.model.workdir} has {len(embeddings[0])} test inputs; 8 or more are cut into halves")
     if not all(np.isfinite(some).all() for some in embeddings):
-        raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out of --workdir")
+        raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out with --only")
 
 
 def summary(pairs: Sequence[Mapping[str, float]], strengths: Mapping[str, Mapping[float, Any]]) -> dict[str, float]:

@@ -36,12 +36,11 @@ from care_jax.evaluate import plots
 from care_jax.evaluate.evaluators import find
 from care_jax.evaluate.measure import Measure
 from care_jax.train.metric_writer import read_metrics
-from experiments import analysis, command
+from experiments import analysis, command, unlike
 from experiments.analysis import Analysis, Numbers
-from experiments.finished import FinishedTable
+from experiments.finished import FinishedTable, check_steps
+from experiments.ranking import LOGARITHMIC
 
-# Settings of the evaluation that the monitors' numbers depend on.
-_JUDGED_BY = ("knn_k", "knn_temperature", "monitor_examples", "num_augmentations", "seed")
 NAMES = (
     "relative_equivariance_median",
     "rotation_share_explained",
@@ -53,7 +52,6 @@ NAMES = (
 )
 COMPARED = ("rotation_share_explained", "relative_equivariance_median", "hue_knn_top1")  # at a level, where there
 _LEVELS = 3  # where none are given
-_LOGARITHMIC = "relative_equivariance"  # of several orders of magnitude
 
 Course = dict[int, dict[str, float]]  # step -> measure -> number
 Courses = Mapping[str, Mapping[str, Course]]  # row -> seed -> course
@@ -143,11 +141,11 @@ def picture(courses: Courses, names: Sequence[str]) -> Figure:
             curves = np.asarray([[run[step] for step in steps] for run in runs])
             mean, spread = curves.mean(axis=0), curves.std(axis=0, ddof=1) if len(curves) > 1 else 0.0
             low = mean - spread
-            if name.startswith(_LOGARITHMIC):  # which a negative end of the band has no place on
+            if name.startswith(LOGARITHMIC):  # which a negative end of the band has no place on
                 low = np.maximum(low, curves.min(axis=0))
             axis.fill_between(steps, low, mean + spread, color=looks[row][0], alpha=0.2, linewidth=0)
             axis.plot(steps, mean, color=looks[row][0], marker=looks[row][1], markersize=3, label=row)
-        if name.startswith(_LOGARITHMIC):
+        if name.startswith(LOGARITHMIC):
             axis.set_yscale("log")
         measure = find(name)
         axis.set_ylabel("\n".join(_wrapped(", ".join(filter(None, (measure.heading or name, measure.unit))))))
@@ -162,41 +160,34 @@ def _wrapped(text: str) -> list[str]:
 
 
 def courses_of(table: FinishedTable, names: Sequence[str]) -> dict[str, dict[str, Course]]:
-    """The monitors of every run; notes of each what it is.
+    """The monitors of every run; notes of each what it is, and says what makes them unlike.
 
     Raises:
       UsageError: a run without any of the measures, or on other data than the first.
     """
     found: dict[str, dict[str, Course]] = {}
-    first: tuple[Path, Mapping[str, Any]] | None = None
+    first: tuple[Path, int] | None = None
+    for line in unlike.told(table.workdir, table.folders, names):
+        say(line)
     for row, seeds in table.folders.items():
         for seed, folder in seeds.items():
             summary = _summary(folder)
-            if "config" in summary:  # which those of older versions lack
-                first = first or (folder, summary["config"])
-                _compare(*first, folder, summary["config"])
+            first = first or (folder, summary["steps"])
+            check_steps(first, (folder, summary["steps"]))
             # A loss that is logged under a measure's name is not that measure.
             method = summary.get("config", {}).get("loss", {}).get("method")
             course = joined(read_metrics(folder, warn=say), [name for name in names if name != method])
             if not course:
                 raise UsageError(
-                    f"{folder} has none of {', '.join(names)} in its metrics.jsonl; `--help` has the command"
+                    f"{folder} has none of {', '.join(names)} in its metrics.jsonl; `--help` has the command, "
+                    "--only leaves its row out"
                 )
+            if max(course) != summary["steps"]:
+                say(f"{folder}: its monitors end at step {max(course)}, and its summary is of step {summary['steps']}")
             found.setdefault(row, {})[seed] = course
             of = {"step": summary["steps"], "params_sha256": summary["params_sha256"]}
             table.used.append({"row": row, "seed": seed, "folder": str(folder), **of})
     return found
-
-
-def _compare(one: Path, usual: Mapping[str, Any], other: Path, config: Mapping[str, Any]) -> None:
-    """Other data is refused; what else makes the measures of two runs unlike is said."""
-    if config.get("data") != usual.get("data"):
-        raise UsageError(f"{other} is of other data than {one}; look at them apart")
-    one_by, other_by = usual.get("evaluate", {}), config.get("evaluate", {})
-    unlike = [name for name in _JUDGED_BY if one_by.get(name) != other_by.get(name)]
-    if unlike:
-        said = ", ".join(f"evaluate.{name}" for name in unlike)
-        say(f"{other} is judged otherwise than {one}: {said}")
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 A table's folder has a folder ROW_seed_N a run, as `care_jax.sweep.tables` makes them. Runs that have no summary.json
 are not finished, and are passed over, which is said. What is assumed the same of all runs is compared: other data is
-refused, other steps and other draws of the evaluation are said.
+refused, other steps and other draws of the evaluation are said. What monitors noted is compared in `unlike`.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from care_jax.evaluate.embedded import EmbeddedDataSet, make_embedder
 from care_jax.experiment import build
 from care_jax.experiment.inputs import stored_side
 from care_jax.experiment.settings import of_clouds
-from care_jax.sweep.runs import made_with
+from care_jax.sweep.runs import made_with, run_folders
 from care_jax.trained import Trained
 from care_jax.workdir import check_data
 
@@ -54,36 +54,23 @@ class FinishedTable:
 
     Args:
       workdir: as the attribute.
-      against: as the attribute; empty for the row of plain SimCLR, if there is one.
+      against: as the attribute; empty for the row of plain SimCLR, if there is one; None where nothing is compared.
+      only: the rows to take, by the names of their folders; empty for all.
 
     Raises:
-      UsageError: no finished run; no such row; several rows of plain SimCLR.
+      UsageError: no finished run; no such row; several rows of plain SimCLR; more rows than there are colours.
     """
 
-    def __init__(self, workdir: Path, against: str = ""):
+    def __init__(self, workdir: Path, against: str | None = "", only: Sequence[str] = ()):
         self.workdir = workdir
-        self.folders: dict[str, dict[str, Path]] = {}
-        for folder in sorted(workdir.glob("*_seed_*"), key=_row_and_seed):
-            row, seed = _row_and_seed(folder)
-            if seed < 0:
-                say(f"{folder} ends in no seed: it is no run of the table, and is passed over")
-                continue
-            if not (folder / "summary.json").exists():
-                say(f"{folder} has no summary.json: it is not finished, and is passed over")
-                continue
-            self.folders.setdefault(row, {})[str(seed)] = folder
-        if not self.folders:
-            raise UsageError(f"no finished run in {workdir}; --workdir is a table's folder, with folders ROW_seed_N")
-        if len(self.folders) > len(plots.PALETTE):
-            raise UsageError(
-                f"{workdir} has {len(self.folders)} rows, more than the {len(plots.PALETTE)} that colours tell apart"
-            )
+        self.folders = _chosen(_finished(workdir, only), workdir, only)
         if against and against not in self.folders:
-            raise UsageError(f"--against={against} is no row of {workdir}; there are {', '.join(self.folders)}")
-        self.against = against or self._simclr()
+            where = "--only" if only else workdir
+            raise UsageError(f"--against={against} is no row of {where}; there are {', '.join(self.folders)}")
+        self.against = "" if against is None else against or self._simclr(" of --only" if only else "")
         self.used: list[dict[str, Any]] = []
 
-    def _simclr(self) -> str:
+    def _simclr(self, of: str) -> str:
         found = []
         for row, of_seeds in self.folders.items():
             config = _settings(next(iter(of_seeds.values())))
@@ -92,14 +79,15 @@ class FinishedTable:
         if len(found) > 1:
             raise UsageError(f"{self.workdir} has several rows of plain SimCLR: give --against, one of {found}")
         if not found and len(self.folders) > 1:
-            say("no row is plain SimCLR, and nothing is compared; --against names the row to compare with")
+            say(f"no row{of} is plain SimCLR, and nothing is compared; --against names the row to compare with")
         return found[0] if found else ""
 
-    def runs(self, *, every_checkpoint: bool = False) -> Iterator[Finished]:
+    def runs(self, *, every_checkpoint: bool = False, branch: str = "equivariance") -> Iterator[Finished]:
         """Each run with its encoder and data, one in memory at a time.
 
         Args:
           every_checkpoint: each run once a checkpoint that it has, by their steps, not only with its newest.
+          branch: whose augmentations are going to be drawn, "equivariance" or "invariance".
 
         Raises:
           UserError: a checkpoint or the data can't be used, or has changed since; runs of other data sets.
@@ -109,6 +97,7 @@ class FinishedTable:
         configs: dict[str, Any] = {}
         experiments: dict[str, build.Experiment] = {}
         drawn: Any = None
+        newest: tuple[Path, int] | None = None
         for row, of_seeds in self.folders.items():
             for seed, folder in of_seeds.items():
                 config = trained.config_of(folder)
@@ -120,7 +109,9 @@ class FinishedTable:
                 dataset: DataSet = load_data(key)
                 check_data(folder, dataset)
                 experiment = build.build(config, dataset=dataset)
-                draws = experiment.plan.equivariance, config.evaluate.seed, config.evaluate.num_augmentations
+                # Of the invariance branch every input has two draws, however many the evaluation has of the other.
+                shared = config.evaluate.num_augmentations if branch == "equivariance" else 0
+                draws = getattr(experiment.plan, branch), config.evaluate.seed, shared
                 drawn = drawn or draws
                 if draws != drawn:
                     say(f"{folder} draws other augmentations than the first run: each is judged by draws of its own")
@@ -128,17 +119,50 @@ class FinishedTable:
                 sections = [config[name].to_dict() for name in ("model", "augment", "evaluate")]
                 same = json.dumps(sections, default=str)
                 experiments.setdefault(same, experiment)
-                for step in _steps(folder) if every_checkpoint else [""]:
+                steps = _steps(folder) if every_checkpoint else [""]
+                for step in steps:
                     model = trained.load(folder, step)
                     embedded = EmbeddedDataSet(experiment, embedders(same), model.encoder_variables)
-                    self._note(row, seed, folder, model, compare_steps=not every_checkpoint)
+                    if step == steps[-1]:  # what the table is of
+                        newest = newest or (folder, model.step)
+                        check_steps(newest, (folder, model.step))
+                    of = {"step": model.step, "params_sha256": model.info["params_sha256"]}
+                    self.used.append({"row": row, "seed": seed, "folder": str(folder), **of})
                     yield Finished(row, seed, model, embedded)
 
-    def _note(self, row: str, seed: str, folder: Path, model: Trained, *, compare_steps: bool) -> None:
-        if compare_steps and self.used and model.step != self.used[0]["step"]:
-            say(f"{folder} is of step {model.step}, {self.used[0]['folder']} of {self.used[0]['step']}: unlike things")
-        sha256 = model.info["params_sha256"]
-        self.used.append({"row": row, "seed": seed, "folder": str(folder), "step": model.step, "params_sha256": sha256})
+
+def check_steps(first: tuple[Path, int], other: tuple[Path, int]) -> None:
+    """Says where two runs, folder and step, are of unlike steps."""
+    if other[1] != first[1]:
+        say(f"{other[0]} is of step {other[1]}, {first[0]} of {first[1]}: unlike things")
+
+
+def _finished(workdir: Path, only: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Row -> seed -> folder, of all rows; of what is no finished run it is said, where its row is asked for."""
+    found: dict[str, dict[str, Path]] = {}
+    for folder in sorted(run_folders(workdir), key=_row_and_seed):
+        row, seed = _row_and_seed(folder)
+        if seed >= 0 and (folder / "summary.json").exists():
+            found.setdefault(row, {})[str(seed)] = folder
+        elif not only or row in only:
+            no_run = "ends in no seed: it is no run of the table"
+            say(f"{folder} {no_run if seed < 0 else 'has no summary.json: it is not finished'}, and is passed over")
+    if not found:
+        raise UsageError(f"no finished run in {workdir}; --workdir is a table's folder, with folders ROW_seed_N")
+    return found
+
+
+def _chosen(found: dict[str, dict[str, Path]], workdir: Path, only: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Those of `only`, no more than there are colours."""
+    if unknown := [row for row in only if row not in found]:
+        raise UsageError(f"--only={unknown[0]} is no row of {workdir} that has a run; there are {', '.join(found)}")
+    chosen = {row: of_seeds for row, of_seeds in found.items() if not only or row in only}
+    if len(chosen) > len(plots.PALETTE):
+        raise UsageError(
+            f"{'--only' if only else workdir} has {len(chosen)} rows, more than the {len(plots.PALETTE)} that colours "
+            f"tell apart: choose some, --only={','.join(list(found)[:2])} for instance; there are {', '.join(found)}"
+        )
+    return chosen
 
 
 def _settings(folder: Path) -> ml_collections.ConfigDict:

@@ -43,8 +43,9 @@ def make_table(
       same_lambda: lambda is the configuration's in every row; else lambda (n - 1) is.
 
     Raises:
-      UsageError: a number of images that does not divide them; a lambda of 0.
+      UsageError: no number of images, or of dimensions; one that does not divide them; a lambda of 0.
     """
+    command.check_some({"--images": images, "--dimensions": dimensions})
     equivariance, own_weight = config.equivariance, command.own_weight(config)
     total = command.own_batch(config) if equivariance.batch_size is None else equivariance.batch_size
     if equivariance.num_groups is None:

@@ -65,7 +65,7 @@ def of_run(run: Finished) -> dict[str, Any]:
     if len(first) < 2:
         raise UsageError(f"{run.model.workdir} has one test input: there are no views of two")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out of --workdir")
+        raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out with --only")
     positive, negative = cosines(first, second)
     spread = float(negative.std())
     difference = float(positive.mean() - negative.mean())
@@ -134,7 +134,7 @@ def analyse(table: FinishedTable) -> Analysis:
     """The cosines of every run, and of each of its checkpoints their mean."""
     runs: dict[str, dict[str, dict[str, Any]]] = {}
     courses: dict[str, dict[str, dict[int, float]]] = {}
-    for run in table.runs(every_checkpoint=True):
+    for run in table.runs(every_checkpoint=True, branch="invariance"):
         found = of_run(run)
         runs.setdefault(run.row, {})[run.seed] = found  # that of the newest stays
         courses.setdefault(run.row, {}).setdefault(run.seed, {})[run.model.step] = found["positive"]

@@ -1,4 +1,10 @@
-"""Rankings with intervals: which ranks each row of a table may have, by what its seeds can tell apart."""
+"""Rankings with intervals: which ranks each row of a table may have, by what its seeds can tell apart.
+
+Tukey's test takes the spread over seeds to be one for all rows. Ratios of several orders of magnitude have no such
+spread: what the seeds of a row differ by is a share of its mean. So they are ranked by their logarithm, where none of
+them is 0 or below, and their panel has a logarithmic axis. Of every measure whose seeds spread more than tenfold as far
+in one row as in another a line below the ranks says so: pooled, the noise of the one hides what differs in the other.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +19,8 @@ from care_jax.evaluate.evaluators import find
 from care_jax.sweep.table import Results, Table
 
 CONFIDENCE = 0.95
+LOGARITHMIC = "relative_equivariance"  # how the names of measures begin that are of several orders of magnitude
+_UNLIKE = 10.0  # standard deviations of rows, the largest over the least, that one pooled spread does not fit
 _ACROSS = 4  # panels of the picture
 
 
@@ -26,6 +34,9 @@ class Ranking(NamedTuple):
         many below the last as it is better than.
       within_noise: pairs of rows whose difference is within the noise.
       pairs: of all rows.
+      spreads: row -> standard deviation over its seeds.
+      logarithmic: whether all this is of the logarithms, to base 10.
+      at_most_0: rows with a value that has no logarithm, where one was asked for.
     """
 
     means: dict[str, float]
@@ -33,6 +44,9 @@ class Ranking(NamedTuple):
     ranks: dict[str, tuple[int, int]]
     within_noise: list[tuple[str, str]]
     pairs: int
+    spreads: dict[str, float]
+    logarithmic: bool = False
+    at_most_0: tuple[str, ...] = ()
 
 
 def ranking(values: Mapping[str, np.ndarray], better: str) -> Ranking:
@@ -70,7 +84,16 @@ def ranking(values: Mapping[str, np.ndarray], better: str) -> Ranking:
     # Of equal numbers of seeds all pairs have one width, and a quarter of the interval on either side of a mean is it.
     half = {row: float(np.nanmean(widths[place])) / 2.0 for place, row in enumerate(rows)}
     means = {row: float(group.mean()) for row, group in zip(rows, groups, strict=True)}
-    return Ranking(means, half, ranks, noise, len(rows) * (len(rows) - 1) // 2)
+    spreads = {row: float(group.std(ddof=1)) for row, group in zip(rows, groups, strict=True)}
+    return Ranking(means, half, ranks, noise, len(rows) * (len(rows) - 1) // 2, spreads)
+
+
+def ranking_of_ratios(values: Mapping[str, np.ndarray], better: str) -> Ranking:
+    """`ranking` of the logarithms; of the values as they are where one is 0 or below. Arguments and errors as there."""
+    at_most_0 = tuple(row for row, of_row in values.items() if min(of_row) <= 0.0)
+    if at_most_0:
+        return ranking(values, better)._replace(at_most_0=at_most_0)
+    return ranking({row: np.log10(of_row) for row, of_row in values.items()}, better)._replace(logarithmic=True)
 
 
 def rankings(table: Table, results: Results, measures: Mapping[str, str]) -> dict[str, Ranking]:
@@ -89,7 +112,7 @@ def rankings(table: Table, results: Results, measures: Mapping[str, str]) -> dic
             if len(values) > 1 and np.isfinite(values).all():
                 known[row] = values
         if len(known) > 1:
-            found[name] = ranking(known, better)
+            found[name] = (ranking_of_ratios if name.startswith(LOGARITHMIC) else ranking)(known, better)
     return found
 
 
@@ -108,8 +131,30 @@ def markdown(table: Table, found: Mapping[str, Ranking]) -> str:
     ]
     for name, ranked in found.items():
         hidden = f"{len(ranked.within_noise)} of {ranked.pairs} differences are within the noise"
-        lines.append(f"* {find(name).heading or name}: {hidden}")
+        lines.append(f"* {find(name).heading or name}: {hidden}{_told(ranked)}")
+    unlike = [f"{find(name).heading or name} ({told})" for name, ranked in found.items() if (told := _spreads(ranked))]
+    if unlike:
+        lines += [
+            "",
+            f"The seeds' standard deviations differ more than {_UNLIKE:.0f}-fold between rows: pooled, they are "
+            f"too wide for some and too narrow for others: {'; '.join(unlike)}.",
+        ]
     return "\n".join(lines)
+
+
+def _told(ranked: Ranking) -> str:
+    if ranked.at_most_0:
+        return f" (not by the logarithm, for {', '.join(ranked.at_most_0)} is 0 or below)"
+    return " (by the logarithm)" if ranked.logarithmic else ""
+
+
+def _spreads(ranked: Ranking) -> str:
+    """The least and the largest standard deviation, where they are more than `_UNLIKE` apart; else nothing."""
+    least, largest = (pick(ranked.spreads, key=lambda row: ranked.spreads[row]) for pick in (min, max))
+    if ranked.spreads[largest] <= _UNLIKE * ranked.spreads[least]:
+        return ""
+    low, high = (f"{ranked.spreads[row]:.2g} of {row}" for row in (least, largest))
+    return f"{low} to {high}{', of the logarithm' if ranked.logarithmic else ''}"
 
 
 def _ranks(of: tuple[int, int]) -> str:
@@ -122,7 +167,10 @@ def _ranks(of: tuple[int, int]) -> str:
 
 
 def picture(table: Table, found: Mapping[str, Ranking]) -> Figure:
-    """A panel a measure: mean of each row with its interval; those that do not overlap differ beyond the noise."""
+    """A panel a measure: mean of each row with its interval; those that do not overlap differ beyond the noise.
+
+    Where ranks are of logarithms the axis is logarithmic, and the mean the geometric one.
+    """
     rows = list(table.rows)
     columns = min(max(len(found), 1), _ACROSS)
     lines = -(-max(len(found), 1) // columns)
@@ -131,10 +179,12 @@ def picture(table: Table, found: Mapping[str, Ranking]) -> Figure:
     for axis, (name, ranked) in zip(places_of, found.items(), strict=False):
         places = [rows.index(row) for row in ranked.means]
         means = np.asarray(list(ranked.means.values()))
-        widths = np.asarray([ranked.half_widths[row] for row in ranked.means])
-        axis.errorbar(
-            means, places, xerr=np.where(np.isfinite(widths), widths, 0.0), fmt="o", color=plots.BLUE, markersize=4
-        )
+        widths = np.nan_to_num([ranked.half_widths[row] for row in ranked.means], posinf=0.0)
+        low, high = means - widths, means + widths
+        if ranked.logarithmic:
+            low, means, high = (10.0**ends for ends in (low, means, high))
+            axis.set_xscale("log")
+        axis.errorbar(means, places, xerr=(means - low, high - means), fmt="o", color=plots.BLUE, markersize=4)
         measure = find(name)
         unit = f", {measure.unit}" if measure.unit else ""
         axis.set(xlabel=f"{measure.heading or name}{unit}", ylim=(len(rows) - 0.5, -0.5))

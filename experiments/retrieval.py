@@ -80,6 +80,7 @@ class Lookups(NamedTuple):
       before, after: rows of the n, [q, k], nearest first, of the image as it is and turned.
       new_before, new_after: whether each has the new colour, [q, k].
       kept: whether each of `after` has the class of the image, [q, k]; None without classes.
+      still: whether the turn leaves the image as it was, [q]: it has no colour.
     """
 
     before: np.ndarray
@@ -87,6 +88,7 @@ class Lookups(NamedTuple):
     new_before: np.ndarray
     new_after: np.ndarray
     kept: np.ndarray | None
+    still: np.ndarray
 
 
 def neighbours(queries: np.ndarray, bank: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
@@ -147,7 +149,7 @@ def look_up(run: Finished, own: np.ndarray) -> tuple[Lookups, np.ndarray]:
     changed = turned(images, turns)
     moved = embedded.embedder(embedded.variables, Examples(images=changed)).embeddings
     if not (np.isfinite(moved).all() and np.isfinite(test.embeddings).all()):
-        raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out of --workdir")
+        raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out with --only")
     before = neighbours(test.embeddings[own], test.embeddings, own, max(RECALLS))
     after = neighbours(moved, test.embeddings, own, max(RECALLS))
     if num_hues:
@@ -159,7 +161,7 @@ def look_up(run: Finished, own: np.ndarray) -> tuple[Lookups, np.ndarray]:
     classes = dataset.test.labels[CLASS][test.rows] if CLASS in dataset.num_classes else None
     kept = None if classes is None else classes[after] == classes[own][:, None]
     of_before, of_after = (np.take_along_axis(new, rows, axis=1) for rows in (before, after))
-    return Lookups(before, after, of_before, of_after, kept), changed
+    return Lookups(before, after, of_before, of_after, kept, (changed == images).all(axis=(1, 2, 3))), changed
 
 
 def _mean_colours(examples: Examples, side: int) -> np.ndarray:
@@ -222,18 +224,32 @@ def _words(of: Line) -> Sequence[str]:
 
 
 def analyse(table: FinishedTable, query: int = 0) -> Analysis:
-    """The neighbours of every run, and those of one image for the first seed of each row."""
+    """The neighbours of every run, and those of one image for the first seed of each row.
+
+    Raises:
+      UsageError: as of `look_up`; images without colour, which no turn of the hue changes.
+    """
     numbers: dict[str, dict[str, dict[str, float]]] = {}
     lines: dict[str, Line] = {}
     details: dict[str, Any] = {}
+    said: tuple[str, ...] = ()
     for run in table.runs():
         own = np.unique(np.linspace(0, len(run.embedded.part("test").rows) - 1, QUERIES).astype(int))
         if run.row not in lines:
             lines[run.row] = line(run, query)
         found, _ = look_up(run, own)
+        still = int(found.still.sum())
+        if still == len(own):
+            raise UsageError(
+                f"{run.model.workdir}: a turn of the hue changes none of {still} test images, which have no colour, so "
+                "that no neighbour can have the new one; give --workdir a table on images in colour"
+            )
         numbers.setdefault(run.row, {})[run.seed] = scores(found)
-        details = {"queries": len(own), "by_labels": _HUE in run.embedded.labellings, "query": query}
-    return Analysis(MEASURES, numbers, COMPARED, sheet(lines), details)
+        by_labels = _HUE in run.embedded.labellings
+        details = {"queries": len(own), "unchanged": still, "by_labels": by_labels, "query": query}
+        if still:  # the same of every run
+            said = (f"The turn changed {still} of {len(own)} images not at all, for they have no colour: they count.",)
+    return Analysis(MEASURES, numbers, COMPARED, sheet(lines), details, said)
 
 
 if __name__ == "__main__":

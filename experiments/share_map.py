@@ -83,9 +83,11 @@ def make_table(
       num_steps: updates a run.
 
     Raises:
-      UsageError: no such kind; a number of images that does not divide the batch.
+      UsageError: nothing of one of them; no such kind, or one twice; a number of images that does not divide the batch.
     """
     batch = command.own_batch(config)
+    command.check_some({"--kinds": kinds, "--images": images, "--weights": weights, "--dimensions": dimensions})
+    command.check_once("--kinds", kinds)
     for kind in kinds:
         if kind not in KINDS:
             raise UsageError(f"--kinds={kind} is no kind; there are {', '.join(KINDS)}")

@@ -100,7 +100,7 @@ def of_run(run: Finished) -> list[dict[str, float]]:
     for draw in equivariance_error.draws(run.embedded, run.model.config.evaluate):
         after = run.embedded.drawn(draw, "equivariance")
         if not (np.isfinite(before).all() and np.isfinite(after).all()):
-            raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out of --workdir")
+            raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out with --only")
         of = procrustes_bound(before, after)
         found.append(
             {

@@ -101,7 +101,7 @@ def of_run(run: Finished) -> dict[str, np.ndarray]:
     for draw in draws:
         after = run.embedded.drawn(draw, "equivariance")
         if not (np.isfinite(before).all() and np.isfinite(after).all()):
-            raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out of --workdir")
+            raise UsageError(f"{run.model.workdir}: embeddings are not finite; leave its row out with --only")
         found.append(held_out(before, after))
     return {name: np.asarray([of[name] for of in found]) for name in _PER_DRAW} | {"draws": draws}
 

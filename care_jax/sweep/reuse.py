@@ -8,7 +8,7 @@ from care_jax.command_line import UsageError, say
 from care_jax.errors import UserError
 from care_jax.experiment.continuation import changes
 from care_jax.storage import flush_tree
-from care_jax.sweep.runs import Run, finished, made_with
+from care_jax.sweep.runs import Run, finished, made_with, run_folders
 from care_jax.workdir import writing
 
 # The folder of a run that logs elsewhere has the names of its runs there: two folders would write to one. And a lock is
@@ -47,11 +47,13 @@ def finished_in(folder: Path) -> list[Run]:
       UsageError: there is none.
     """
     found = []
-    for summary in sorted(folder.glob("*_seed_*/summary.json")):
+    for workdir in run_folders(folder):
+        if not (workdir / "summary.json").exists():
+            continue
         try:
-            found.append(Run(made_with(summary.parent), summary.parent))
+            found.append(Run(made_with(workdir), workdir))
         except UserError as error:
-            say(f"{summary.parent} is not taken over: {error}")
+            say(f"{workdir} is not taken over: {error}")
     if not found:
         raise UsageError(f"--reuse={folder} has no finished run; give a table's folder, with folders ROW_seed_N")
     return found

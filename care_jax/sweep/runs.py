@@ -26,6 +26,11 @@ class Run(NamedTuple):
     workdir: Path
 
 
+def run_folders(workdir: Path) -> list[Path]:
+    """What is called as the runs of a table are, ROW_seed_N, by name; but a draft, which begins with a dot."""
+    return sorted(folder for folder in workdir.glob("*_seed_*") if not folder.name.startswith("."))
+
+
 def finished_run(config: ml_collections.ConfigDict, workdir: Path) -> Summary:
     """The summary of a run, made now unless `workdir` has it.
 

@@ -1,9 +1,10 @@
 """A table whose runs are made where they are missing: what an experiment is, once its rows are declared."""
 
-from collections.abc import Callable, Generator, Sequence
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -11,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from care_jax import loggers
-from care_jax.command_line import say
+from care_jax.command_line import UsageError, say
 from care_jax.devices import sharding
 from care_jax.errors import UserError
 from care_jax.experiment import build
@@ -66,9 +67,14 @@ def run_table(
       The table, in Markdown.
 
     Raises:
-      UserError: one line. Before any run is made: settings that do not go together, a folder that holds other settings
-        or data, more jobs than cores or GPUs. Later: what ends a run; what was made before stays.
+      UserError: one line. Before any run is made: no rows, settings that do not go together, a folder that holds other
+        settings or data, more jobs than cores or GPUs. Later: what ends a run; what was made before stays.
     """
+    if not table.rows:
+        raise UsageError(
+            f"this table has no rows: nothing is made, and {workdir} stays as it is; give the flags that its rows are "
+            "made of a value or more"
+        )
     shares = processes.shares(jobs) if jobs > 1 else []
     if shares:
         jax.config.update("jax_platforms", "cpu")  # the devices are for the runs
@@ -93,12 +99,42 @@ def run_table(
             say(progress(list(found.values()), len(runs), jobs))
     results = {name: [found[run.workdir] for run in of_row] for name, of_row in rows.items()}
     text = "\n\n".join(filter(None, [markdown(table, results), further(table, results) if further else ""]))
+    if gone := left_out(workdir / "table.json", _runs_of, {name: len(of_row) for name, of_row in results.items()}):
+        say(f"{workdir}: table.md and table.json are written {gone}")
     with writing(workdir):
         replace_file(workdir / "table.md", text + "\n")
         replace_file(workdir / "table.json", as_json(table, results))
         if picture:
             picture.draw(table, results).savefig(workdir / picture.file, dpi=110)
     return text
+
+
+def left_out(path: Path, runs_of: Callable[[Any], Mapping[str, int]], now: Mapping[str, int]) -> str:
+    """Which rows a JSON file has that the one in its place will lack, or will have fewer seeds of.
+
+    Args:
+      path: of the file.
+      runs_of: what is read from it -> runs of each row.
+      now: runs of each row that there will be.
+
+    Returns:
+      The end of a line; empty where nothing goes.
+    """
+    try:
+        before = runs_of(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        return f"anew: what was there can't be read ({error!r})"
+    fewer = {name: (count, now.get(name, 0)) for name, count in before.items() if count > now.get(name, 0)}
+    if not fewer:
+        return ""
+    told = [f"{name} ({there} seeds there, {here} now)" if here else name for name, (there, here) in fewer.items()]
+    return f"without what was there of {', '.join(told)}; the runs stay, and the command that wrote it writes it again"
+
+
+def _runs_of(table: Any) -> dict[str, int]:
+    return {name: len(row["runs"]) for name, row in table["rows"].items()}
 
 
 def _made(runs: Sequence[Run], shares: Sequence[processes.Share]) -> Generator[Run, None, None]:

@@ -2,6 +2,11 @@
 
 import json
 import math
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +61,31 @@ def test_sentences_say_what_the_seeds_make_of_a_difference():
 )
 def test_a_difference(ours, theirs, better, said):
     assert analysis.judged(np.array(ours), np.array(theirs), better) == said
+
+
+@pytest.mark.slow
+def test_the_command_takes_some_rows_and_says_what_its_files_lose(tmp_path):
+    """Records of the benchmark, with which no run is needed."""
+    records = Path(__file__).parents[2] / "experiments" / "results" / "digits_benchmark_records.tar.gz"
+    with tarfile.open(records) as opened:
+        opened.extractall(tmp_path, filter="data")
+    folder = tmp_path / "benchmark_records"
+    for number in range(2):  # a table of more rows than there are colours
+        shutil.copytree(folder / "byol_seed_0", folder / f"more_{number}_seed_0")
+    shutil.copytree(folder / "simclr_seed_0", folder / ".simclr_seed_0.copy")
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "experiments.course", f"--workdir={folder}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    refused = run()
+    assert refused.returncode == 2 and "choose some, --only=" in refused.stderr
+    first = run("--only=byol,simclr,byol_care")
+    assert first.returncode == 0 and first.stderr == "", first.stderr
+    assert [line.split(" | ")[0] for line in first.stdout.splitlines()[2:5]] == ["| byol", "| byol_care", "| simclr"]
+    assert "byol against simclr: " in first.stdout
+    second = run("--only=byol,simclr")
+    assert f"{folder}: course.json and course.png are written without what was there of byol_care; " in second.stderr
 
 
 def test_the_file_has_null_where_there_is_no_number_and_names_what_was_read(tmp_path):

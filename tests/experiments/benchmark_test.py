@@ -75,6 +75,17 @@ def test_tries_are_made_and_their_scores_read(monkeypatch, tmp_path, capsys):
     said = capsys.readouterr()
     assert said.out == "1 seed, 2 jobs\n"
     assert "vicreg: optimizer.learning_rate 0.001 by knn_top1 of 0.000333: 10.0, 0.001: 30.0, 0.003: 20.0" in said.err
+    # The best of what was tried is at an end of it: the optimum may lie beyond.
+    assert "sie: equivariance.sie_equivariance_weight 1.5, the smallest tried, by knn_top1 of 1.5: 5.0" in said.err
+
+
+def test_the_largest_value_tried_is_said_to_be_that(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark, "run_table", lambda *_, **__: "")
+    for place, score in enumerate((10.0, 20.0, 30.0)):
+        (tmp_path / f"byol_try_{place}_seed_0").mkdir()
+        (tmp_path / f"byol_try_{place}_seed_0" / "summary.json").write_text(json.dumps({"knn_top1": score}))
+    benchmark.tuned({"byol": METHODS["byol"]}, digits.get_config(), tmp_path, by=("knn_top1",), jobs=1)
+    assert "byol: optimizer.learning_rate 0.003, the largest tried, by knn_top1 of " in capsys.readouterr().err
 
 
 def test_what_decides_is_measured_on_the_data():

@@ -71,3 +71,12 @@ def test_rows_of_care_are_not_made_with_another_term():
         UsageError, match=r"^config.equivariance.term is equimod, and this table has rows of CARE: add "
     ):
         command.check_term(config)
+
+
+def test_a_value_that_is_there_twice_would_be_one_row():
+    assert command.numbers("--weights", "0,0.1,0.12") == [0.0, 0.1, 0.12] and command.numbers("--weights", "") == []
+    for text in ("0.1,0.10", "1,0,1e0", "0.1,0.10000001"):  # folders are named by six digits
+        with pytest.raises(UsageError, match=r"^--weights=.*: (0\.1|1) is there twice; give each once \(of"):
+            command.numbers("--weights", text)
+    with pytest.raises(UsageError, match=r"^--images=4,16,4: 4 is there twice"):
+        command.whole_numbers("--images", ["4", "16", "04"])

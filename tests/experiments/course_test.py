@@ -94,10 +94,24 @@ def test_runs_of_other_data_are_refused_and_other_evaluations_said(table, capsys
     config("care_seed_0")
     config("care_seed_1", k=5)
     course.courses_of(table, (ACCURACY,))
-    assert "care_seed_1 is judged otherwise than " in (said := capsys.readouterr().err) and "evaluate.knn_k" in said
+    said = capsys.readouterr().err
+    assert (
+        "care_seed_1 is judged otherwise than care_seed_0: evaluate.knn_k is 5, not 20; knn_top1 of both are unlike"
+    ) in said
+    assert "settings of simclr_seed_0, simclr_seed_1 are not known, and not compared with the others'" in said
     config("simclr_seed_0", data="fashion")
     with pytest.raises(UsageError, match=r"simclr_seed_0 is of other data than .*care_seed_0; look at them apart"):
         course.courses_of(table, (ACCURACY,))
+
+
+def test_runs_of_other_steps_and_monitors_that_end_early_are_said(table, capsys):
+    path = table.workdir / "simclr_seed_1" / "summary.json"
+    path.write_text(json.dumps({"steps": 60, "params_sha256": ""}))
+    course.courses_of(table, (ACCURACY,))
+    said = capsys.readouterr().err
+    assert "simclr_seed_1 is of step 60, " in said and "care_seed_0 of 30: unlike things" in said
+    assert "simclr_seed_1: its monitors end at step 30, and its summary is of step 60" in said
+    assert said.count("unlike things") == said.count("its monitors end") == 1
 
 
 def test_mistakes_are_one_line(table):

@@ -52,6 +52,8 @@ def test_mistakes_are_one_line():
         methods.make_table(digits.get_config(), 1438, 7, sweep="1,a")
     with pytest.raises(UsageError, match="--weights=a: give numbers"):
         care_vs_simclr.make_table(digits.get_config(), "a")
+    with pytest.raises(UsageError, match=r"^--weights=0.1,0,0.1: 0.1 is there twice; give each once"):
+        care_vs_simclr.make_table(digits.get_config(), "0.1,0,0.1")
 
 
 def test_the_weights_of_the_configuration_are_the_default():

@@ -1,5 +1,7 @@
 """Cosines of positives and negatives: against a loop, of a collapse, in the picture; on a table of runs."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,14 @@ def test_the_picture_has_a_panel_a_row_and_the_course_of_steps_that_all_have():
     assert course.lines[0].get_ydata().tolist() == pytest.approx([0.2, 0.4])
     without = positives.picture(runs, {row: {"0": {9: 0.1}, "1": {9: 0.2}} for row in runs})
     assert len(without.axes) == 2
+
+
+def test_runs_are_compared_by_the_draws_of_the_branch_that_is_drawn():
+    table = Mock()
+    table.runs.side_effect = InterruptedError  # nothing is analysed
+    with pytest.raises(InterruptedError):
+        positives.analyse(table)
+    table.runs.assert_called_once_with(every_checkpoint=True, branch="invariance")
 
 
 @pytest.mark.slow

@@ -83,6 +83,62 @@ def test_a_row_that_lacks_a_number_has_no_rank():
     assert ranking.markdown(TABLE, ranking.rankings(TABLE, single, {"knn_top1": "higher"})).startswith("No ranking: ")
 
 
+GAMMA = "relative_equivariance_median"
+RATIOS = {
+    "wide": np.array([0.3, 1.2, 0.6]),
+    "narrow": np.array([0.02, 0.05, 0.03]),
+    "least": np.array([0.001, 0.002, 0.004]),
+}
+
+
+def _gammas(**changed):
+    rows = {name: Row((name,), {}) for name in RATIOS}
+    taken = {row: [{GAMMA: value} for value in values] for row, values in (RATIOS | changed).items()}
+    table = Table(("row",), rows, (GAMMA,), ())
+    return table, ranking.rankings(table, taken, {GAMMA: "lower"})
+
+
+def test_ratios_of_several_decades_are_ranked_by_their_logarithm():
+    table, found = _gammas()
+    assert found[GAMMA].ranks == {"least": (1, 1), "narrow": (2, 2), "wide": (3, 3)} and found[GAMMA].logarithmic
+    assert ranking.ranking(RATIOS, "lower").within_noise  # as they are, the spread of one row hides the others
+    by_hand = ranking.ranking({row: np.log10(values) for row, values in RATIOS.items()}, "lower")
+    assert found[GAMMA].half_widths == by_hand.half_widths
+    text = ranking.markdown(table, found)
+    assert text.endswith("0 of 3 differences are within the noise (by the logarithm)")
+    (axis,) = ranking.picture(table, found).axes
+    assert axis.get_xscale() == "log"
+    geometric = [float(np.exp(np.log(RATIOS[row]).mean())) for row in ("least", "narrow", "wide")]
+    assert axis.containers[0].lines[0].get_xdata().tolist() == pytest.approx(geometric)
+    (segments,) = axis.containers[0].lines[2]
+    assert all(end[0] > 0.0 for segment in segments.get_segments() for end in segment)
+
+
+def test_a_ratio_of_0_has_no_logarithm_and_this_is_said():
+    table, found = _gammas(least=np.array([0.0, 0.002, 0.004]))
+    assert found[GAMMA].at_most_0 == ("least",) and not found[GAMMA].logarithmic
+    assert found[GAMMA].means["wide"] == pytest.approx(0.7)
+    assert "within the noise (not by the logarithm, for least is 0 or below)\n" in ranking.markdown(table, found)
+    (axis,) = ranking.picture(table, found).axes
+    assert axis.get_xscale() == "linear"
+    _, found = _gammas(least=np.array([np.nan, 0.002, 0.004]))  # no rank, as of any measure
+    assert set(found[GAMMA].ranks) == {"wide", "narrow"} and found[GAMMA].logarithmic
+
+
+def test_spreads_that_one_pooled_spread_does_not_fit_are_said():
+    assert "standard deviations" not in ranking.markdown(
+        TABLE, ranking.rankings(TABLE, _results(), {"knn_top1": "higher"})
+    )
+    some = _results(high=[{"knn_top1": value} for value in (50.0, 90.0, 91.0)])
+    text = ranking.markdown(TABLE, ranking.rankings(TABLE, some, {"knn_top1": "higher"}))
+    assert text.splitlines()[-1] == (
+        "The seeds' standard deviations differ more than 10-fold between rows: pooled, they are too wide for some and "
+        "too narrow for others: kNN (1 of low to 23 of high)."
+    )
+    flat = _results(low=[{"knn_top1": 10.0}] * 3)
+    assert "(0 of low to " in ranking.markdown(TABLE, ranking.rankings(TABLE, flat, {"knn_top1": "higher"}))
+
+
 def test_a_score_is_the_mean_of_measures_and_none_where_one_is_missing():
     assert ranking.score({"knn_top1": 80, "hue_probe_top1": 40.0}, ("knn_top1", "hue_probe_top1")) == 60.0
     assert np.isnan(ranking.score({"knn_top1": 80, "hue_probe_top1": None}, ("knn_top1", "hue_probe_top1")))

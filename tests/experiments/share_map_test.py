@@ -59,6 +59,11 @@ def test_mistakes_are_one_line():
     for size in (1, 3, 256):
         with pytest.raises(UsageError, match=f"--images={size}: give numbers from 2 on that divide the batch of 128"):
             share_map.make_table(config, kinds=["color"], **SETTINGS | {"images": [size]})
+    for flag in ("kinds", "images", "weights", "dimensions"):
+        with pytest.raises(UsageError, match=f"^--{flag}= is empty, and rows are made of its values: give some"):
+            share_map.make_table(config, **{"kinds": ["color"], **SETTINGS} | {flag: []})
+    with pytest.raises(UsageError, match=r"^--kinds=color,crop,color: color is there twice"):
+        share_map.make_table(config, kinds=["color", "crop", "color"], **SETTINGS)
     assert command.whole_numbers("--images", ["4", "16"]) == [4, 16]
     for wrong in ("", "a", "-1", "0", "1.5", "²"):
         with pytest.raises(UsageError, match=f"--images={wrong}: give whole numbers from 1 on"):

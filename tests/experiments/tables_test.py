@@ -22,6 +22,7 @@ ROWS = {
     "proteins": 4,
     "groups_count": 6,
     "weight_sweep": 3,
+    "care_vs_simclr": 2,
 }
 
 
@@ -54,7 +55,7 @@ def test_every_row_can_be_run(name):
         assert measure == "seconds" or find(measure)
 
 
-@pytest.mark.parametrize("name", [*PLAIN, "groups_count"])
+@pytest.mark.parametrize("name", [*PLAIN, "groups_count", "care_vs_simclr"])
 def test_a_weight_of_0_is_no_row_with_care(name):
     config = _config(name)
     config.equivariance.weight = 0.0
@@ -74,6 +75,9 @@ def test_what_is_asked_for_is_kept_whatever_the_size_of_a_group():
     assert {row.settings.get("equivariance.weight", 0.1) for row in same.rows.values()} == {0.1}
     with pytest.raises(UsageError, match=r"^--images=3: give numbers from 2 on that divide the 128 of a batch"):
         groups_count.make_table(digits.get_config(), [3], [16])
+    for flag, values in (("--images", ([], [16])), ("--dimensions", ([4], []))):
+        with pytest.raises(UsageError, match=f"^{flag}= is empty, and rows are made of its values: give some"):
+            groups_count.make_table(digits.get_config(), *values)
 
 
 def test_the_papers_views_of_proteins_are_turned():

@@ -43,6 +43,17 @@ def test_what_is_there_stays_and_what_was_left_half_is_no_run(finish, tmp_path, 
     assert not (tmp_path / "new" / "missing" / "half").exists()
 
 
+def test_the_draft_of_a_copy_is_no_run(finish, tmp_path, tiny_config, capsys):
+    """A copy that was killed leaves it; it may lack what is copied last, and would be taken first."""
+    config = tiny_config()
+    finish(config, tmp_path / ".a_seed_0.copy")
+    with pytest.raises(UsageError, match="has no finished run"):
+        take_over([Run(config, tmp_path / "new")], [tmp_path])
+    finish(config, tmp_path / "a_seed_0")
+    assert take_over([Run(config, tmp_path / "new")], [tmp_path]) == 1
+    assert ".copy" not in capsys.readouterr().err
+
+
 def test_what_cannot_be_read_or_is_of_another_step_is_passed_over_with_a_line(finish, tmp_path, tiny_config, capsys):
     config = tiny_config()
     for seed in range(3):

@@ -50,6 +50,33 @@ def test_every_row_is_checked_before_the_first_run(made, finish, tmp_path, tiny_
     assert made == []
 
 
+def test_a_table_without_rows_replaces_nothing(made, tmp_path, tiny_config):
+    run_table(TABLE, tiny_config(), tmp_path, seeds=1)
+    before = (tmp_path / "table.md").read_text(), (tmp_path / "table.json").read_text()
+    with pytest.raises(UsageError, match=r"^this table has no rows: nothing is made, and .* stays as it is; give "):
+        run_table(TABLE._replace(rows={}), tiny_config(), tmp_path, seeds=1)
+    assert ((tmp_path / "table.md").read_text(), (tmp_path / "table.json").read_text()) == before
+    with pytest.raises(UsageError, match="has no rows"):
+        run_table(TABLE._replace(rows={}), tiny_config(), tmp_path / "new", seeds=1)
+    assert not (tmp_path / "new").exists() and len(made) == 2
+
+
+def test_rows_that_the_table_before_had_and_this_one_lacks_are_said(made, tmp_path, tiny_config, capsys):
+    run_table(TABLE, tiny_config(), tmp_path, seeds=2)
+    run_table(TABLE, tiny_config(), tmp_path, seeds=2)
+    assert "written" not in capsys.readouterr().err
+    fewer = TABLE._replace(rows={"0.0": TABLE.rows["0.0"]})
+    run_table(fewer, tiny_config(), tmp_path, seeds=1)
+    assert (
+        f"{tmp_path}: table.md and table.json are written without what was there of 0.0 (2 seeds there, 1 now), 0.5; "
+        "the runs stay, and the command that wrote it writes it again"
+    ) in capsys.readouterr().err
+    assert list(json.loads((tmp_path / "table.json").read_text())["rows"]) == ["0.0"] and len(made) == 4
+    (tmp_path / "table.json").write_text("[]")
+    run_table(fewer, tiny_config(), tmp_path, seeds=1)
+    assert "table.json are written anew: what was there can't be read (TypeError" in capsys.readouterr().err
+
+
 def test_several_at_a_time_each_with_its_cores(children, made, tmp_path, tiny_config):
     text = run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2)
     assert "| 0.0 | 2 | 50.5 ± 0.7 |" in text and made == []
