@@ -4,13 +4,13 @@
     python -m experiments.benchmark --only=simclr,simclr_care --config=configs/fashion.py --workdir=runs/fashion
 
 SimCLR, MoCo, BYOL, Barlow Twins and VICReg, each alone and with CARE; EquiMod, E-SSL and AugSelf on SimCLR; SIE. Every
-method tries three values of one setting, the base methods of their learning rate, the others of their term's weight,
-with a training seed of its own that is none of the table's. Taken is the one with the highest mean of `--chosen_by`, by
-default the probe of the class alone, as in table 1: where the hue counts too, SimCLR is best where it has learned
-least. Then come the seeds of the table. The tries go to `tuning/`, with a table.md of their own; the table, the ranks
-that its seeds leave open and which differences are within the noise go to standard output and `table.md`, the intervals
-to `benchmark.png`. Each run has its folder, and is not made again. All are judged on the test images, the tries too:
-there are too few to hold more of them out.
+method tries three values of one setting, the base methods of their learning rate, the others of their term's weight, at
+the rate that their base took, with a training seed of its own that is none of the table's. Taken is the one with the
+highest mean of `--chosen_by`, by default the probe of the class alone, as in table 1: where the hue counts too, SimCLR
+is best where it has learned least. Then come the seeds of the table. The tries go to `tuning/`, with a table.md of
+their own; the table, the ranks that its seeds leave open and which differences are within the noise go to standard
+output and `table.md`, the intervals to `benchmark.png`. Each run has its folder, and is not made again. All are judged
+on the test images, the tries too: there are too few to hold more of them out.
 """
 
 from care_jax import extras, stops
@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +56,7 @@ RANKED = {name: "lower" if name == "relative_equivariance_median" else "higher" 
 CHOSEN_BY = ("linear_probe_top1",)
 TUNING_SEED = 1000
 _FACTORS = (1 / 3, 1.0, 3.0)
+_RATE = "optimizer.learning_rate"
 
 
 class Method(NamedTuple):
@@ -96,7 +97,7 @@ def methods(config: ml_collections.ConfigDict, images: int, given: Collection[st
     for base, scale in own_settings.CARE_SCALE.items():
         settings = {"loss.method": base, **own_settings.of_base(base, config, images, given)}
         rates = tuple(factor * rate for factor in _FACTORS)
-        found[base] = Method(base, "–", settings | {"equivariance.weight": 0.0}, "optimizer.learning_rate", rates)
+        found[base] = Method(base, "–", settings | {"equivariance.weight": 0.0}, _RATE, rates)
         weights = tuple(factor * scale * own_weight for factor in _FACTORS)
         found[f"{base}_care"] = Method(base, "care", settings, "equivariance.weight", weights)
     for rival, (base, weight) in own_settings.RIVALS.items():
@@ -141,6 +142,23 @@ def deciding(measures: Sequence[str], dataset: DataSet) -> tuple[str, ...]:
     if not measures and CLASS not in dataset.num_classes:
         raise UsageError(f"{dataset.name} has no labels: say what decides, --chosen_by=rotation_share_explained")
     return found
+
+
+def at_rates(compared: Mapping[str, Method], rates: Mapping[str, float]) -> dict[str, Method]:
+    """Each term at the learning rate that its base took: a base that asks for another rate does so with a term too.
+
+    Args:
+      compared: the methods.
+      rates: base -> what was taken; of a base that is not compared nothing is known, and its terms stay as they are.
+    """
+    changed = {}
+    for name, method in compared.items():
+        rate = rates.get(method.base)
+        if method.tuned == _RATE or rate is None:
+            changed[name] = method
+        else:
+            changed[name] = method._replace(settings={**method.settings, _RATE: rate})
+    return changed
 
 
 def tries(compared: Mapping[str, Method], measures: Sequence[str]) -> Table:
@@ -193,7 +211,7 @@ def tuned(
     jobs: int,
     reuse: Sequence[Path] = (),
 ) -> dict[str, float]:
-    """Makes the tries that are missing; method -> the value that is taken.
+    """Makes the tries that are missing, of the bases first; method -> the value that is taken.
 
     Args:
       compared: the methods.
@@ -205,7 +223,22 @@ def tuned(
     Raises:
       UserError: as of `run_table`.
     """
+    bases = {name: method for name, method in compared.items() if method.tuned == _RATE}
+    if bases and bases.keys() < compared.keys():
+        table = tries(bases, by)
+        if not all((workdir / f"{row}_seed_0" / "summary.json").exists() for row in table.rows):
+            run_table(table, config, workdir, seeds=1, jobs=jobs, reuse=reuse)
+        compared = at_rates(compared, _taken(bases, workdir, by, tell=lambda _: None))
+    for name, method in compared.items():
+        if method.base not in (*bases, "none"):
+            say(f"{name}: {method.base} is not among the methods, so the configuration's {_RATE} is taken")
     print(run_table(tries(compared, by), config, workdir, seeds=1, jobs=jobs, reuse=reuse), flush=True)
+    return _taken(compared, workdir, by, tell=say)
+
+
+def _taken(
+    compared: Mapping[str, Method], workdir: Path, by: Sequence[str], tell: Callable[[str], None]
+) -> dict[str, float]:
     found = {}
     for name, method in compared.items():
         folders = [workdir / f"{name}_try_{place}_seed_0" for place in range(len(method.values))]
@@ -218,7 +251,7 @@ def tuned(
         # At an end of what was tried the best value may lie beyond it.
         end = {min(method.values): ", the smallest tried,", max(method.values): ", the largest tried,"}
         taken = f"{method.tuned} {found[name]:.3g}{end.get(found[name], '')}"
-        say(f"{name}: {taken} by {' and '.join(by)} of {tried}")
+        tell(f"{name}: {taken} by {' and '.join(by)} of {tried}")
     return found
 
 
@@ -242,7 +275,7 @@ if __name__ == "__main__":
         said.append(own_settings.told(config, images, given, [method.settings for method in compared.values()]))
         workdir = local_path(FLAGS.workdir, "--workdir") / "tuning"
         values = tuned(compared, config, workdir, by=by, jobs=FLAGS.jobs, reuse=command.reused(FLAGS.reuse))
-        return make_table(compared, values, fine_tuning)
+        return make_table(at_rates(compared, values), values, fine_tuning)
 
     command.start(
         _make_table,

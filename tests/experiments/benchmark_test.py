@@ -60,11 +60,12 @@ def test_the_try_with_the_highest_score_is_taken_the_first_of_equals():
 
 def test_tries_are_made_and_their_scores_read(monkeypatch, tmp_path, capsys):
     """Runs in the place of which are summaries: two tiny rows of three tries."""
-    scores = iter([10.0, 30.0, 20.0, 5.0, 1.0, 2.0])
+    scores = {"vicreg": (10.0, 30.0, 20.0), "sie": (5.0, 1.0, 2.0)}
 
     def run_table(table, config, workdir, *, seeds, jobs, reuse):
-        for name, score in zip(table.rows, scores, strict=True):
-            (workdir / f"{name}_seed_0").mkdir(parents=True)
+        for name in table.rows:
+            score = scores[name.partition("_")[0]][int(name[-1])]
+            (workdir / f"{name}_seed_0").mkdir(parents=True, exist_ok=True)
             (workdir / f"{name}_seed_0" / "summary.json").write_text(json.dumps({"knn_top1": score}))
         return f"{seeds} seed, {jobs} jobs"
 
@@ -77,6 +78,34 @@ def test_tries_are_made_and_their_scores_read(monkeypatch, tmp_path, capsys):
     assert "vicreg: optimizer.learning_rate 0.001 by knn_top1 of 0.000333: 10.0, 0.001: 30.0, 0.003: 20.0" in said.err
     # The best of what was tried is at an end of it: the optimum may lie beyond.
     assert "sie: equivariance.sie_equivariance_weight 1.5, the smallest tried, by knn_top1 of 1.5: 5.0" in said.err
+
+
+def test_terms_are_tried_at_the_rate_that_their_base_took(monkeypatch, tmp_path, capsys):
+    """A base that learns at a third of the rate is not given its terms at another."""
+    made = []
+
+    def run_table(table, config, workdir, *, seeds, jobs, reuse):
+        made.append({name: row.settings["optimizer.learning_rate"] for name, row in table.rows.items()})
+        for name in table.rows:
+            (workdir / f"{name}_seed_0").mkdir(parents=True, exist_ok=True)
+            (workdir / f"{name}_seed_0" / "summary.json").write_text(json.dumps({"knn_top1": -float(name[-1])}))
+        return ""
+
+    monkeypatch.setattr(benchmark, "run_table", run_table)
+    compared = benchmark.chosen(METHODS, ["vicreg", "vicreg_care"])
+    values = benchmark.tuned(compared, digits.get_config(), tmp_path, by=("knn_top1",), jobs=1)
+    low, _, _ = METHODS["vicreg"].values
+    assert values["vicreg"] == low and [len(rows) for rows in made] == [3, 6]
+    assert all(made[1][f"vicreg_care_try_{place}"] == low for place in range(3))
+    benchmark.tuned(compared, digits.get_config(), tmp_path, by=("knn_top1",), jobs=1)
+    assert [len(rows) for rows in made] == [3, 6, 6]  # the bases' tries are there
+    rows = benchmark.make_table(benchmark.at_rates(compared, values), values, None).rows
+    assert {row.settings["optimizer.learning_rate"] for row in rows.values()} == {low}
+    alone = benchmark.chosen(METHODS, ["vicreg_care"])
+    assert benchmark.at_rates(alone, {"vicreg_care": 1.0}) == alone
+    monkeypatch.setattr(benchmark, "run_table", lambda *_, **__: "")
+    benchmark.tuned(alone, digits.get_config(), tmp_path, by=("knn_top1",), jobs=1)
+    assert "vicreg_care: vicreg is not among the methods, so the configuration's" in capsys.readouterr().err
 
 
 def test_the_largest_value_tried_is_said_to_be_that(monkeypatch, tmp_path, capsys):
