@@ -99,6 +99,34 @@ def test_classes_on_the_host(tiny_config, tmp_path, capsys, monkeypatch, placeme
     assert "image_folder: 45 training and 5 test images in 2 classes (digit_0, digit_1); 3 steps of 16" in said
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_skipped_files_are_told_before_training_and_again_only_where_there_are_more(
+    tiny_config, tmp_path, monkeypatch, capsys, late
+):
+    """Those too that the final evaluation is the first to meet."""
+    stages = []
+
+    def write(evaluation, *given, **named):
+        stages.append(capsys.readouterr().err)
+        if late:
+            evaluation.experiment.dataset.skipped.add("late.png", "truncated or damaged")
+        return defaultdict(int)
+
+    def trained(*given, **named):
+        stages.append(capsys.readouterr().err)
+        return Outcome(Mock(step=3, variables={}), "", 1.0, {"device": "1 x cpu"})
+
+    monkeypatch.setattr(run.loop, "run", trained)
+    monkeypatch.setattr(run.results, "write", write)
+    root = _folder(tmp_path / "images", classes=True)
+    assert run.run(_config(tiny_config, root, "device"), tmp_path / "run")
+    stages.append(capsys.readouterr().err)
+    skipped = [[line for line in stage.splitlines() if "could not be used" in line] for stage in stages]
+    assert [len(lines) for lines in skipped] == [1, 0, int(late)]
+    assert "skipped 2 image files" in skipped[0][0]
+    assert not late or "skipped 3 image files" in skipped[2][0]
+
+
 def test_a_missing_folder_is_said_before_anything_is_made(tiny_config, tmp_path):
     with pytest.raises(DataError, match="none"):
         run.run(_config(tiny_config, tmp_path / "none", "device"), tmp_path / "run")

@@ -143,10 +143,17 @@ class Assembly:
         step = self._share.steps[position]
         making = self._step(step)
         first = part * IMAGES_A_CALL
-        jobs = range(first, min(first + IMAGES_A_CALL, len(self._jobs)))
+        try:
+            self._fill(making, range(first, min(first + IMAGES_A_CALL, len(self._jobs))))
+        except MemoryError as error:  # which ends reading, as what the reader meets does
+            self._share.reader.failure = self._share.reader.failure or error
+        return np.int64(step)
+
+    def _fill(self, making: _Step, jobs: range) -> None:
+        """The rows of some jobs, or none where reading has ended."""
         opened = self._open([int(making.indices[job]) for job in jobs])
         if opened is None:
-            return np.int64(step)
+            return
         sizes = [(image.height, image.width) for _, image in opened]
         spec = image_spec(self._share.plan.invariance)
         drawn = sample_boxes(making.uniforms[jobs.start : jobs.stop], spec, sizes)
@@ -162,10 +169,9 @@ class Assembly:
                 del image
                 another = self._share.reader.open_readable(index)
                 if another is None:
-                    return np.int64(step)
+                    return
                 index, image = another
                 (wanted,) = sample_boxes(making.uniforms[job : job + 1], spec, [(image.height, image.width)])
-        return np.int64(step)
 
     def _open(self, indices: list[int]) -> list[tuple[int, SourceImage]] | None:
         """Each image or the one in its place; None if there is none, and so nothing to go on for."""

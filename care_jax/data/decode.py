@@ -53,12 +53,14 @@ class SourceImage:
     Attributes:
       height: h of the upright image, pixels.
       width: w.
+      highest_level: of 16 bits a channel, once it was decoded, at most; None of fewer bits.
     """
 
     def __init__(
         self, size: tuple[int, int], encoded: Encoded | None = None, opened: ImageFile.ImageFile | None = None
     ):
         self.width, self.height = size
+        self.highest_level: int | None = None
         self._encoded = encoded
         self._opened = opened  # whose pixels are not yet decoded
         self._pixels: np.ndarray | Image.Image | None = None  # while they are held
@@ -83,6 +85,8 @@ class SourceImage:
             raise UnreadableImageError(str(error)) from None
         try:
             opened = _open(encoded)
+        except MemoryError:  # the machine's fault, not the file's
+            raise
         except Image.DecompressionBombError:
             raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from None
         except Exception as error:  # Pillow's parsers raise whatever the bytes lead them to
@@ -225,7 +229,12 @@ class SourceImage:
                 pixels = _by_simplejpeg(self._encoded.data)
                 if pixels is not None:
                     return pixels
-            return rgb.upright(_load(image, self._encoded, reduction), orientation)
+            is_deep = rgb.is_deep(image)
+            loaded = _load(image, self._encoded, reduction)
+            self.highest_level = rgb.highest_level(image) if is_deep else None
+            return rgb.upright(loaded, orientation)
+        except MemoryError:
+            raise
         except Exception as error:
             raise UnreadableImageError("truncated or damaged") from error
 

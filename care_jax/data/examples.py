@@ -126,6 +126,7 @@ class SkippedFiles:
     def __init__(self, kind: str = "image file") -> None:
         self._kind = kind
         self._reasons: dict[str, str] = {}
+        self._told = 0
         self._lock = threading.Lock()
 
     def add(self, path: str, reason: str) -> None:
@@ -147,8 +148,21 @@ class SkippedFiles:
         with self._lock:
             return dict(sorted(self._reasons.items()))
 
+    def news(self) -> str:
+        """The `summary` where files were added since this was last asked for; else empty.
+
+        >>> skipped = SkippedFiles()
+        >>> skipped.add("photos/a.jpg", "truncated")
+        >>> bool(skipped.news()), bool(skipped.news())
+        (True, False)
+        """
+        with self._lock:
+            before, self._told = self._told, len(self._reasons)
+            has_grown = self._told > before
+        return self.summary() if has_grown else ""
+
     def summary(self) -> str:
-        """One line for the end of a run: how many, why, and the first of them; empty if none was skipped."""
+        """One line: how many so far, why, and the first of them; empty if none was skipped."""
         reasons = self.reasons
         if not reasons:
             return ""

@@ -16,12 +16,13 @@ from care_jax.data.errors import DataError
 _THREADS = 16  # they wait for the disk, or for the network behind it
 _FILES_A_TASK = 4096
 UNKNOWN_SIZE = -1
-# What a file that was there answers when it is not any more; ESTALE on NFS.
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESTALE)
-# What is no fault of the file: another image in its place would be another batch than the same step had elsewhere.
-_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
 # What a link to nowhere, or to itself, answers.
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+# What a file that was there answers when it is not any more; ESTALE on NFS.
+_GONE = (*_NOWHERE, errno.EISDIR, errno.ESTALE)
+# What is the file's own fault, and so the same whenever it is asked for: there is none, it may not be read, it is too
+# large. Everything else may pass, as the outage of a disk or a mount does.
+_OWN_FAULTS = (*_NOWHERE, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ def look_up(root: str | os.PathLike[str], names: Sequence[str]) -> tuple[np.ndar
     identities = np.empty((len(names), 2), np.uint64)
 
     def look(rows: range) -> None:
-        found = [_file(os.path.join(root, names[row])) for row in rows]
+        found = [file_at(os.path.join(root, names[row])) for row in rows]
         part = slice(rows.start, rows.stop)
         sizes[part] = [UNKNOWN_SIZE if file is None else file.st_size for file in found]
         identities[part] = np.array([(0, 0) if f is None else (f.st_dev, f.st_ino) for f in found], np.uint64)
@@ -87,8 +88,8 @@ def open_unchanged(path: str, size: int) -> Iterator[BinaryIO]:
     """Opens a file, unbuffered, that had `size` bytes when the run began.
 
     Raises:
-      DataError: it is gone, has another size, or can't be read for want of means (open files, memory, an answer in
-        time): batches would no longer be a function of the seed and the step.
+      DataError: it is gone, has another size, or can't be read for what is no fault of its own (`check_own_fault`):
+        batches would no longer be a function of the seed and the step.
       OSError: it can't be opened for a reason of its own.
     """
     try:
@@ -100,9 +101,24 @@ def open_unchanged(path: str, size: int) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.errno in _GONE:
             raise DataError(_changed(path, "is gone")) from error
-        if error.errno in _PASSING:
-            raise DataError(f"{path} can't be read now ({error.strerror}): start the same command again") from error
+        check_own_fault(path, error)
         raise
+
+
+def check_own_fault(path: str, error: OSError) -> None:
+    """Whether a file may be left out for an error: one that is its own fault, or that no system told of.
+
+    Left out for another, such as a disk that does not answer for a minute, it would be missed for the rest of the
+    process, and another image in its place would make other batches than the same steps had elsewhere.
+
+    Raises:
+      DataError: it may not.
+    """
+    if error.errno is not None and error.errno not in _OWN_FAULTS:
+        raise DataError(
+            f"{path} can't be read now ({error.strerror or error}): start the same command again, a run goes on from "
+            "its last checkpoint; if that does not help, put a copy of the file in its place"
+        ) from error
 
 
 def _changed(path: str, how: str) -> str:
@@ -112,8 +128,8 @@ def _changed(path: str, how: str) -> str:
     )
 
 
-def _file(path: str) -> os.stat_result | None:
-    """What a path leads to; None if that is no file."""
+def file_at(path: str) -> os.stat_result | None:
+    """What a path leads to; None if that is no file. An OSError where it can't be looked at."""
     try:
         found = os.stat(path)
     except OSError as error:

@@ -77,6 +77,7 @@ def find_layout(root: str, test_fraction: float) -> Layout:
     train_files, test_files = found if test_by_class else _hold_out(root, found[0], test_fraction)
     if test_by_class and test_fraction != HELD_OUT:
         notes.told.append(f"test_fraction={test_fraction:g} holds nothing out, as {[*parts][1]} is the test set")
+    notes.told += _untested(test_files, classes)
     return Layout(train_files, test_files, classes, notes.all(tree.repeated))
 
 
@@ -229,7 +230,7 @@ def _first_rows(identities: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _hold_out(root: str, files: LabelledFiles, fraction: float) -> tuple[LabelledFiles, LabelledFiles]:
-    """Takes the test set out of files sorted by class: every k-th, k = 1 / fraction."""
+    """Takes the test set out of files sorted by class: every k-th of all, k = 1 / fraction; no class whole."""
     count = len(files.listing)
     if count < 2:
         raise DataError(f"{root} holds a single image; one to train on and one to test on are the least")
@@ -243,6 +244,14 @@ def _hold_out(root: str, files: LabelledFiles, fraction: float) -> tuple[Labelle
     if not held_out.any():
         raise DataError(f"no class of {root} has two images, one of which could be held out: add a test folder")
     return files.select(np.flatnonzero(~held_out)), files.select(np.flatnonzero(held_out))
+
+
+def _untested(test: LabelledFiles, classes: Sequence[str]) -> list[str]:
+    """What is to be told of classes without a test image; nothing where there is none."""
+    tested = set(test.labels[CLASS].tolist()) if classes else set()
+    names = [name for label, name in enumerate(classes) if label not in tested]
+    have = "has" if len(names) == 1 else "have"
+    return [f"{len(names)} of {len(classes)} classes {have} no test image ({some(names)})"] if names else []
 
 
 def evenly_spaced(count: int, chosen: int) -> np.ndarray:

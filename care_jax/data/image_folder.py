@@ -19,6 +19,9 @@ from care_jax.machine import available_memory
 # How many files are decoded in full before training on a folder that stays encoded.
 _CHECKED_FILES = 256
 _FILES_A_TASK = 8
+_NO_LEVEL = -1
+# Of 65,535: an image of 16 bits that stays below has 14 bits or fewer, or is dark, and is left with 64 gray levels.
+_LOW_LEVEL = 2**14
 # Above what the largest image that is decoded takes uncompressed, 16-bit with transparency: memory stays bounded.
 _MAX_BYTES = 2**30
 
@@ -71,10 +74,15 @@ def load_image_folder(
       (`Training`, `val`, `valid`, `validation`, `eval`, `testing`, ...; see `split_kind`) are taken in any case; of a
       test and a validation folder the former is tested on and the latter not used.
 
-    Without a test folder, a share of each class is held out: evenly spaced through its sorted names, so the same for
-    every run. Pre-training sees what is not held out. Files are taken by extension (`decode.EXTENSIONS` in any case) in
-    sorted order; other files are counted in `DataSet.notes`, but for names that start with a dot and the litter of
-    desktops and servers. Links are followed; a file or folder that several names lead to is taken once, by the first.
+    Without a test folder, a share of all images is held out: evenly spaced through all files, class by class and sorted
+    by name, so the same for every run. A class of many images is held out in about that share, one of few may have no
+    test image, and none is held out whole. Pre-training sees what is not held out. Files are taken by extension
+    (`decode.EXTENSIONS` in any case) in sorted order. Links are followed; a file or folder that several names lead to
+    is taken once, by the first.
+
+    In `DataSet.notes` are counted: other files, but for names that start with a dot and the litter of desktops and
+    servers; classes without a test image; and images of 16 bits a channel that use few of their levels, as data of 12
+    bits does (among those that are decoded here: all, or some where they stay encoded).
 
     Args:
       root: the folder.
@@ -86,8 +94,8 @@ def load_image_folder(
 
     Raises:
       DataError: the folder is missing, holds no usable data set or leaves open which one (a class folder without
-        images, folders named like a split beside others, a file in two classes); or an argument is out of range. The
-        message says what was found.
+        images, folders named like a split beside others, a file in two classes); a file can't be read now, by no fault
+        of its own; or an argument is out of range. The message says what was found.
     """
     if root is None or not os.fspath(root):
         raise DataError("image_folder needs root, the folder that holds the images: --config.data.root=FOLDER")
@@ -114,13 +122,17 @@ def load_image_folder(
     skipped = SkippedFiles()
     if resident:
         assert image_size is not None
-        train_examples, test_examples = (_decode(files, image_size, skipped) for files in (train, test))
+        (train_examples, train_levels), (test_examples, test_levels) = (
+            _decode(files, image_size, skipped) for files in (train, test)
+        )
+        levels = np.concatenate([train_levels, test_levels])
         _check_enough_read(root, len(skipped), len(train.listing) + len(test.listing))
         for part, examples in (("train", train_examples), ("test", test_examples)):
             if not len(examples):
                 raise DataError(f"no image for the {part} set of {root} can be decoded: {skipped.summary()}")
     else:
-        _check_enough_read(root, *_check_sample((train, test), skipped))
+        levels = _check_sample((train, test), skipped)
+        _check_enough_read(root, len(skipped), len(levels))
         train_examples, test_examples = (Examples(FolderImages(files.listing), files.labels) for files in (train, test))
     return DataSet(
         "image_folder",
@@ -131,11 +143,12 @@ def load_image_folder(
         skipped,
         files={"train": train.listing, "test": test.listing},
         class_names={CLASS: classes} if classes else {},
-        notes=layout.notes,
+        notes=[*layout.notes, *_note_of_levels(levels)],
     )
 
 
-def _decode(files: LabelledFiles, size: int, skipped: SkippedFiles) -> Examples:
+def _decode(files: LabelledFiles, size: int, skipped: SkippedFiles) -> tuple[Examples, np.ndarray]:
+    """Those that can be decoded; and of each file the highest level, as `_read` has it."""
     encoded = FolderImages(files.listing)
     shape = len(encoded), size, size, 3
     try:
@@ -148,32 +161,50 @@ def _decode(files: LabelledFiles, size: int, skipped: SkippedFiles) -> Examples:
             "leave them encoded (--config.augment.placement=decode)"
         ) from error
     readable = np.zeros(len(encoded), bool)
+    levels = np.full(len(encoded), _NO_LEVEL)
 
     def fill(rows: range) -> None:
         for row in rows:
-            image = _read(encoded, row, skipped, lambda image: _central(image, size))
+            image, levels[row] = _read(encoded, row, skipped, lambda image: _central(image, size))
             if image is not None:
                 images[row], readable[row] = image, True
 
     _in_threads(fill, len(encoded))
     if readable.all():
-        return Examples(images, files.labels)
-    return Examples(images[readable], {name: values[readable] for name, values in files.labels.items()})
+        return Examples(images, files.labels), levels
+    return Examples(images[readable], {name: values[readable] for name, values in files.labels.items()}), levels
 
 
-def _check_sample(parts: Sequence[LabelledFiles], skipped: SkippedFiles) -> tuple[int, int]:
-    """Decodes some files in full: how many of them are broken, and their number."""
+def _check_sample(parts: Sequence[LabelledFiles], skipped: SkippedFiles) -> np.ndarray:
+    """Decodes some files in full: the highest level of each, as `_read` has it."""
     train, test = (FolderImages(part.listing) for part in parts)
     count = len(train) + len(test)
     chosen = evenly_spaced(count, min(count, _CHECKED_FILES)).tolist()
     sample = [(train, i) if i < len(train) else (test, i - len(train)) for i in chosen]
+    levels = np.full(len(sample), _NO_LEVEL)
 
     def check(rows: range) -> None:
         for row in rows:
-            _read(*sample[row], skipped, SourceImage.pixels)
+            _, levels[row] = _read(*sample[row], skipped, SourceImage.pixels)
 
     _in_threads(check, len(sample))
-    return len(skipped), len(sample)
+    return levels
+
+
+def _note_of_levels(levels: np.ndarray) -> list[str]:
+    """What is to be told of images that use few of their levels; nothing where there is none.
+
+    Args:
+      levels: int [n], the highest of each image that was looked at; `_NO_LEVEL` for those of fewer than 16 bits.
+    """
+    low = levels[(levels != _NO_LEVEL) & (levels < _LOW_LEVEL)]
+    if not len(low):
+        return []
+    highest, images = int(low.max()), "image looked at has" if len(levels) == 1 else "images looked at have"
+    return [
+        f"{len(low)} of {len(levels)} {images} 16 bits and reach at most level {highest} of 65535: they are dark, at "
+        f"most {round(highest / 257) + 1} of 256 levels are left of them; rescale them"
+    ]
 
 
 def _central(image: SourceImage, size: int) -> np.ndarray:
@@ -183,15 +214,20 @@ def _central(image: SourceImage, size: int) -> np.ndarray:
 
 def _read(
     images: FolderImages, index: int, skipped: SkippedFiles, decode: Callable[[SourceImage], np.ndarray]
-) -> np.ndarray | None:
-    """`decode` of the image in a file; None, and a note of it, if there is none."""
+) -> tuple[np.ndarray | None, int]:
+    """`decode` of the image in a file, and its highest level where it has 16 bits a channel, else `_NO_LEVEL`.
+
+    None and `_NO_LEVEL`, and a note of it, if there is no image.
+    """
     try:
-        return decode(SourceImage.from_bytes(images.read(index)))
+        image = SourceImage.from_bytes(images.read(index))
+        decoded = decode(image)
+        return decoded, _NO_LEVEL if image.highest_level is None else image.highest_level
     except UnreadableImageError as error:
         skipped.add(images.name(index), str(error))
     except OSError as error:
         skipped.add(images.name(index), f"unreadable: {error.strerror}")
-    return None
+    return None, _NO_LEVEL
 
 
 def _in_threads(function: Callable[[range], None], count: int) -> None:

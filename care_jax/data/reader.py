@@ -3,6 +3,7 @@
 from care_jax.data.decode import SourceImage, UnreadableImageError
 from care_jax.data.errors import DataError
 from care_jax.data.examples import Examples, SkippedFiles
+from care_jax.data.files import check_own_fault
 
 
 class Reader:
@@ -16,7 +17,7 @@ class Reader:
 
     def __init__(self, examples: Examples, skipped: SkippedFiles | None):
         self.examples = examples
-        self.failure: DataError | None = None
+        self.failure: DataError | MemoryError | None = None
         self._skipped = SkippedFiles() if skipped is None else skipped
         self._unreadable: set[int] = set()
 
@@ -24,19 +25,25 @@ class Reader:
         """Image `index`, its pixels not yet decoded.
 
         Raises:
-          UnreadableImageError: the file can't be read or holds no image.
-          DataError: the file has changed since the data set was loaded; kept as the failure too.
+          UnreadableImageError: the file can't be read, by its own fault, or holds no image.
+          DataError: the file has changed since the data set was loaded, or can't be read now; kept as the failure too.
         """
         if self.examples.resident:
             return SourceImage.from_pixels(self.examples.pixels[index])
         try:
-            data = self.examples.encoded.read(index)
+            data = self._read(index)
         except DataError as error:
             self.failure = self.failure or error
             raise
-        except OSError as error:
-            raise UnreadableImageError(f"unreadable: {error.strerror or error}") from error
         return SourceImage.from_bytes(data)
+
+    def _read(self, index: int) -> bytes:
+        images = self.examples.encoded
+        try:
+            return images.read(index)
+        except OSError as error:
+            check_own_fault(images.name(index), error)
+            raise UnreadableImageError(f"unreadable: {error.strerror or error}") from error
 
     def skip(self, index: int, error: UnreadableImageError) -> None:
         """Counts image `index` as skipped."""
@@ -47,7 +54,7 @@ class Reader:
     def open_readable(self, index: int) -> tuple[int, SourceImage] | None:
         """Image `index` or, if that is known or found to be unreadable, the next in index order that isn't.
 
-        None, and a `failure`, if no image at all is readable or the data set has changed.
+        None, and a `failure`, if no image at all is readable, the data set has changed, or its files can't be read now.
 
         Returns:
           (its index, the image).
@@ -68,6 +75,6 @@ class Reader:
         return None
 
     def raise_failure(self) -> None:
-        """Raises the failure, if there is one: a DataError."""
+        """Raises the failure, if there is one: a DataError, or a MemoryError."""
         if self.failure is not None:
             raise self.failure

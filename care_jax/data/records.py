@@ -132,7 +132,7 @@ class RecordImages:
         """
         try:
             return self._source[int(self._rows[index])]["image"]
-        except (DataError, OSError):
+        except (DataError, OSError, MemoryError):
             raise
         except Exception as error:  # of whichever library takes records apart
             raise OSError(f"damaged record ({type(error).__name__})") from error

@@ -1,5 +1,7 @@
 """Decoded images of every mode as 8-bit RGB: over white where they are transparent, upright."""
 
+import re
+
 import numpy as np
 from PIL import Image
 
@@ -17,6 +19,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 ROTATED_BY_A_QUARTER = (5, 6, 7, 8)
+# How Pillow calls a layout of 16 bits a channel in a file; its "BGR;16" has 16 bits a pixel.
+_DEEP = re.compile(r"(?:I|LA|RGB\w*);16")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -41,6 +45,24 @@ def over_white(image: Image.Image, low: Image.Image, transparent: tuple[int, int
     is_white &= (np.asarray(low) == [level & 255 for level in transparent]).all(-1)
     pixels[is_white] = 255
     return Image.fromarray(pixels)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an opened image, its pixels not yet decoded, has 16 bits a channel."""
+    tiles = getattr(image, "tile", [])
+    layout = tiles[0][3] if tiles else ""
+    return bool(_DEEP.match(layout if isinstance(layout, str) else str(next(iter(layout or ()), ""))))
+
+
+def highest_level(image: Image.Image) -> int:
+    """Of all channels but alpha of a decoded image that `is_deep`, in [0, 65535], as it lies in the file.
+
+    Of colours, of which Pillow keeps the high bytes, what it is at most.
+    """
+    if image.mode.startswith("I"):
+        return int(np.asarray(image).max())
+    channels = [image.getchannel(name) for name in image.getbands() if name.upper() != "A"]
+    return 256 * max(int(np.asarray(channel).max()) for channel in channels) + 255
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -14,7 +14,7 @@ import numpy as np
 from care_jax.data.chains import Chain
 from care_jax.data.errors import DataError, some
 from care_jax.data.examples import SkippedFiles
-from care_jax.data.files import UNKNOWN_SIZE, look_up
+from care_jax.data.files import UNKNOWN_SIZE, check_own_fault, file_at, look_up
 from care_jax.data.folder_tree import Tree
 
 _FORMATS = {".pdb": "Pdb", ".ent": "Pdb", ".cif": "Mmcif", ".mmcif": "Mmcif"}
@@ -268,11 +268,12 @@ def _check_coordinates(data: bytes) -> None:
 def _contents(path: str, *, packed: bool) -> bytes:
     """All bytes of a file, unpacked."""
     try:
-        if not os.path.isfile(path):  # to open a pipe would wait for its writer
+        if file_at(path) is None:  # to open a pipe would wait for its writer
             raise _UnreadableError("no file, or a link to nowhere")
         with open(path, "rb") as file:
             data = _unpacked(file) if packed else file.read(MAX_BYTES + 1)
     except OSError as error:
+        check_own_fault(path, error)
         raise _UnreadableError(f"unreadable: {error.strerror or error}") from error
     if len(data) > MAX_BYTES:
         raise _UnreadableError(f"above {MAX_BYTES / 2**20:g} MiB unpacked")

@@ -153,10 +153,10 @@ def _builder(name: str, root: str | os.PathLike[str] | None, download: bool) -> 
 
 @contextlib.contextmanager
 def _reading(name: str, builder: Any) -> Iterator[None]:
-    """Whatever goes wrong inside is told in one line, with the way to put it right."""
+    """Whatever goes wrong inside is told in one line, with the way to put it right; want of memory by `data.load`."""
     try:
         yield
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:
         with _quiet():

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import linen
 
-from care_jax.data import CLASS, Examples
+from care_jax.data import CLASS, DataError, Examples
 from care_jax.evaluate.embed import Embedded, Embedder
 from care_jax.evaluate.rows import Rows
 from care_jax.experiment.build import Experiment, evaluation_spec
@@ -55,6 +55,7 @@ class EmbeddedDataSet:
         self._make = make
         # By the identity of the examples, which are kept: those that go would leave theirs to others.
         self._parts: dict[int, tuple[Examples, Embedded]] = {}
+        self._read: dict[int, tuple[Examples, np.ndarray]] = {}  # the rows that the first pass could read
         self._drawn: dict[tuple[str, bytes, bytes], np.ndarray] = {}
         self._once: dict[Callable[..., Any], Any] = {}
 
@@ -64,32 +65,46 @@ class EmbeddedDataSet:
         return tuple(dict.fromkeys((CLASS, *self.experiment.dataset.num_classes)))
 
     def part(self, name: str) -> Embedded:
-        """The part "train" or "test": the central squares, nothing drawn."""
+        """The part "train" or "test": the central squares, nothing drawn.
+
+        Raises:
+          DataError: other images could be read than in another pass over them, of `outputs` too.
+        """
         examples = getattr(self.experiment.dataset, name)
         if id(examples) not in self._parts:
-            self._parts[id(examples)] = examples, self.embedder(self.variables, examples)
+            self._parts[id(examples)] = examples, self._embed(examples)
         return self._parts[id(examples)][1]
+
+    def _embed(self, examples: Examples, *draws: Any) -> Embedded:
+        """One pass, in which the same images can be read as in the first over these examples."""
+        made = self.embedder(self.variables, examples, *draws)
+        _, rows = self._read.setdefault(id(examples), (examples, made.rows))
+        check_rows(made.rows, rows, examples)
+        return made
 
     def trained_on(self, examples: Examples) -> "EmbeddedDataSet":
         """The same with others as the part "train"; what is made of the test part serves both."""
         dataset = dataclasses.replace(self.experiment.dataset, train=examples)
         other = EmbeddedDataSet(self.experiment._replace(dataset=dataset), self._make, self.variables)
-        other._parts, other._drawn = self._parts, self._drawn
+        other._parts, other._drawn, other._read = self._parts, self._drawn, self._read
         return other
 
     def drawn(self, uniforms: np.ndarray, branch: str, then: np.ndarray | None = None) -> np.ndarray:
-        """Embeddings [n, d] of the test part, augmented.
+        """Embeddings [n, d] of the test part, augmented: row by row of the same images as those of `part`.
 
         Args:
           uniforms: [K], shared by all images, or [n, K].
           branch: "invariance" or "equivariance", whose ranges are drawn from.
           then: [K], a second draw, applied to the images that the first has made.
+
+        Raises:
+          DataError: other images could be read than in another pass over them, of `outputs` too.
         """
         key = branch, uniforms.tobytes(), b"" if then is None else then.tobytes()
         if key in self._drawn:
             return self._drawn[key]
         spec = getattr(self.experiment.plan, branch)
-        embeddings = self.embedder(self.variables, self.experiment.dataset.test, uniforms, spec, then).embeddings
+        embeddings = self._embed(self.experiment.dataset.test, uniforms, spec, then).embeddings
         if sum(kept.nbytes for kept in self._drawn.values()) + embeddings.nbytes <= _KEPT_BYTES:
             self._drawn[key] = embeddings
         return embeddings
@@ -122,7 +137,30 @@ class EmbeddedDataSet:
             collection: {to: found[name] for to, name in names.items() if name in found}
             for collection, found in self.variables.items()
         }
-        return EmbeddedDataSet(self.experiment, partial(self._make, network, points), variables)
+        other = EmbeddedDataSet(self.experiment, partial(self._make, network, points), variables)
+        other._read = self._read
+        return other
+
+
+def check_rows(rows: np.ndarray, before: np.ndarray, examples: Examples) -> None:
+    """That two passes over some examples could read the same ones, so that their embeddings belong together in pairs.
+
+    Args:
+      rows: those that could be read, [n], sorted.
+      before: in the pass before.
+      examples: that were passed over.
+
+    Raises:
+      DataError: others could; the message names the first of them.
+    """
+    changed = np.setxor1d(rows, before)
+    if len(changed):
+        first = int(changed[0])
+        name = f"image {first}" if examples.resident else examples.encoded.name(first)
+        raise DataError(
+            f"{len(changed)} of {len(examples)} images could be read in one pass of the evaluation and not in another, "
+            f"first {name}: see that the disk is well and nothing writes to its files, and start the same command again"
+        )
 
 
 class Outputs(linen.Module):

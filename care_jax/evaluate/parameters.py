@@ -12,7 +12,7 @@ import numpy as np
 from care_jax import augment
 from care_jax.augment import AugmentSpec, CloudSpec, sample_cloud
 from care_jax.augment.augmentation import box_fractions
-from care_jax.evaluate.embedded import EmbeddedDataSet
+from care_jax.evaluate.embedded import EmbeddedDataSet, check_rows
 from care_jax.evaluate.measure import SEVERAL, Measure, Missing, Numbers
 from care_jax.metrics.parameters import parameters_explained
 
@@ -50,7 +50,7 @@ def measures(labellings: Iterable[str]) -> dict[str, Measure]:
 
 
 def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
-    """Both regressions, of the same pairs."""
+    """Both regressions, of the same pairs; a DataError where an image can't be read for one of them."""
     test, spec = embedded.part("test"), embedded.experiment.plan.equivariance
     n, d = test.embeddings[:_MOST].shape
     if n < _FEWEST:
@@ -69,9 +69,11 @@ def run(embedded: EmbeddedDataSet, settings: Any) -> Numbers:
     if not drawn:
         return dict.fromkeys(_MEASURES, Missing("augment.equivariance draws nothing"))
     shown = examples.take(test.rows[:_MOST])
-    embeddings = [embedded.embedder(embedded.variables, shown, draws, spec).embeddings for draws in uniforms]
-    before, after = np.tile(test.embeddings[:_MOST], (repeated, 1)), np.concatenate(embeddings)
-    if before.shape != after.shape or not (np.isfinite(before).all() and np.isfinite(after).all()):
+    made = [embedded.embedder(embedded.variables, shown, draws, spec) for draws in uniforms]
+    for one in made:
+        check_rows(one.rows, np.arange(n), shown)
+    before, after = np.tile(test.embeddings[:_MOST], (repeated, 1)), np.concatenate([one.embeddings for one in made])
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return dict.fromkeys(_MEASURES, math.nan)
     images = np.tile(np.arange(n), repeated)
     found: Numbers = {}

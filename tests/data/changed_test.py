@@ -1,6 +1,7 @@
 """Files that change while a run reads them stop it; those that were broken when it began are skipped."""
 
 import errno
+import io
 import os
 import shutil
 import struct
@@ -125,17 +126,90 @@ def test_each_kind_of_change_is_noticed(paths, change):
         (errno.ESTALE, r"3\.png is gone"),
         (errno.EMFILE, r"3\.png can't be read now \(Too many open files\): start the same command again"),
         (errno.ETIMEDOUT, r"3\.png can't be read now \(Connection timed out\)"),
+        (errno.EIO, r"3\.png can't be read now \(Input/output error\): start the same command again"),
+        (errno.ENOTCONN, r"3\.png can't be read now \(Transport endpoint is not connected\)"),
+        (errno.EHOSTDOWN, r"3\.png can't be read now"),
     ],
 )
 def test_what_is_no_fault_of_the_file_skips_no_image(paths, monkeypatch, code, told):
     images = folder(paths).images
-
-    def failing(*arguments, **named):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr("builtins.open", failing)
+    monkeypatch.setattr("builtins.open", failing(code))
     with pytest.raises(DataError, match=told):
         images.read(3)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EFBIG])
+def test_what_is_the_fault_of_the_file_is_for_the_reader_to_skip(paths, monkeypatch, code):
+    images = folder(paths).images
+    monkeypatch.setattr("builtins.open", failing(code))
+    with pytest.raises(OSError) as caught:
+        images.read(3)
+    assert caught.value.errno == code and not isinstance(caught.value, DataError)
+
+
+def failing(code):
+    def fail(*arguments, **named):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def broken_disk(monkeypatch):
+    """Reading fails, where opening a file and its size still work."""
+
+    class Unreadable(io.FileIO):
+        def read(self, *size):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        readall = read
+
+    monkeypatch.setattr("care_jax.data.files.open", lambda path, *_, **__: Unreadable(path), raising=False)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_an_outage_while_batches_are_made_stops_the_run(paths, reader, monkeypatch):
+    skipped, examples = SkippedFiles(), folder(paths)
+    broken_disk(monkeypatch)
+    with pytest.raises(DataError, match=r"\.png can't be read now \(Input/output error\): start the same") as caught:
+        list(READERS[reader](examples, skipped))
+    assert "\n" not in str(caught.value)
+    assert not len(skipped)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_an_outage_while_the_folder_is_loaded_leaves_no_image_out(paths, resident, monkeypatch):
+    broken_disk(monkeypatch)
+    with pytest.raises(DataError, match=r"\.png can't be read now \(Input/output error\): start the same"):
+        data.load("image_folder", root=paths[0].parent, image_size=4, resident=resident)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_own"),
+    [
+        (OSError(errno.EIO, "Input/output error"), False),
+        (OSError("damaged record"), True),
+        (PermissionError(13, "x"), True),
+    ],
+)
+def test_so_it_is_with_images_that_an_extension_reads(error, is_own):
+    class Images:
+        def __len__(self):
+            return 4
+
+        def read(self, index):
+            raise error
+
+        def name(self, index):
+            return f"bucket/{index}"
+
+    skipped = SkippedFiles()
+    if is_own:
+        assert not np.concatenate([mask for _, _, mask in in_order(Examples(Images()), skipped)]).any()
+        assert len(skipped) == 4
+    else:
+        with pytest.raises(DataError, match=r"bucket/\d can't be read now \(Input/output error\)"):
+            list(in_order(Examples(Images()), skipped))
+        assert not len(skipped)
 
 
 def test_a_parent_that_became_a_file(tmp_path):

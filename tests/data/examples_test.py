@@ -176,3 +176,14 @@ def test_a_data_set_is_of_one_kind():
             DataSet("mixed", *parts, {})
     with pytest.raises(DataError, match="the test part of chains holds no clouds"):
         DataSet("chains", clouds, clouds, clouds.take(np.array([], int)), {})
+
+
+def test_what_was_skipped_is_news_once_and_again_where_it_has_grown():
+    skipped = SkippedFiles()
+    assert skipped.news() == ""
+    skipped.add("a.png", "truncated")
+    assert skipped.news() == skipped.summary() and skipped.news() == ""
+    skipped.add("a.png", "met again")
+    assert skipped.news() == ""
+    skipped.add("b.png", "truncated")
+    assert skipped.news().startswith("skipped 2 image files")

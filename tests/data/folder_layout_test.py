@@ -44,7 +44,7 @@ def test_a_folder_of_loops_is_what_it_is_without_them(tmp_path, links):
     touch(tmp_path, *IMAGES)
     for name in links:
         link(tmp_path, name, tmp_path if "/" not in name or name.endswith("up") else tmp_path / name.split("/")[0])
-    layout = find(tmp_path)
+    layout = find(tmp_path, 0.5)
     assert everything(layout) == IMAGES
     assert layout.classes == ["a", "b"]
     what = (
@@ -73,7 +73,7 @@ def test_each_real_file_once(tmp_path, make, place):
     layout = find(tmp_path)
     assert [os.path.basename(name) for name in everything(layout)] == ["0.png", "4.png", *(["7.png"] if place else [])]
     assert len(layout.train.labels.get("class", [])) == (len(layout.train.listing) if place else 0)
-    assert "passed over 3 names of files" in layout.notes[0]
+    assert "passed over 3 names of files" in layout.notes[-1]
 
 
 @pytest.mark.parametrize("make", [os.symlink, os.link])
@@ -147,6 +147,37 @@ def test_each_image_is_looked_at_once(tmp_path, monkeypatch):
         assert sorted(path for path in looked if "." in os.path.basename(path)) == [
             str(tmp_path / folder / name) for name in names
         ]
+
+
+# Classes without a test image
+
+
+def test_classes_too_small_for_a_test_image_are_told(tmp_path):
+    touch(tmp_path, *(f"{name:02d}/{image}.png" for name in range(20) for image in range(5)))
+    layout = find(tmp_path)
+    tested = set(layout.test.labels["class"].tolist())
+    assert len(tested) == 10
+    names = [name for label, name in enumerate(layout.classes) if label not in tested]
+    assert layout.notes == [f"10 of 20 classes have no test image ({', '.join(names[:5])} and 5 more)"]
+    assert find(tmp_path, 0.2).notes == []
+
+
+def test_so_is_a_class_of_one_image_which_is_trained_on(tmp_path):
+    touch(tmp_path, "a/0.png", *(f"b/{image}.png" for image in range(9)))
+    layout = find(tmp_path, 0.5)
+    assert "a/0.png" in held(layout.train)
+    assert layout.notes == ["1 of 2 classes has no test image (a)"]
+
+
+def test_so_are_those_that_a_test_folder_lacks(tmp_path):
+    split(tmp_path, "train", "test")
+    touch(tmp_path, "train/emu/0.png", "train/owl/0.png")
+    assert find(tmp_path).notes == ["2 of 4 classes have no test image (emu, owl)"]
+
+
+def test_images_without_classes_lack_none(tmp_path):
+    touch(tmp_path, "0.png", "1.png")
+    assert find(tmp_path).notes == []
 
 
 # Splits
@@ -235,15 +266,15 @@ def test_what_lies_beside_a_split_is_told(tmp_path):
 
 def test_the_rest_is_counted_by_extension_and_class(tmp_path):
     touch(tmp_path, *IMAGES, "readme.md", "a/x.txt", "a/deep/y.TXT", "b/z.txt", "b/w.heic")
-    assert find(tmp_path).notes == ["ignored 5 files (.txt 3 (a 2, b 1), .heic 1 in b, .md 1)"]
+    assert find(tmp_path, 0.5).notes == ["ignored 5 files (.txt 3 (a 2, b 1), .heic 1 in b, .md 1)"]
     (tmp_path / "c.txt").write_text("")
-    assert find(tmp_path).notes == ["ignored 6 files (.txt 4 (a 2, outside 1, b 1), .heic 1 in b, .md 1)"]
+    assert find(tmp_path, 0.5).notes == ["ignored 6 files (.txt 4 (a 2, outside 1, b 1), .heic 1 in b, .md 1)"]
 
 
 def test_a_class_that_links_to_nowhere_is_told(tmp_path):
     touch(tmp_path, *IMAGES)
     link(tmp_path, "c", "nowhere")
-    assert find(tmp_path).notes == ["ignored 1 file (links to nowhere 1)"]
+    assert find(tmp_path, 0.5).notes == ["ignored 1 file (links to nowhere 1)"]
 
 
 def test_a_line_stays_a_line(tmp_path):
@@ -274,7 +305,7 @@ def test_beside_loose_images_a_folder_is_no_class(tmp_path):
 def test_an_empty_folder_is_no_class_and_it_is_said(tmp_path):
     touch(tmp_path, *IMAGES, "litter/.DS_Store", "@eaDir/a.txt")
     (tmp_path / "c").mkdir()
-    layout = find(tmp_path)
+    layout = find(tmp_path, 0.5)
     assert layout.classes == ["a", "b"]
     assert layout.notes == ["passed over 2 empty folders (c, litter)"]
 

@@ -137,6 +137,23 @@ def test_what_was_loaded_and_what_was_not_is_told(classes):
     assert load(classes).description() == load(classes, resident=False).description() == told
 
 
+@pytest.mark.parametrize("resident", [True, False])
+def test_data_of_12_bits_in_16_is_told(tmp_path, resident):
+    for i, top in enumerate([4095] * 39 + [3000, 65535, 2**14]):
+        Image.fromarray(np.linspace(0, top, 100).astype(np.uint16).reshape(10, 10)).save(tmp_path / f"{i:02d}.png")
+    write(tmp_path / "black.png", 0)  # of 8 bits
+    assert load(tmp_path, resident=resident).notes == [
+        "40 of 43 images looked at have 16 bits and reach at most level 4095 of 65535: they are dark, at most 17 of "
+        "256 levels are left of them; rescale them"
+    ]
+
+
+def test_16_bits_that_are_used_are_not(flat):
+    for i in range(3):
+        Image.fromarray(np.full((10, 10), 2**14, np.uint16)).save(flat / f"deep{i}.png")
+    assert load(flat).notes == []
+
+
 def test_a_flat_folder_is_told_as_such(flat):
     assert load(flat).description() == "18 training and 2 test images, unlabelled"
 

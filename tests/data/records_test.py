@@ -152,3 +152,12 @@ def test_images_are_rows_of_the_source(files, tmp_path):
     assert len(images) == 2
     assert images.read(1) == b"xxx"
     assert images.name(1) == "tiny train record 3 name of xxx"
+
+
+def test_want_of_memory_is_no_damaged_record():
+    class Source(list):
+        def __getitem__(self, index):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        records.RecordImages(Source(), np.arange(3), "tiny").read(1)

@@ -122,6 +122,37 @@ def test_gray_tiff_of_unusual_range():
     np.testing.assert_array_equal(pixels(gray_tiff(levels, 16, photometric=0)), expected)  # white is zero
 
 
+@pytest.mark.parametrize("top", [255, 4095, 65535])
+def test_the_highest_level_of_16_bits_is_known_once_decoded(top):
+    def highest(data):
+        image = SourceImage.from_bytes(data)
+        assert image.highest_level is None
+        image.pixels()
+        return image.highest_level
+
+    levels = np.random.default_rng(0).integers(0, top, (6, 8))
+    levels[2, 3] = top
+    for order in ("<u2", ">u2"):
+        for compression in ("raw", "tiff_lzw"):
+            assert highest(encode(Image.fromarray(levels.astype(order)), "TIFF", compression=compression)) == top
+    assert highest(gray_tiff(levels.astype("<u2"), 16, photometric=0)) == top
+    assert highest(png(levels[..., None], 16, 0)) == top
+    opaque = np.full((6, 8, 1), 65535)  # alpha is no light
+    for colour, channels in ((2, 3), (4, 1), (6, 3)):
+        samples = np.concatenate([np.repeat(levels[..., None], channels, -1), opaque][: 1 if colour == 2 else 2], -1)
+        assert highest(png(samples, 16, colour)) == top | 255  # of colours the high bytes are kept
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG"])
+def test_fewer_bits_have_no_highest_level(kind):
+    image = SourceImage.from_bytes(encode(smooth(9, 9), kind))
+    image.pixels()
+    assert image.highest_level is None
+    twelve = SourceImage.from_bytes(gray_tiff(np.zeros((6, 8), int), 12))  # its white is level 4095
+    twelve.pixels()
+    assert twelve.highest_level is None
+
+
 @pytest.mark.parametrize(("kind", "sample_format", "bits"), [("<f4", 3, 32), ("<i4", 2, 32), ("<i2", 2, 16)])
 def test_levels_of_unknown_range_are_refused(kind, sample_format, bits):
     data = gray_tiff(np.ones((6, 8), kind), bits, tag_339=(3, [sample_format]))

@@ -1,5 +1,6 @@
 """Protein structures: what is read from PDB and mmCIF, and everything that can be wrong with files and folders."""
 
+import errno
 import gzip
 import os
 import sys
@@ -320,6 +321,15 @@ def test_pipes_and_files_without_leave(root, monkeypatch):
         "pipe.pdb": "no file, or a link to nowhere",
         "secret.pdb": "unreadable: Permission denied",
     }
+
+
+def test_an_outage_leaves_no_file_out(root, monkeypatch):
+    def fail(path, *args):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(structures, "open", fail, raising=False)
+    with pytest.raises(DataError, match=r"can't be read now \(Input/output error\): start the same command again"):
+        read(root)
 
 
 def test_a_training_and_a_test_folder_are_read_together(tmp_path):

@@ -261,6 +261,15 @@ def test_a_damaged_copy(root, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_want_of_memory_is_told_as_such(monkeypatch):
+    def chunks(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(loaders, "_chunks", chunks)
+    with pytest.raises(DataError, match=r"^stl10 at image_size 96 does not fit into memory: choose a smaller one$"):
+        data.load("stl10", image_size=96)
+
+
 def test_image_size_must_be_positive():
     with pytest.raises(ValueError, match="image_size"):
         data.load("cifar10", image_size=0)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from care_jax import data
 from care_jax.augment import AugmentSpec, ViewPlan
-from care_jax.data import DataError, DataSet, Examples, SkippedFiles
+from care_jax.data import DataError, DataSet, Examples, SkippedFiles, decode
 from care_jax.data.decode import SourceImage, UnreadableImageError
 from care_jax.data.files import list_files
 from care_jax.data.image_folder import FolderImages
@@ -148,6 +148,38 @@ def test_every_way_of_cutting_a_file_off():
         for length in range(0, len(whole) - 20, 7):
             with pytest.raises(UnreadableImageError):
                 SourceImage.from_bytes(whole[:length]).pixels()
+
+
+@pytest.fixture
+def no_memory(monkeypatch):
+    """`no_memory("opening")` or "decoding": there is none for it from then on."""
+
+    def set_up(when):
+        def wanting(*arguments):
+            raise MemoryError
+
+        monkeypatch.setattr(decode, {"opening": "_open", "decoding": "_load"}[when], wanting)
+
+    return set_up
+
+
+@pytest.mark.parametrize("when", ["opening", "decoding"])
+def test_want_of_memory_is_no_fault_of_the_file(no_memory, tmp_path, when):
+    root = folder_with(tmp_path, {})
+    examples = Examples(FolderImages(list_files(root, sorted(os.listdir(root)))))
+    spec = AugmentSpec(size=4, mean=(0.5,) * 3, std=(0.2,) * 3)
+    plan = ViewPlan(spec, spec, seed=0, batch_size=4, equivariance_batch_size=0, num_groups=1)
+    no_memory(when)
+    skipped = SkippedFiles()
+    for resident in (True, False):
+        told = refused(data.load, "image_folder", root=root, image_size=4, resident=resident)
+        assert told == "image_folder at image_size 4 does not fit into memory: choose a smaller one"
+    with pytest.raises(MemoryError):
+        list(data.batches_in_order(examples, side=4, batch_size=4, skipped=skipped))
+    for placement in ("decode", "host"):
+        with pytest.raises(MemoryError):  # not as the text of one of TensorFlow's
+            list(data.host_batches(examples, plan, placement=placement, start_step=0, num_steps=9, skipped=skipped))
+    assert not len(skipped)
 
 
 def peak():

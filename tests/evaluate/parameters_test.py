@@ -9,6 +9,7 @@ import pytest
 
 from care_jax.augment import AugmentSpec
 from care_jax.augment.sample import num_uniforms
+from care_jax.data import DataError
 from care_jax.devices import sharding
 from care_jax.evaluate import parameters
 from care_jax.evaluate.embed import Embedded
@@ -20,10 +21,11 @@ COLORS = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
 class _Planted:
-    """An embedded data set whose embeddings are `shown(pixels, uniforms)`."""
+    """An embedded data set whose embeddings are `shown(pixels, uniforms)`; that of image `missed` can't be drawn on."""
 
-    def __init__(self, experiment, shown, broken=False):
+    def __init__(self, experiment, shown, broken=False, missed=()):
         self.experiment, self.variables, self._shown, self._broken = experiment, None, shown, broken
+        self._missed = missed
         self.embedder = self._embed
         self.drawn = []
 
@@ -36,9 +38,9 @@ class _Planted:
         assert spec == self.experiment.plan.equivariance and len(uniforms) == len(examples)
         self.drawn.append(uniforms)
         embeddings = self._shown(examples.pixels, uniforms)
-        return Embedded(
-            None, np.full_like(embeddings, math.nan) if self._broken else embeddings, np.arange(len(uniforms))
-        )
+        embeddings = np.full_like(embeddings, math.nan) if self._broken else embeddings
+        rows = np.delete(np.arange(len(uniforms)), self._missed)
+        return Embedded(None, embeddings[rows], rows)
 
 
 def _settings(seed=0):
@@ -102,6 +104,14 @@ def test_what_can_not_be_measured_is_said(experiment):
     ):
         planted = _Planted(made, lambda pixels, uniforms, size=size: np.ones((len(pixels), size), np.float32))
         assert parameters.run(planted, _settings()) == dict.fromkeys(parameters.measures(()), Missing(reason))
+
+
+def test_an_image_that_can_not_be_read_again_ends_it(experiment):
+    planted = _Planted(experiment, lambda pixels, uniforms: _vectors(pixels), missed=[7])
+    with pytest.raises(
+        DataError, match=r"^1 of 300 images could be read in one pass .* not in another, first image 7:"
+    ):
+        parameters.run(planted, _settings())
 
 
 def test_what_varies_is_named_as_it_is_drawn():
