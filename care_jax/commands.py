@@ -1,8 +1,10 @@
 """The console script: `care-jax cost ...` is `python -m care_jax.cost ...`, and so for each command."""
 
+import os
 import runpy
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from care_jax.errors import printable
 
@@ -30,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
     if name in COMMANDS:
         sys.argv = [f"care-jax {name}", *rest]
+        _find_modules_here()
         runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
         return
     there = f"there are {', '.join(COMMANDS)}"
@@ -39,3 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     told = f"{name!r} is no command" if name else "a command is missing"
     print(f"care_jax: {printable(told)}; {there}", file=sys.stderr, flush=True)
     sys.exit(2)
+
+
+def _find_modules_here() -> None:
+    """The current folder is searched first, as by `python -m`: extensions may lie in it."""
+    with suppress(OSError):  # a current folder that was deleted has no modules
+        here = os.getcwd()
+        if not sys.flags.safe_path and sys.path[:1] != [here]:
+            sys.path.insert(0, here)

@@ -13,6 +13,7 @@ from care_jax import commands
 def ran(monkeypatch):
     """(module, its command line) of each call."""
     calls = []
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "argv", ["care-jax"])
     monkeypatch.setattr(runpy, "run_module", lambda module, **options: calls.append((module, list(sys.argv), options)))
     return calls
@@ -22,6 +23,14 @@ def test_a_command_is_its_module_with_the_rest_of_the_line(ran):
     commands.main(["cost", "--config=digits", "--topology=cpu"])
     options = {"run_name": "__main__", "alter_sys": True}
     assert ran == [("care_jax.cost", ["care-jax cost", "--config=digits", "--topology=cpu"], options)]
+
+
+def test_modules_of_the_current_folder_are_found_as_by_python_m(ran, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/usr/bin", "/elsewhere"])
+    for _ in range(2):
+        commands.main(["cost"])
+    assert sys.path == [str(tmp_path), "/usr/bin", "/elsewhere"]
 
 
 @pytest.mark.parametrize(

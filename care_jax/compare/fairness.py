@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 
 from care_jax.compare.groups import ABSENT, Group
 from care_jax.compare.runs import FoundRun
-from care_jax.evaluate.baseline import OF_THE_DATA, read_by
-from care_jax.evaluate.evaluators import EVALUATORS, find, of_usual_share
+from care_jax.evaluate.baseline import OF_THE_DATA, OF_THE_PIXELS, Record, read_by
+from care_jax.evaluate.evaluators import EVALUATORS, OF_THE_RUN, find, of_usual_share
 from care_jax.evaluate.measure import Measure
 
-# What the record of the data says depends on these too; where they differ, records tell nothing.
-_OF_THE_RECORD = (*OF_THE_DATA, "data.image_size", "data.stored_size", "augment.placement")
+# Settings that say how large an input is: pixels of an image, points of a cloud.
+_OF_THE_INPUT = ("data.image_size", "data.window_lengths")
+_SPEEDS = tuple(name for name, measure in OF_THE_RUN.items() if measure.better)
+_NO_RECORD = "no record"
 _MONITOR = "evaluate.monitor_examples"
 _LONGEST = 60  # characters of the names of groups in a line
 
@@ -21,7 +23,7 @@ class Fairness(NamedTuple):
     Attributes:
       notes: lines for the reader, what differs and what is therefore not compared.
       apart: evaluators whose numbers do not compare between the groups.
-      devices: whether times do.
+      devices: whether times do: on the same devices, of inputs of the same size.
     """
 
     notes: tuple[str, ...]
@@ -56,14 +58,21 @@ def judge(groups: Sequence[Group], differing: dict[str, list[Any]]) -> Fairness:
       differing: the settings in which they differ -> the value of each.
     """
     notes, apart = [], set[str]()
-    for what, values in (("data sets", _chosen(groups, OF_THE_DATA)), ("data", _records(groups))):
-        if len(set(values)) > 1:
+    records, untold = _records(groups)
+    for what, values in (("data sets", _chosen(groups, OF_THE_DATA)), ("data", records)):
+        if len({*values} - {_NO_RECORD}) > 1:
             apart |= set(EVALUATORS)
             notes.append(
                 f"on different {what}: {told(groups, values)}: their numbers do not compare, no best is marked"
             )
             break
-    if unknown := [one.name for one in groups if not any(run.data for run in one.runs)]:
+    else:
+        if untold:
+            notes.append(
+                "whether the data is the same is not known: without pixels, which do not compare where image sizes or "
+                f"augment.placement differ, the records of the data do not tell: {', '.join(untold)}"
+            )
+    if unknown := [one.name for one in groups if _record(one) is None]:
         notes.append(
             f"whether the data is the same is not known, for want of a readable data.json.gz: {', '.join(unknown)}"
         )
@@ -80,10 +89,27 @@ def judge(groups: Sequence[Group], differing: dict[str, list[Any]]) -> Fairness:
     monitored = [one.settings.get(_MONITOR, ABSENT) for one in groups]
     if any(x != monitored[0] for x in monitored):
         notes.append(f"the monitors' curves see different training examples, {_MONITOR}: {told(groups, monitored)}")
+    of_speed, comparable = _speeds(groups)
+    return Fairness((*notes, *of_speed), frozenset(apart), comparable)
+
+
+def _speeds(groups: Sequence[Group]) -> tuple[list[str], bool]:
+    """Lines on what stands between the groups' times, and whether they compare."""
     devices = [", ".join(sorted({_device(run) for run in one.finished})) for one in groups]
+    sizes = _chosen(groups, _OF_THE_INPUT)
+    timed = [one for one in groups if any(len(one.values(name)) for name in _SPEEDS)]
+    notes = []
     if len(set(devices) - {""}) > 1:
         notes.append(f"trained on different devices, so times do not compare: {told(groups, devices)}")
-    return Fairness(tuple(notes), frozenset(apart), len(set(devices) - {""}) < 2)
+    if len(set(sizes)) > 1 and len(timed) > 1:
+        notes.append(f"inputs of different sizes, so times do not compare: {told(groups, sizes)}")
+    same = len(set(devices) - {""}) < 2 and len(set(sizes)) < 2
+    if same and len(timed) > 1 and any(device.endswith(" x cpu") for device in devices):
+        notes.append(
+            f"speeds are compared between CPUs, of which {next(filter(None, devices))!r} tells neither kind nor number "
+            "of cores: they compare only if the runs were made on one machine with the same share of its cores"
+        )
+    return notes, same
 
 
 def _device(run: FoundRun) -> str:
@@ -97,17 +123,32 @@ def _chosen(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
     return [", ".join(values) for values in zip(*differ, strict=True)]
 
 
-def _records(groups: Sequence[Group]) -> list[str]:
-    """A letter for each data set of the same name, as their records tell them apart; unknown ones are the first's."""
-    found: dict[str, list[str]] = {}
-    letters = []
+def _record(one: Group) -> Record | None:
+    return next((run.data for run in one.runs if run.data is not None), None)
+
+
+def _records(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
+    """A number for each data set, as their records tell them apart; and the groups whose records do not tell it."""
+    # Of each data set, the records that may be of it, with the settings of their pixels.
+    kinds: list[list[tuple[Record, str]]] = []
+    numbers, untold = [], []
     for one in groups:
-        known = found.setdefault(str([one.settings.get(name, ABSENT) for name in _OF_THE_RECORD]), [])
-        digest = next((run.data for run in one.runs if run.data), "")
-        if digest and digest not in known:
-            known.append(digest)
-        letters.append(f"record {known.index(digest) + 1 if digest else 1}")
-    return letters
+        record = _record(one)
+        if record is None:
+            numbers.append(_NO_RECORD)
+            continue
+        kept = str([one.settings.get(name, ABSENT) for name in OF_THE_PIXELS])
+        of_kinds = [[record.same(other, pixels=kept == as_kept) for other, as_kept in kind] for kind in kinds]
+        fitting = [i for i, of_kind in enumerate(of_kinds) if False not in of_kind]
+        if not fitting:
+            kinds.append([])
+            fitting = [len(kinds) - 1]
+        elif all(True not in of_kinds[i] for i in fitting):
+            untold.append(one.name)
+        for i in fitting:
+            kinds[i].append((record, kept))
+        numbers.append(f"record {' or '.join(str(i + 1) for i in fitting)}")
+    return numbers, untold
 
 
 def told(groups: Sequence[Group], values: Sequence[Any]) -> str:

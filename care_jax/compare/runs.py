@@ -2,7 +2,6 @@
 
 import glob
 import gzip
-import hashlib
 import json
 import re
 import zlib
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 from care_jax.command_line import UsageError
 from care_jax.errors import UserError
+from care_jax.evaluate.baseline import Record, record_of
 from care_jax.experiment.config import from_plain, leaves
 from care_jax.storage import local_path
 from care_jax.train.metric_writer import read_metrics
@@ -29,7 +29,7 @@ class FoundRun(NamedTuple):
       settings: dotted name -> value; those that its numbers were made with.
       summary: of summary.json; None where the run is not finished.
       rows: of metrics.jsonl.
-      data: digest of the record of its data set; empty where there is none.
+      data: the record of its data set; None where there is none.
       notes: what was damaged or missing, in lines for the user.
       failed: whether it is known to have failed, to whoever made it.
     """
@@ -38,7 +38,7 @@ class FoundRun(NamedTuple):
     settings: Mapping[str, Any]
     summary: Mapping[str, Any] | None
     rows: list[dict[str, float]]
-    data: str
+    data: Record | None
     notes: tuple[str, ...] = ()
     failed: bool = False
 
@@ -140,7 +140,7 @@ def read(workdir: Path) -> FoundRun:
         settings=_settings(settings, workdir, notes),
         summary=summary,
         rows=_rows(workdir, notes),
-        data=_digest(workdir / "data.json.gz", notes),
+        data=_record(workdir / "data.json.gz", notes),
         notes=tuple(notes),
     )
 
@@ -180,11 +180,11 @@ def _rows(workdir: Path, notes: list[str]) -> list[dict[str, float]]:
     return rows
 
 
-def _digest(path: Path, notes: list[str]) -> str:
+def _record(path: Path, notes: list[str]) -> Record | None:
     try:
-        return hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
+        return record_of(gzip.decompress(path.read_bytes()))
     except FileNotFoundError:
-        return ""
+        return None
     except (OSError, EOFError, zlib.error) as error:
         notes.append(f"{path} can't be read ({error}): whether the data is the same is not known")
-        return ""
+        return None

@@ -1,6 +1,7 @@
 """The numbers of another run beside those of this one, as far as they may be compared."""
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -10,12 +11,15 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from care_jax.command_line import UsageError
+from care_jax.data import CLASS
 from care_jax.evaluate.evaluators import EVALUATORS, of_usual_share
 from care_jax.evaluate.measure import Measure
 from care_jax.experiment.config import ConfigError, from_plain, leaves
 
 # Settings that say which images are judged.
 OF_THE_DATA = ("data.name", "data.class_file", "data.test_fraction", "data.window_lengths", "data.window_stride")
+# Settings that the pixels in the record of a run's data depend on, and whether there are any; and nothing else in it.
+OF_THE_PIXELS = ("data.image_size", "data.stored_size", "augment.placement")
 # Settings, by how they begin -> the evaluators whose numbers they change; other settings of evaluate: of all.
 _READ_BY = {
     "evaluate.knn_": ("knn",),
@@ -29,6 +33,52 @@ _READ_BY = {
 # Of no number at the end.
 _OF_NONE = ("evaluate.monitor", "evaluate.batch_size", "evaluate.online_probe")
 _TABLES = ("sweep.json", "table.md")  # what a folder of runs that belong together holds
+
+
+class Record(NamedTuple):
+    """What a run noted of its data, as far as it tells data sets apart.
+
+    Attributes:
+      whole: digest of all of it.
+      rest: digest of what depends on no size of pixels: numbers of examples, labels, files; empty where it is damaged.
+      tells: whether that is more than numbers of examples.
+    """
+
+    whole: str
+    rest: str
+    tells: bool
+
+    def same(self, other: "Record", *, pixels: bool) -> bool | None:
+        """Whether two records are of the same data; None where they can't tell.
+
+        Args:
+          other: of another run.
+          pixels: whether the two runs keep pixels alike: all of `OF_THE_PIXELS` are the same.
+        """
+        if self.whole == other.whole or pixels:
+            return self.whole == other.whole
+        if not self.rest or not other.rest:
+            return None
+        return False if self.rest != other.rest else True if self.tells else None
+
+
+def record_of(content: bytes) -> Record:
+    """The record that a data.json.gz holds, by its unpacked content; a damaged one has no rest."""
+    first, _, files = content.partition(b"\n")
+    try:
+        parts = [
+            # Records of before call the classes "label".
+            (name, part["examples"], {CLASS if x == "label" else x: digest for x, digest in part["labels"].items()})
+            for name, part in json.loads(first)["parts"].items()
+        ]
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return Record(_digest(content), "", tells=False)
+    tells = bool(files) or any(labels for _, _, labels in parts)
+    return Record(_digest(content), _digest(json.dumps(parts, sort_keys=True).encode() + b"\n" + files), tells)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 class Baseline(NamedTuple):
@@ -94,7 +144,9 @@ def find(workdir: Path, config: ml_collections.ConfigDict, step: int | None = No
         differ = {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
         if theirs.get("equivariance.weight") == 0 and all(name.startswith("equivariance.") for name in differ):
             found = _compared(folder, workdir, summary, config, step)
-            note = f"the baseline is {found.name}, the run beside this one that differs in equivariance.weight=0 alone"
+            others = [f", {one}={theirs.get(one)}" for one in sorted(differ - {"equivariance.weight"})]
+            note = f"the baseline is {found.name}, the run beside this one that differs in "
+            note += f"equivariance.weight=0{''.join(others)} alone"
             return found._replace(notes=(note, *found.notes))
     return None
 
@@ -154,14 +206,23 @@ def _compared(
         return Baseline(
             name, {}, (f"the numbers of {name} are not compared, it saw other data: {'; '.join(on_others)}",)
         )
-    records = {one: _record(one) for one in (folder, workdir)}
+    records = {one: _content(one) for one in (folder, workdir)}
     notes = [
         f"whether {name} saw the same data is not known: {one / 'data.json.gz'} is not there, or can't be read"
         for one, record in records.items()
         if not record
     ]
-    if not notes and "data.image_size" not in differ and records[folder] != records[workdir]:
-        return Baseline(name, {}, (f"the numbers of {name} are not compared: its record of the data is another",))
+    if not notes:
+        there, here = (record_of(records[one]) for one in (folder, workdir))
+        of_pixels = [told[x] for x in differ if x in OF_THE_PIXELS]
+        same = there.same(here, pixels=not of_pixels)
+        if same is False:
+            return Baseline(name, {}, (f"the numbers of {name} are not compared: its record of the data is another",))
+        if same is None:
+            notes.append(
+                f"whether {name} saw the same data is not known: without pixels, which do not compare "
+                f"({'; '.join(of_pixels)}), the records of the data do not tell"
+            )
     apart: dict[str, list[str]] = {}
     for setting in differ:
         for evaluator in read_by(setting):
@@ -183,7 +244,7 @@ def _names(evaluator: str, summary: Mapping[str, Any]) -> dict[str, Measure]:
     return {name: known[of] for name in summary if (of := of_usual_share(name)) in known}
 
 
-def _record(folder: Path) -> bytes:
+def _content(folder: Path) -> bytes:
     """What the run noted of its data; empty where it can't be read."""
     try:
         return gzip.decompress((folder / "data.json.gz").read_bytes())

@@ -58,6 +58,7 @@ Start = Callable[[Path, Mapping[str, Any], Callable[[str], None]], Logger]
 # As `train.loggers` names them -> the package that each needs, with the extra of care_jax that brings it.
 LOGGERS = {"tensorboard": ("tensorboardX", "train"), "wandb": ("wandb", "wandb"), "mlflow": ("mlflow", "mlflow")}
 
+# Of a row of training; numbers of the end, which have these names too, are of the whole run.
 _GROUPS = {
     "images_per_second": "speed",
     "data_wait_share": "speed",
@@ -71,8 +72,11 @@ def tags(numbers: Mapping[str, float], group: str) -> dict[str, float]:
 
     >>> tags({"loss": 4.0, "learning_rate": 0.1}, "train")
     {'train/loss': 4.0, 'optimizer/learning_rate': 0.1}
+    >>> tags({"images_per_second": 900.0}, "final")
+    {'final/images_per_second': 900.0}
     """
-    return {f"{_GROUPS.get(name, group)}/{name}": value for name, value in numbers.items()}
+    groups = _GROUPS if group == "train" else {}
+    return {f"{groups.get(name, group)}/{name}": value for name, value in numbers.items()}
 
 
 def chosen(setting: Sequence[str]) -> tuple[str, ...]:

@@ -153,7 +153,7 @@ class Course:
             found = runs.read(run.workdir)
         except UsageError:
             settings = {name: list(x) if isinstance(x, tuple) else x for name, x in leaves(plain(run.config)).items()}
-            found = FoundRun(run.workdir, settings, None, [], "")
+            found = FoundRun(run.workdir, settings, None, [], None)
         return found._replace(failed=run.workdir in self.failed)
 
     def _record(self, found: Sequence[Group]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What a sweep is going to make: every combination checked, and every folder looked into, before anything runs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
+from ml_collections.config_dict import RequiredValueError
 
 from care_jax import loggers
 from care_jax.command_line import UsageError, say
@@ -72,16 +73,19 @@ def make(config: ml_collections.ConfigDict, chosen: Grid, workdir: Path, seeds: 
       LoggerError: one is not installed.
       ConfigError, DataError: a combination that can't be run, or its data.
     """
-    _check_same(config, chosen, workdir)
-    loggers.check_installed(loggers.chosen(config.train.loggers))
-    runs = grid.runs(config, chosen, workdir, seeds)
-    mesh = sharding.make_mesh()
+    before, mesh = _check_same(config, chosen, workdir), sharding.make_mesh()
+    try:
+        runs = grid.runs(config, chosen, workdir, seeds)
+    except (AttributeError, LookupError, TypeError, RequiredValueError):
+        build.check(config, mesh)  # something is missing in it, or is of another type: this says what
+        raise
     for run in (run for of_seeds in runs for run in of_seeds[:1]):  # seeds differ in nothing that is checked
         try:
             build.check(run.config, mesh)
             monitors(run.config)
         except ConfigError as error:
             raise ConfigError(f"{run.workdir.parent.name}: {error}" if chosen else str(error)) from error
+        loggers.check_installed(loggers.chosen(run.config.train.loggers))
     load, found = _Data(), set()
     for run in (run for of_seeds in runs for run in of_seeds):
         dataset = load(run.config)
@@ -90,6 +94,11 @@ def make(config: ml_collections.ConfigDict, chosen: Grid, workdir: Path, seeds: 
         else:
             build.build(run.config, mesh, dataset)
             _check_begun(run)
+    if gone := _left_out(before, [run.workdir for of_seeds in runs for run in of_seeds], workdir):
+        say(
+            f"{workdir}: the table, {FILE} and the page are written without finished runs that they had, {gone}: the "
+            "runs stay, and the command that made them writes them again"
+        )
     return Plan(workdir, config, chosen, runs, frozenset(found))
 
 
@@ -147,19 +156,30 @@ def record(plan: Plan) -> dict[str, Any]:
     return {"settings": plain(plan.config), "set": json.loads(json.dumps(dict(plan.grid))), "seeds": seeds}
 
 
-def _check_same(config: ml_collections.ConfigDict, chosen: Grid, workdir: Path) -> None:
-    """One folder, one sweep; more values, or fewer, or other seeds are no other sweep."""
+def _left_out(before: Mapping[str, Any], folders: Sequence[Path], workdir: Path) -> str:
+    """The finished runs of a sweep's record whose folders are none of these."""
+    found: dict[str, list[str]] = {}
+    for run in before.get("runs", ()):
+        if run["state"] == "finished" and workdir / run["folder"] not in folders:
+            row, _, seed = run["folder"].rpartition("/")
+            found.setdefault(row, []).append(seed)
+    return ", ".join(f"{row} ({', '.join(seeds)})" if row else ", ".join(seeds) for row, seeds in found.items())
+
+
+def _check_same(config: ml_collections.ConfigDict, chosen: Grid, workdir: Path) -> dict[str, Any]:
+    """One folder, one sweep; more values, or fewer, or other seeds are no other sweep. Its record so far, if any."""
     path = workdir / FILE
     if (workdir / "config.json").exists():
         raise UsageError(f"{workdir} is the folder of a run; give the sweep a --workdir of its own")
     try:
         before = json.loads(path.read_text())
         named, settings = set(before["set"]), before["settings"]
+        _left_out(before, (), workdir)  # whether it can be read
     except FileNotFoundError:
-        return
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        return {}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         say(f"{path} can't be read ({error}): it is written anew; the runs are told by their own folders")
-        return
+        return {}
     if named != set(chosen):
         raise UsageError(
             f"{workdir} holds another sweep, of {' and '.join(sorted(named)) or 'seeds alone'}: give another --workdir"
@@ -174,6 +194,7 @@ def _check_same(config: ml_collections.ConfigDict, chosen: Grid, workdir: Path) 
         raise UsageError(
             f"{workdir} holds a sweep with other settings ({told}): give its settings, or another --workdir"
         )
+    return before
 
 
 def dry_run(plan: Plan) -> str:

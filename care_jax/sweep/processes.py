@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from care_jax.sweep.runs import Run
 from care_jax.workdir import plain, writing
 
 _POLL = 0.2  # seconds
+_GPU = re.compile(r"[0-9]+|(GPU|MIG)-\S+")  # a number or a name, of CUDA_VISIBLE_DEVICES; -1 is none
 _SAVED = "every run is saved where it was, those that are finished stay; the same command goes on"
 
 
@@ -46,7 +48,9 @@ class Ended(NamedTuple):
 
 
 def shares(jobs: int) -> list[Share]:
-    """The cores and GPUs that this process may use, in equal parts.
+    """The cores and GPUs that this process may use, in equal parts: times compare, and a batch is cut alike.
+
+    What is over is left alone, and said.
 
     Raises:
       UsageError: more jobs than there are of them; or the system can't share out cores, or has TPUs.
@@ -56,7 +60,14 @@ def shares(jobs: int) -> list[Share]:
     cores, gpus = sorted(os.sched_getaffinity(0)), _gpus()
     for name, there in (("cores", cores), ("GPUs", gpus)):
         if there and jobs > len(there):
-            raise UsageError(f"--jobs={jobs} is more than the {len(there)} {name}; give --jobs={len(there)} at most")
+            on_cores = ", or set JAX_PLATFORMS=cpu to run on the cores alone" if name == "GPUs" else ""
+            raise UsageError(
+                f"--jobs={jobs} is more than the {len(there)} {name}; give --jobs={len(there)} at most{on_cores}"
+            )
+    for name, there in (("cores", cores), ("GPUs", gpus)):
+        if over := len(there) % jobs:
+            say(f"--jobs={jobs} leaves {over} of the {len(there)} {name} idle, so that all runs have equally many")
+            del there[-over:]
     return [Share(tuple(cores[part::jobs]), tuple(gpus[part::jobs])) for part in range(jobs)]
 
 
@@ -65,7 +76,8 @@ def _gpus() -> list[str]:
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name for name in visible.split(",") if name]
+        names = (name.strip() for name in visible.split(","))
+        return list(takewhile(_GPU.fullmatch, names))  # CUDA, too, takes none from the first on that is no GPU's
     found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
     return sorted((match.group(1) for match in found if match), key=int)
 

@@ -1,8 +1,9 @@
 """The runs of a table, none of which is made twice."""
 
 import json
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +13,9 @@ from care_jax.command_line import UsageError, say
 from care_jax.data import DataSet
 from care_jax.devices import sharding
 from care_jax.experiment import build
-from care_jax.experiment.config import from_plain, read_config
-from care_jax.experiment.continuation import changes
+from care_jax.experiment.choice import filled
+from care_jax.experiment.config import ConfigError, from_plain, leaves, read_config
+from care_jax.experiment.continuation import changes, kept_choices
 from care_jax.run import run
 from care_jax.sweep.table import Summary
 from care_jax.workdir import check_data
@@ -92,12 +94,12 @@ def _check_same(
     config: ml_collections.ConfigDict, workdir: Path, summary: Mapping[str, Any], dataset: DataSet | None
 ) -> None:
     """A row of a table is of the configuration that it is said to be of, and of its last step."""
-    different = changes(made_with(workdir), config)
-    if different:
+    made = made_with(workdir)
+    if different := changes(made, config):
         raise UsageError(
-            f"{workdir} holds a run with other settings ({'; '.join(different)}): delete it to make it anew, or give "
-            "another --workdir"
+            f"{workdir} holds a run with other settings ({'; '.join(different)}): {_remedy(workdir, different, config)}"
         )
+    config = filled(config, kept_choices(made, config))  # what it chose for its data and devices: here are others
     experiment = build.build(config, dataset=dataset)
     check_data(workdir, experiment.dataset)
     if summary["steps"] != experiment.num_steps:
@@ -105,3 +107,19 @@ def _check_same(
             f"{workdir / 'summary.json'} is of step {summary['steps']}, not {experiment.num_steps}: make that of the "
             f"last step again with python -m care_jax.evaluate --workdir={workdir}"
         )
+
+
+def _remedy(workdir: Path, different: Sequence[str], config: ml_collections.ConfigDict) -> str:
+    """What makes a run that of a configuration: an evaluation where no more is wanted, for training takes long."""
+    anew = "delete it to make it anew, or give another --workdir"
+    try:
+        others = changes(read_config(workdir), config)  # which an evaluation begins with
+    except ConfigError:
+        return anew
+    values = {f"config.{name}": value for name, value in leaves(config).items()}
+    names = [line.partition(":")[0] for line in others]
+    if not all(line.startswith("config.evaluate.") for line in (*different, *names)) or not {*names} <= values.keys():
+        return anew
+    flags = [f"--{name}={values[name]}".replace(" ", "") for name in names]
+    command = shlex.join(["care-jax", "evaluate", f"--workdir={workdir}", *flags])
+    return f"its evaluation alone is another, and {command} makes its numbers anew; or give another --workdir"

@@ -2,6 +2,7 @@
 
 import doctest
 import gzip
+import json
 import math
 import re
 
@@ -75,10 +76,10 @@ def test_runs_that_are_not_finished_are_shown_and_said(make_run, tmp_path):
     ],
 )
 def test_what_does_not_compare_is_said_and_not_marked(make_run, settings, told, unmarked, marked):
-    paths = [make_run("a", {"images_per_second": 1.0})]
-    paths.append(
-        make_run("b", {"knn_top1": 60.0, "wahba_mean": 0.1, "images_per_second": 2.0}, **settings, train__epochs=3.0)
-    )
+    gpu = {"device": "1 x gpu"}
+    paths = [make_run("a", {**gpu, "images_per_second": 1.0})]
+    better = {**gpu, "knn_top1": 60.0, "wahba_mean": 0.1, "images_per_second": 2.0}
+    paths.append(make_run("b", better, **settings, train__epochs=3.0))
     comparison = compare(map(str, paths))
     (note,) = comparison.fairness.notes
     assert told in note and comparison.markdown(["knn_top1"]).startswith(f"* {note}\n\n| run")
@@ -100,6 +101,53 @@ def test_data_and_devices_that_are_not_recorded_are_told(make_run):
     data, devices = compare(map(str, paths)).fairness.notes
     assert data == "whether the data is the same is not known, for want of a readable data.json.gz: b"
     assert "1 x cpu (a), not recorded (b)" in devices
+
+
+def _records(paths, *parts, files=()):
+    for path, part in zip(paths, parts, strict=True):
+        header = {"parts": {"train": {"examples": 9, "labels": {}, **part}}, "files": {}}
+        lines = [header, *(["files", [f"{path.name}/{name}"], [1]] for name in files)]
+        (path / "data.json.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+
+
+def test_other_folders_are_other_data_at_whatever_size(make_run):
+    paths = [make_run("a", data__image_size=32), make_run("b", {"knn_top1": 60.0}, data__image_size=64)]
+    _records(paths, {}, {}, files=["1.png"])
+    comparison = compare(map(str, paths))
+    (note,) = comparison.fairness.notes
+    assert note.startswith("on different data: record 1 (a), record 2 (b)") and "**" not in comparison.markdown()
+    for path in paths:  # the same pictures, of which the pixels are as many as the size says
+        _records([path], {"labels": {"class": "x"}, "pixels": path.name})
+    comparison = compare(map(str, paths))
+    assert comparison.fairness.notes == () and "**60.0**" in comparison.markdown()
+    for path in paths:
+        _records([path], {"pixels": path.name})
+    (note,) = compare(map(str, paths)).fairness.notes
+    assert note.startswith("whether the data is the same is not known: without pixels") and note.endswith(" tell: b")
+
+
+def test_a_record_that_may_be_of_two_data_sets_is_said_to_be(make_run):
+    paths = [make_run("a"), make_run("b", train__num_steps=7), make_run("c", data__image_size=32)]
+    _records(paths, *({"labels": {"class": "x"}, "pixels": name} for name in "123"))
+    (note,) = compare(map(str, paths)).fairness.notes
+    assert "record 1 (a), record 2 (b), record 1 or 2 (c)" in note
+    (paths[2] / "data.json.gz").unlink()
+    assert "record 1 (a), record 2 (b), no record (c)" in compare(map(str, paths)).fairness.notes[0]
+
+
+def test_speeds_compare_between_inputs_of_one_size_and_machines_that_are_told_apart(make_run):
+    def judged(**settings):
+        names = f"{settings}-a", f"{settings}-b"
+        numbers = {"device": settings.pop("device"), "images_per_second": 2.0}
+        paths = [make_run(names[0], numbers), make_run(names[1], numbers, train__num_steps=7, **settings)]
+        comparison = compare(map(str, paths))
+        return comparison.fairness.notes, "**" in comparison.markdown(["images_per_second"])
+
+    assert judged(device="1 x gpu") == ((), True)
+    (note,), marked = judged(device="1 x gpu", data__image_size=32)
+    assert note.startswith("inputs of different sizes, so times do not compare: 16 (") and not marked
+    (note,), marked = judged(device="1 x cpu")
+    assert note.startswith("speeds are compared between CPUs, of which '1 x cpu' tells neither") and marked
 
 
 @pytest.mark.parametrize("name", ["linear_probe_5_percent_top1", "finetune_5_percent_top1", "hue_probe_top1"])

@@ -40,7 +40,7 @@ def test_what_is_damaged_is_said_and_counts_as_missing(make_run):
     (workdir / "summary.json").write_bytes(b"[" * 100_000)
     damaged = runs.read(workdir)
     assert damaged.rows == whole.rows and damaged.settings == whole.settings
-    assert damaged.summary is None and damaged.data == ""
+    assert damaged.summary is None and damaged.data is None
     assert [any(name in note for note in damaged.notes) for name in ("metrics", "data", "summary")] == [True] * 3
     (workdir / "data.json.gz").write_bytes(gzip.compress(b"{}"))
     (workdir / "summary.json").write_text("{}")

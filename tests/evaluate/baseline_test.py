@@ -73,6 +73,38 @@ def test_another_record_of_the_data_and_other_steps_are_said(make, config):
         assert found.numbers["knn_top1"] == 50.0 and note.startswith("whether simclr saw the same data is not known: ")
 
 
+def _record(files, labels=None, pixels=""):
+    part = {"examples": 9, "labels": labels or {}} | ({"shape": [8, 8, 3], "pixels": pixels} if pixels else {})
+    header = {"version": 1, "parts": dict.fromkeys(("pretrain", "train", "test"), part), "files": {}}
+    return gzip.compress("\n".join([json.dumps(header), *map(json.dumps, files)]).encode())
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "same"),
+    [
+        (_record([["a", ["a.png"], [1]]]), _record([["a", ["b.png"], [1]]]), False),
+        (_record([["a", ["a.png"], [1]]]), _record([["a", ["a.png"], [1]]]), True),
+        (_record([], {"class": "x"}, "1"), _record([], {"class": "x"}, "2"), True),
+        (_record([], {"class": "x"}, "1"), _record([], {"label": "x"}), True),  # of before
+        (_record([], {"class": "x"}, "1"), _record([], {"class": "y"}, "2"), False),
+        (_record([], {}, "1"), _record([], {}, "2"), None),
+        (_record([], {}, "1"), gzip.compress(b"3"), None),
+    ],
+    ids=["other files", "the same files", "other sizes", "of before", "other labels", "pixels alone", "damaged"],
+)
+@pytest.mark.parametrize(
+    "setting", [{"data__image_size": 32}, {"data__stored_size": 32}, {"augment__placement": "decode"}]
+)
+def test_where_pixels_differ_in_size_the_rest_of_the_record_tells(make, config, here, there, same, setting):
+    ours, theirs = make("ours"), make("simclr", **setting)
+    (ours / "data.json.gz").write_bytes(here)
+    (theirs / "data.json.gz").write_bytes(there)
+    found = baseline.read(theirs, ours, config)
+    said = {False: "its record of the data is another", None: "whether simclr saw the same data is not known: without"}
+    assert bool(found.numbers) is (same is not False)
+    assert not found.notes if same else said[same] in found.notes[0] and len(found.notes) == 1
+
+
 def test_measures_of_unusual_shares_of_the_labels_are_left_out_too(make, config):
     numbers = {**NUMBERS, "linear_probe_5_percent_top1": 40.0, "finetune_5_percent_top1": 30.0}
     theirs = make("simclr", numbers, evaluate__probe__epochs=7, augment__invariance__hue=0.4)
@@ -113,6 +145,8 @@ def test_a_run_of_a_sweep_finds_the_one_without_a_term(make, config, tmp_path):
     assert found.notes == (
         "the baseline is weight=0, the run beside this one that differs in equivariance.weight=0 alone",
     )
+    config.equivariance.num_groups = 2
+    assert "differs in equivariance.weight=0, equivariance.num_groups=4 alone" in baseline.find(ours, config).notes[0]
     config.equivariance.weight = 0.0
     assert baseline.find(tmp_path / "sweep/weight=0/seed=0", config) is None
     config.equivariance.weight = 0.5

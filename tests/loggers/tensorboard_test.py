@@ -72,9 +72,10 @@ def test_the_end_has_settings_numbers_and_pictures(tmp_path):
     png = plots.png(figure)
     with loggers.opened(["tensorboard"], tmp_path, SETTINGS) as opened:
         opened.begin(0)
-        opened.finish(Final(7, {"knn_top1": 97.0, "seconds": 3.5}, {"Training: loss": png}, ()))
+        opened.finish(Final(7, {"knn_top1": 97.0, "images_per_second": 3.5}, {"Training: loss": png}, ()))
     (events,) = _files(tmp_path)
-    assert _scalars(events) == [(7, "final/knn_top1", 97.0), (7, "final/seconds", 3.5)]
+    # The speed of the whole run is no last point of that of its rows.
+    assert _scalars(events) == [(7, "final/knn_top1", 97.0), (7, "final/images_per_second", 3.5)]
     (picture,) = [value for event in events for value in event.summary.value if value.HasField("image")]
     assert picture.tag == "report/Training: loss" and picture.image.encoded_image_string == png
     assert (picture.image.width, picture.image.height) == (192, 96)

@@ -106,6 +106,20 @@ def test_another_sweep_in_the_folder_is_refused(children, tmp_path, tiny_config,
     assert "sweep.json can't be read" in capsys.readouterr().err
 
 
+def test_finished_runs_that_are_no_longer_in_the_table_are_said(children, tmp_path, tiny_config, capsys):
+    _run(tiny_config(), tmp_path)
+    _run(tiny_config(), tmp_path)
+    assert "without" not in capsys.readouterr().err
+    plan.make(tiny_config(seed=1), {"equivariance.weight": [0.5, 1.0]}, tmp_path, seeds=2)
+    assert (
+        f"{tmp_path}: the table, sweep.json and the page are written without finished runs that they had, "
+        "equivariance.weight=0 (seed=0, seed=1), equivariance.weight=0.5 (seed=0): the runs stay, and the command"
+    ) in capsys.readouterr().err
+    (tmp_path / "sweep.json").write_text('{"set": ["equivariance.weight"], "settings": {}, "runs": [1]}')
+    plan.make(tiny_config(), GRID, tmp_path, seeds=2)
+    assert "sweep.json can't be read" in capsys.readouterr().err
+
+
 def test_now_and_then_a_word_on_what_is_going_on(tmp_path, tiny_config, monkeypatch, capsys):
     monkeypatch.setattr(course, "_WORD", 0.0)
     planned = plan.make(tiny_config(), GRID, tmp_path, seeds=1)

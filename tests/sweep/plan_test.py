@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import ml_collections
 import pytest
 
 from care_jax.command_line import UsageError
@@ -40,6 +41,13 @@ def test_what_has_an_effect_in_some_runs_is_told_of():
     assert line.startswith("in 2 of 4 combinations config.equivariance.num_groups is given, and has no effect: ")
     (line,) = plan.without_effect(_plan("train.batch_size=64,128"), ["train.epochs"])
     assert line.startswith("config.train.epochs is given, and has no effect: ")
+
+
+@pytest.mark.parametrize("settings", [{}, {"seed": 0}, {"model": {"backbone": "resnet18"}}])
+@pytest.mark.parametrize("chosen", [[], ["train.batch_size=8,16"]])
+def test_an_incomplete_configuration_is_one_line(tmp_path, settings, chosen):
+    with pytest.raises(ConfigError, match=r"config\.\w+ is missing; start from configs/base\.py"):
+        plan.make(ml_collections.ConfigDict(settings), grid.parse(chosen), tmp_path, 2)
 
 
 def test_settings_of_the_data_are_those_of_the_runs_data():

@@ -7,6 +7,7 @@ import pytest
 from care_jax.command_line import UsageError
 from care_jax.data import DataError
 from care_jax.experiment import build
+from care_jax.experiment.choice import filled
 from care_jax.sweep import runs
 from care_jax.workdir import check_data, plain
 
@@ -47,8 +48,28 @@ def test_the_settings_are_those_that_the_summary_was_made_with(made, tmp_path, t
     """Which an evaluation of its own may have had others of."""
     runs.finished_run(tiny_config(), tmp_path / "a")
     _edit(tmp_path / "a" / "summary.json", config=plain(tiny_config(evaluate__knn_k=3)))
-    with pytest.raises(UsageError, match=r"other settings \(config\.evaluate\.knn_k: 3 -> 5\)"):
-        runs.finished_run(tiny_config(), tmp_path / "a")
+    path = tmp_path / "a"
+    with pytest.raises(UsageError, match=r"other settings \(config\.evaluate\.knn_k: 3 -> 5\)") as caught:
+        runs.finished_run(tiny_config(), path)
+    assert f": its evaluation alone is another, and care-jax evaluate --workdir={path} makes" in str(caught.value)
+    assert "delete" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"evaluate --workdir=\S+ --config\.evaluate\.knn_k=9 makes its numbers anew"):
+        runs.finished_run(tiny_config(evaluate__knn_k=9), path)
+    with pytest.raises(UsageError, match="delete it to make it anew"):  # no evaluation trains
+        runs.finished_run(tiny_config(train__num_steps=9), path)
+    (path / "config.json").write_text(json.dumps(plain(tiny_config(seed=1))))
+    with pytest.raises(UsageError, match="delete it to make it anew"):
+        runs.finished_run(tiny_config(), path)
+
+
+def test_what_a_run_chose_elsewhere_counts_here(made, tmp_path, tiny_config):
+    """On a GPU other sizes are chosen than by the process of the sweep, which is on the CPU."""
+    config = tiny_config(train__num_steps=None, train__epochs=1.0)
+    config.train.batch_size = config.equivariance.num_groups = None
+    chosen = {"train.batch_size": 256, "equivariance.num_groups": 16}
+    runs.finished_run(filled(config, chosen), tmp_path / "a")
+    _edit(tmp_path / "a" / "summary.json", steps=1438 // 256)
+    assert runs.finished(config, tmp_path / "a")["steps"] == 5
 
 
 def test_epochs_and_their_steps_are_the_same(made, tmp_path, tiny_config):

@@ -80,7 +80,7 @@ def test_rows_that_the_table_before_had_and_this_one_lacks_are_said(made, tmp_pa
 def test_several_at_a_time_each_with_its_cores(children, made, tmp_path, tiny_config):
     text = run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2)
     assert "| 0.0 | 2 | 50.5 ± 0.7 |" in text and made == []
-    assert children.most == 2 and {cores for _, cores in children.started} == {"0,2,4", "1,3"}
+    assert children.most == 2 and {cores for _, cores in children.started} == {"0,2", "1,3"}
     assert [name for name, _ in children.started] == ["0.0_seed_0", "0.0_seed_1", "0.5_seed_0", "0.5_seed_1"]
     processes.stops.at_once.assert_called_once()
     assert run_table(TABLE, tiny_config(), tmp_path, seeds=2, jobs=2) == text and len(children.started) == 4
@@ -124,13 +124,17 @@ def test_progress():
     assert progress([{"seconds": 40.0}, {"seconds": 200.0}], 8, 3) == "2 of 8 runs are finished, about 4 min left"
 
 
-def test_no_more_jobs_than_cores_or_gpus(monkeypatch):
+def test_no_more_jobs_than_cores_or_gpus(monkeypatch, capsys):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 7}, raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,6")
     monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
-    assert processes.shares(2) == [Share((2, 7), ("3",)), Share((5,), ("6",))]
-    with pytest.raises(UsageError, match=r"--jobs=3 is more than the 2 GPUs; give --jobs=2 at most"):
+    assert processes.shares(2) == [Share((2,), ("3",)), Share((5,), ("6",))]
+    assert "--jobs=2 leaves 1 of the 3 cores idle, so that all runs have equally many" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"the 2 GPUs; give --jobs=2 at most, or set JAX_PLATFORMS=cpu to run on the"):
         processes.shares(3)
+    for visible, there in (("-1", []), ("", []), ("NoDevFiles", []), ("0, 2,-1,3", ["0", "2"]), ("GPU-8a,1", None)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)  # which is cut at the first that is no GPU
+        assert processes._gpus() == (visible.split(",") if there is None else there)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert processes.shares(3) == [Share((2,)), Share((5,)), Share((7,))]
     with pytest.raises(UsageError, match="--jobs=4 is more than the 3 cores"):
