@@ -116,7 +116,7 @@ def read(config: ml_collections.ConfigDict) -> InitialWeights | None:
             f"config.{name} holds {_described(source.module)}, which embeds {kinds[1]}, and config.model.backbone="
             f"{config.model.backbone} embeds {kinds[0]}: give weights that were trained on {kinds[0]}"
         )
-    if config.model.width is None and _width(source.module) is not None:
+    if config.model.width is None and _width(source.module) is not None and _settings(source.module):
         chosen = {"model.width": _width(source.module)}
         backbone = make_encoder(filled(config, chosen)).backbone
     shape = (1, 2, 4) if clouds else (1, config.data.image_size, config.data.image_size, 3)
@@ -128,7 +128,7 @@ def read(config: ml_collections.ConfigDict) -> InitialWeights | None:
     if clouds and before != here:  # no array tells
         notes.append(f"its points were pooled by their {before}, here by their {here}")
     if {path: leaf.shape for path, leaf in leaves.items()} != wanted:
-        raise ConfigError(f"config.{name} {_misfit(source.module, backbone)}")
+        raise ConfigError("; ".join((f"config.{name} {_misfit(source.module, backbone)}", *source.notes)))
     leaves = {path: leaf.astype(own[path].dtype, copy=False) for path, leaf in leaves.items()}
     line = (
         f"{name}: backbone {len(wanted)} of {len(wanted)} arrays{source.where}; not used: {listed(source.unused)}; "
@@ -164,10 +164,16 @@ def _of_file(path: Path, backbone: linen.Module) -> _Source:
         whole = tree["variables"]
         parts = {name: values["backbone"] for name, values in whole.items() if "backbone" in values}
         return _Source(own, parts or whole, "", ("head",) if parts else (), clouds, normalisation)
-    found = models.pretrained_backbone(tree, num_heads=getattr(own or backbone, "num_heads", None))
+    found = models.pretrained_backbone(tree, num_heads=getattr(own, "num_heads", None))
     notes: tuple[str, ...] = ()
     if own is None and isinstance(found.module, models.VisionTransformer):
-        notes = (f"a state dict does not tell the number of attention heads: taken to be {found.module.num_heads}",)
+        heads, width = found.module.num_heads, found.module.width
+        # Those of the configuration only where its width agrees: any number that divides the channels would load.
+        if isinstance(backbone, models.VisionTransformer) and backbone.num_features == heads * width:
+            heads, width = backbone.num_heads, backbone.width
+            found = models.pretrained_backbone(tree, num_heads=heads)
+        told = f"taken to be {heads}, of {width} channels each"
+        notes = (f"a state dict does not tell the number of attention heads: {told}",)
     return _Source(found.module, found.variables, found.where, found.unused, False, normalisation, notes)
 
 
@@ -238,7 +244,8 @@ def _misfit(found: linen.Module, wanted: linen.Module) -> str:
     """What was found, what is configured, and what to set."""
     settings = _settings(found)
     if not settings:
-        return f"holds {_described(found)}, which is no model.backbone; the configuration has {_described(wanted)}"
+        here = f"the configuration has {_described(wanted)}"
+        return f"holds {_described(found)}, which is no model.backbone; {here}: take another file"
     before = _settings(wanted)
     flags = [f"--config.model.{name}={value}" for name, value in settings.items() if before.get(name) != value]
     here = f"the configuration has {_described(wanted)}"

@@ -18,6 +18,7 @@ from care_jax.devices import accelerator, agreement, sharding
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation, monitors
+from care_jax.evaluate.measure import UNTRAINED
 from care_jax.experiment import build, choice, extensions, unused
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
@@ -93,6 +94,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
                 check=check,
                 to=opened,
             )
+            _tell_skipped(experiment)
             stops.at_once(f"{workdir} is finished, its numbers and its report are written")
         shown = [name for name, measure in evaluators.measures((CLASS,)).items() if measure.headline]
         numbers = ", ".join(f"{name} {summary[name]:.4g}" for name in shown if summary.get(name) is not None)
@@ -231,8 +233,13 @@ def _describe(experiment: Experiment) -> None:
         f"{experiment.num_steps} steps of {experiment.config.train.batch_size} on {mesh.size} {jax.default_backend()} "
         f"device{'s' if mesh.size > 1 else ''}"
     )
+    _tell_skipped(experiment)
     for line in unused.of_schedules(experiment.config, experiment.steps_per_epoch, experiment.num_steps):
         tell(line)
+    for line in unused.of_views(experiment.config, of_files=not dataset.pretrain.resident):
+        tell(line)
+    if not experiment.objective.projects:
+        tell(f"measures of embeddings are left out: {UNTRAINED.reason}")
     if not dataset.num_classes:
         tell("no labels: the k-nearest-neighbour monitor and the probes are off")
     elif "knn" not in monitors(experiment.config):
@@ -250,9 +257,9 @@ def _then(before: str | None, now: str | None) -> str:
 
 
 def _tell_skipped(experiment: Experiment) -> None:
-    summary = experiment.dataset.skipped.summary()
-    if summary:
-        tell(summary)
+    """Of files that could not be used, where there are more than when it was last told."""
+    if news := experiment.dataset.skipped.news():
+        tell(news)
 
 
 def _sha_note(info: dict[str, Any]) -> str:

@@ -170,7 +170,7 @@ def test_dinos_teacher_at_another_size(tiny_config, tmp_path, monkeypatch):
     )
     line, heads, positions = initial.told
     assert "arrays in ['teacher'] under the prefix 'backbone.'; not used: head.mlp.0.weight; the" in line
-    assert heads.endswith("does not tell the number of attention heads: taken to be 6")
+    assert heads.endswith("does not tell the number of attention heads: taken to be 6, of 4 channels each")
     assert positions.endswith("position embeddings of 2 x 2 patches are interpolated to 3 x 3")
     flat = flax.traverse_util.flatten_dict(_backbone(_variables("vit_small", side=32)))
     found = flax.traverse_util.flatten_dict(initial.variables)

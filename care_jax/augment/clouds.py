@@ -179,7 +179,7 @@ def apply_cloud(augmentation: CloudAugmentation, clouds: jax.Array, spec: CloudS
         noise = _of_each(augmentation.noise, lambda key: jax.random.normal(key, (count, 3), points.dtype))
         points = points + jitter[..., None, None] * noise
     if spec.dropping:
-        chances = _of_each(augmentation.left_out, lambda key: jax.random.uniform(key, (count,)))
+        chances = _of_each(augmentation.left_out, lambda key: jax.random.uniform(key, (count,), jnp.float32))
         luckiest = jnp.where(is_point, chances, -1.0).max(axis=-1, keepdims=True)
         is_point = is_point & ((chances >= augmentation.dropping[..., None]) | (chances == luckiest))
     return jnp.where(is_point[..., None], jnp.concatenate([points, jnp.ones_like(points[..., :1])], axis=-1), 0.0)

@@ -33,6 +33,7 @@ from care_jax.cost import topologies
 from care_jax.errors import UserError
 from care_jax.storage import check_writable, local_path, replace_file
 
+_PROBE = "evaluate.online_probe: the classifier that it trains beside is not counted"
 FLAGS = flags.FLAGS
 flags.DEFINE_string("topology", None, "The devices: v5e:16x16, cpu:8, gpu, ...")
 flags.DEFINE_string("json", None, "Write the figures to this file too; -: instead of the text.")
@@ -66,15 +67,20 @@ def _cost(config: ml_collections.ConfigDict) -> int:
     """Prints what was asked for; the exit status."""
     import jax
 
+    from care_jax import pretrained
     from care_jax.cost import hardware, measured, report, suggest
     from care_jax.cost.estimate import Report, estimate, needed_memory
     from care_jax.devices import sharding
     from care_jax.experiment import build, choice, extensions, stand_in
+    from care_jax.experiment.config import validate
+    from care_jax.experiment.names import choices
     from care_jax.experiment.settings import COLORS, of_clouds
 
     jax.config.update("jax_enable_compilation_cache", False)  # the time of compiling is a figure
     json_file = _json_file()
     extensions.load(config)
+    choice.open_colors(config)
+    validate(config, choices())  # before a setting is read that may not be there
     if config.data.name in ("image_folder", "proteins") and config.data.root is not None:
         config.data.root = str(local_path(config.data.root, "--config.data.root"))
     images = stand_in.images(config, FLAGS.num_examples)
@@ -82,6 +88,9 @@ def _cost(config: ml_collections.ConfigDict) -> int:
         config.data.root = "not_read"  # which a run would ask for
     mesh = sharding.make_mesh(topologies.devices(FLAGS.topology))
     build.check(config, mesh)
+    if (initial := pretrained.read(config)) and initial.chosen:
+        say(f"chosen for config.model.init_from={config.model.init_from}: {choice.described(initial.chosen)}")
+        config = choice.filled(config, initial.chosen)
     chosen = choice.choose(config, mesh, len(images))  # any colours: no image is read
     config = choice.filled(config, chosen)
     if chosen.keys() - COLORS:
@@ -103,6 +112,8 @@ def _cost(config: ml_collections.ConfigDict) -> int:
         config.train.batch_size = batch_size
         say(f"compiling for {FLAGS.topology}, batch {batch_size:,} ...")
         found = estimate(config, mesh, images, device, effort=FLAGS.effort)
+        if config.evaluate.online_probe and found["compiles"]:  # of how many classes, no data tells
+            found["warnings"] = [*found["warnings"], _PROBE]
         return {"topology": FLAGS.topology, **found}
 
     if not FLAGS.suggest:
@@ -124,13 +135,12 @@ def _cost(config: ml_collections.ConfigDict) -> int:
         say(f"batch {batch_size:,}: {'peak ' + report.amount(peak) if peak else why}")
         return suggest.Tried(batch_size, fits(found), peak, why)
 
-    few = config.equivariance.batch_size
     tried = suggest.largest(
         try_batch,
         available,
         start=config.train.batch_size,
         unit=suggest.unit(config, mesh.size),
-        least=few if config.equivariance.weight and few is not None else 2 * config.equivariance.num_groups,
+        least=suggest.least(config),
         most=len(images),
     )
     best = max((one.batch_size for one in tried if one.fits), default=None)

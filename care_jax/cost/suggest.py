@@ -33,11 +33,18 @@ class SuggestError(UserError, ValueError):
 
 
 def unit(config: ml_collections.ConfigDict, num_devices: int) -> int:
-    """The batch must be a multiple of this: devices and micro-batches divide it, and the groups where all share it."""
+    """The batch must be a multiple of this: devices and micro-batches divide it, and the groups where all share it.
+
+    At any weight of the equivariance term, as configurations are checked.
+    """
     shared = num_devices * config.train.micro_batches
-    groups = config.equivariance.num_groups
-    uses_all = config.equivariance.weight and config.equivariance.batch_size is None
-    return math.lcm(shared, groups) if uses_all else shared
+    return shared if config.equivariance.batch_size is not None else math.lcm(shared, config.equivariance.num_groups)
+
+
+def least(config: ml_collections.ConfigDict) -> int:
+    """The smallest batch that makes sense: the equivariance term's part of it, or groups of two."""
+    part: int | None = config.equivariance.batch_size
+    return 2 * config.equivariance.num_groups if part is None else part
 
 
 def largest(

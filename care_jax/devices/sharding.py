@@ -10,7 +10,8 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
 
     Auto axes let the compiler cut `[b, d] -> [g, b/g, d]` whether or not the groups fit the devices.
     """
-    devices = jax.devices() if devices is None else devices
+    # Each process brings rows of its own, side by side: so its devices must lie, whatever order JAX was told to list.
+    devices = sorted(jax.devices(), key=lambda one: (one.process_index, one.id)) if devices is None else devices
     return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
 
 

@@ -82,7 +82,7 @@ class Evaluation:
                 embedded = embedded.trained_on(examples)
             for name, multiple in multiples.items():
                 if step == num_steps or step % (multiple * every) == 0:
-                    for measure, value in embedded.once(EVALUATORS[name].run, settings).items():
+                    for measure, value in EVALUATORS[name].numbers(embedded, settings).items():
                         if isinstance(value, float) and math.isfinite(value):
                             found[measure] = value
             if step != num_steps:
@@ -131,7 +131,7 @@ def measure(embedded: EmbeddedDataSet, names: Iterable[str] | None = None, *, fi
     settings = embedded.experiment.config.evaluate
     numbers: dict[str, Any] = {}
     for name in EVALUATORS if names is None else names:
-        numbers |= embedded.once(EVALUATORS[name].run, settings)
+        numbers |= EVALUATORS[name].numbers(embedded, settings)
     test = embedded.part("test")
     numbers["test_examples"] = len(test.rows)
     finite = test.features.finite() & np.isfinite(test.embeddings).all(axis=1)

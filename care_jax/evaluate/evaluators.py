@@ -23,12 +23,12 @@ from care_jax.evaluate.measure import Evaluator, Measure
 EVALUATORS = {
     "knn": Evaluator(knn.measures, knn.run),
     "linear_probe": Evaluator(linear_probe.measures, linear_probe.run),
-    "equivariance": Evaluator(equivariance_error.measures, equivariance_error.run),
-    "motion": Evaluator(motion.measures, motion.run),
-    "parameters": Evaluator(parameters.measures, parameters.run),
+    "equivariance": Evaluator(equivariance_error.measures, equivariance_error.run, of_embeddings=True),
+    "motion": Evaluator(motion.measures, motion.run, of_embeddings=True),
+    "parameters": Evaluator(parameters.measures, parameters.run, of_embeddings=True),
     "term_space": Evaluator(term_space.measures, term_space.run),
-    "alignment": Evaluator(alignment.measures, alignment.run),
-    "clouds": Evaluator(clouds.measures, clouds.run),
+    "alignment": Evaluator(alignment.measures, alignment.run, of_embeddings=True),
+    "clouds": Evaluator(clouds.measures, clouds.run, of_embeddings=True),
     "label_fractions": Evaluator(label_fractions.measures, label_fractions.run),
     "finetune": Evaluator(finetune.measures, finetune.run),
 }

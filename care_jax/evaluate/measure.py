@@ -36,6 +36,7 @@ class Missing(NamedTuple):
 
 
 SEVERAL = Missing("needs at least 2 test images, there is 1")
+UNTRAINED = Missing("nothing in this objective trains the projection head, whose outputs embeddings are")
 
 # By the names of measures; None where the data set lacks the labelling, NaN where the embeddings are broken.
 Numbers = dict[str, float | int | Missing | None]
@@ -48,10 +49,21 @@ class Evaluator(NamedTuple):
       measures: labellings -> its table, name -> `Measure`.
       run: (embedded data set, `config.evaluate`) -> its numbers, by names of that table. Accuracies in percent. Floats
         are drawn as curves where it monitors training; counts are ints.
+      of_embeddings: whether its numbers are of the embeddings, but for those that begin with `features_`.
     """
 
     measures: Callable[[Iterable[str]], dict[str, Measure]]
     run: Callable[[EmbeddedDataSet, Any], Numbers]
+    of_embeddings: bool = False
+
+    def numbers(self, embedded: EmbeddedDataSet, settings: Any) -> Numbers:
+        """What `run` gives, once; and of embeddings that nothing has trained, why it is not told."""
+        found = embedded.once(self.run, settings)
+        if not self.of_embeddings or embedded.experiment.objective.projects:
+            return found
+        return {
+            name: value if value is None or name.startswith("features_") else UNTRAINED for name, value in found.items()
+        }
 
 
 def prefix(labelling: str, of_class: str = "") -> str:

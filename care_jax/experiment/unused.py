@@ -1,4 +1,4 @@
-"""Settings that were given and have no effect, because another one has switched off what they are of."""
+"""Settings that have no effect, because another one has switched off what they are of; or less than they seem to."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -6,10 +6,13 @@ from typing import Any
 import ml_collections
 
 from care_jax import methods
+from care_jax.augment import AugmentSpec, CloudSpec, Spec
 from care_jax.data import DATA_SETS
 from care_jax.devices import sharding
 from care_jax.experiment import build
+from care_jax.experiment.inputs import augment_spec
 from care_jax.experiment.settings import BRANCHES, ConfigError
+from care_jax.methods import equimod
 
 # A setting -> of the configuration, what leaves it without effect, in words; nothing where it has one.
 _Reason = Callable[[ml_collections.ConfigDict], str]
@@ -122,6 +125,14 @@ def report(config: ml_collections.ConfigDict, given: Sequence[str], tell: Callab
 def of_schedules(config: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int) -> list[str]:
     """A line a schedule that does less than its settings say, in a run of this length."""
     optimizer, probe, lines = config.optimizer, config.evaluate.probe, []
+    warmup = round(optimizer.warmup_epochs * steps_per_epoch)
+    passed = [epoch for epoch in optimizer.step_epochs if 0 < round(epoch * steps_per_epoch) < warmup]
+    if optimizer.schedule == "step" and passed:
+        lines.append(
+            f"optimizer.step_epochs has {', '.join(f'{epoch:g}' for epoch in passed)}, within the "
+            f"{optimizer.warmup_epochs:g} epochs of warm-up, which rises to the full rate all the same: the step is "
+            "made after it"
+        )
     if optimizer.schedule == "step":
         steps = [round(epoch * steps_per_epoch) for epoch in optimizer.step_epochs]
         if not any(0 < step < num_steps for step in steps):
@@ -139,6 +150,54 @@ def of_schedules(config: ml_collections.ConfigDict, steps_per_epoch: int, num_st
             f"within its {probe.epochs} epochs: its learning rate stays as it is"
         )
     return lines
+
+
+def of_views(config: ml_collections.ConfigDict, of_files: bool) -> list[str]:
+    """A line for what the views of a run are not, though its settings could be read so.
+
+    Args:
+      config: of the run, filled in.
+      of_files: whether its images are decoded when a batch needs them.
+    """
+    lines = []
+    weight, term, placement = config.equivariance.weight, config.equivariance.term, config.augment.placement
+    specs = {branch: augment_spec(config, branch) for branch in BRANCHES}
+    alone = config.loss.method == "none" and term == "care"  # no views of the other branch
+    used = {"invariance": not alone, "equivariance": bool(weight) and not _no_groups(config)}
+    for branch in (branch for branch in BRANCHES if used[branch]):
+        spec = specs[branch]
+        if not _draws(spec):
+            lines.append(
+                f"augment.{branch} draws nothing: its two views of an image are equal, and a loss that compares them "
+                "learns nothing of it"
+            )
+        if of_files and isinstance(spec, AugmentSpec) and not spec.antialias:
+            lines.append(
+                f"augment.{branch}.antialias is False, but files that are decoded for a batch (augment.placement="
+                f"{placement}) are made smaller with antialiasing"
+            )
+    spec = specs["equivariance"]
+    cut = used["equivariance"] and isinstance(spec, AugmentSpec) and spec.crop == "random_resized"
+    if cut and of_files and placement == "decode":
+        lines.append(
+            f"the equivariance views are cut from the central square, brought to {config.data.image_size} x "
+            f"{config.data.image_size} pixels before; those of the other branch from the whole image, and are sharper"
+        )
+    if weight and term in ("equimod", "sie") and (unseen := equimod.unseen(specs["invariance"])):
+        lines.append(
+            f"{term} predicts what crops, flips and colours do; of {', '.join(unseen)}, which augment.invariance draws "
+            "too, its predictor is told nothing"
+        )
+    return lines
+
+
+def _draws(spec: Spec) -> bool:
+    if isinstance(spec, CloudSpec):
+        return bool(spec.rotation or spec.scaling or spec.jitter or spec.dropping)
+    jittered = spec.jitter_probability and (spec.brightness or spec.contrast or spec.saturation or spec.hue)
+    others = spec.flip_probability, spec.grayscale_probability, spec.blur_probability, spec.solarize_probability
+    moved = spec.crop == "random_resized" or spec.rotation_degrees or spec.translation
+    return bool(jittered or any(others) or moved or spec.operations)
 
 
 def check_data(config: ml_collections.ConfigDict, given: Iterable[str]) -> None:

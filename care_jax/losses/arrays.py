@@ -24,8 +24,14 @@ def wide(dtype: Any) -> jnp.dtype:
 
 
 def promote(*arrays: ArrayLike) -> tuple[jax.Array, ...]:
-    """The arrays in one floating type, float32 at least."""
+    """The arrays in one floating type, float32 at least.
+
+    Raises:
+      TypeError: If one is complex: no loss here is one of complex numbers.
+    """
     dtype = wide(jnp.result_type(*arrays))
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"embeddings must be real numbers; got {dtype}")
     return tuple(jnp.asarray(x, dtype) for x in arrays)
 
 

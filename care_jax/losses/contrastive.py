@@ -129,7 +129,8 @@ def _log_sum_negatives(z: jax.Array) -> jax.Array:
         total = total * jnp.exp(largest - shift) + jnp.sum(jnp.exp(similarities - shift[:, :, None, None]), axis=(2, 3))
         return (new_largest, total), None
 
-    nothing = jnp.full(z.shape[:2], -jnp.inf, z.dtype), jnp.zeros(z.shape[:2], z.dtype)
+    zeros = _zeros_like(z[..., 0])
+    nothing = zeros - jnp.inf, zeros
     (largest, total), _ = jax.lax.scan(add_block, nothing, (blocks, inputs))
     return jnp.log(total) + jnp.where(jnp.isfinite(largest), largest, 0.0)
 
@@ -157,11 +158,16 @@ def _log_sum_negatives_backward(residuals: tuple[jax.Array, jax.Array], gradient
         weights = _in_negatives(as_anchor + as_negative, inputs, 0.0)
         return total + product("aibj,bjd->aid", weights, z_block), None
 
-    total, _ = jax.lax.scan(add_block, jnp.zeros_like(z), (blocks, inputs, block_log_sums, block_gradients))
+    total, _ = jax.lax.scan(add_block, _zeros_like(z), (blocks, inputs, block_log_sums, block_gradients))
     return (total,)
 
 
 _log_sum_negatives.defvjp(_log_sum_negatives_forward, _log_sum_negatives_backward)
+
+
+def _zeros_like(x: jax.Array) -> jax.Array:
+    """Zeros that vary over a mesh as x does: inside `jax.shard_map` a scan must begin with what it carries on."""
+    return jnp.where(x > 0, jnp.zeros((), x.dtype), jnp.zeros((), x.dtype))
 
 
 def _column_blocks(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -53,7 +53,9 @@ def of_run(
     settings = config.evaluate
     found: dict[str, Any] = {}
     for name in NAMES:
-        found |= embedded.once(EVALUATORS[name].run, settings)
+        evaluator = EVALUATORS[name]
+        of_features = what == "features"
+        found |= embedded.once(evaluator.run, settings) if of_features else evaluator.numbers(embedded, settings)
     for name, value in found.items():
         if isinstance(value, Missing):
             found[name] = None

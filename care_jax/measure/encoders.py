@@ -17,11 +17,14 @@ import numpy as np
 
 from care_jax.command_line import UsageError, say
 from care_jax.data import DataError
+from care_jax.errors import printable
 from care_jax.experiment.settings import of_clouds
 from care_jax.trained import Trained
 
 WHAT = ("embeddings", "features")
 IMAGE_SIZE = 224  # of a function that says nothing of it
+# Two rows of one image may differ by these shares of the rows' spread and of their length: rounding, of bfloat16 too.
+_OF_SPREAD, _OF_LENGTH = 1e-2, 1e-3
 
 
 class Encoder(NamedTuple):
@@ -86,8 +89,11 @@ def of_function(named: str, image_size: int | None = None) -> Encoder:
       named: its module and its name.
       image_size: side of the images that it gets, pixels; None for its attribute `image_size`, and 224 without one.
 
+    Returns:
+      The encoder, whose first batch is embedded three times: rows must depend on their image alone.
+
     Raises:
-      UsageError: there is no such function, or its module can't be imported.
+      UsageError: there is no such function, its module can't be imported, or its `image_size` is no whole number.
     """
     name, colon, attribute = named.partition(":")
     if not (name and colon and attribute):
@@ -101,13 +107,18 @@ def of_function(named: str, image_size: int | None = None) -> Encoder:
         said = "is no function" if hasattr(module, attribute) else "is not in it"
         raise UsageError(f"--function={named}: {attribute} {said} ({module.__file__}){meant}")
     own = getattr(function, "image_size", None)
-    size = image_size or own or IMAGE_SIZE
+    size = next(given for given in (image_size, own, IMAGE_SIZE) if given is not None)
+    if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+        raise UsageError(
+            f"--function={named}: its attribute image_size is {printable(repr(size))}; make it a whole number, the "
+            "side of the square images that it gets, or give --image_size"
+        )
     if image_size is None:
-        taken = "its attribute image_size" if own else "the default; --image_size chooses"
+        taken = "the default; --image_size chooses" if own is None else "its attribute image_size"
         say(f"--function={named} gets images of {size} x {size} pixels ({taken}), floats in [0, 1]")
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
-    return Encoder(named, _checked(named, function), int(size), 1.0, {"module_sha256": digest})
+    return Encoder(named, _steady(named, _checked(named, function)), int(size), 1.0, {"module_sha256": digest})
 
 
 def _module(name: str, named: str) -> ModuleType:
@@ -151,6 +162,43 @@ def _checked(named: str, function: Callable[[np.ndarray], Any]) -> Callable[[np.
         return array.astype(np.float32)
 
     return embed
+
+
+def _steady(named: str, embed: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """The function, whose first batch tells whether it is a function of an image: dropout and batch norm may be on."""
+    seen = False
+
+    def embed_steadily(images: np.ndarray) -> np.ndarray:
+        nonlocal seen
+        if seen:
+            return embed(images)
+        again, half = images.copy(), len(images) // 2  # copies: the function may change what it is given
+        # Of the same size, which the function may ask for; the others have other statistics.
+        among_others = np.concatenate([images[:half], 1 - images[half:]])
+        rows = embed(images)
+        if not _same(rows, embed(again)):
+            raise DataError(
+                f"--function={named}: it gives the same images other rows when it is called again: is its network in "
+                "evaluation mode, without dropout?"
+            )
+        if not half:
+            say(f"--function={named}: a batch of one image does not tell whether a row depends on its image alone")
+        elif not _same(rows[:half], embed(among_others)[:half]):
+            raise DataError(
+                f"--function={named}: it gives images other rows in a batch with others: is its network in evaluation "
+                "mode, with batch norm's running averages?"
+            )
+        seen = True
+        return rows
+
+    return embed_steadily
+
+
+def _same(rows: np.ndarray, others: np.ndarray) -> bool:
+    """Whether rows [n, d] are the same but for rounding."""
+    length, spread = (np.sqrt(np.mean(np.sum(x**2, axis=1))) for x in (rows, rows - rows.mean(axis=0)))
+    furthest = np.max(np.linalg.norm(rows - others, axis=1))
+    return bool(furthest <= _OF_SPREAD * spread + _OF_LENGTH * length)
 
 
 def _raised(error: BaseException) -> str:

@@ -97,7 +97,13 @@ def _timm(named: str, name: str) -> _Network:
     timm = _import("timm", named)
     if not timm.is_model(name.partition(".")[0]):
         raise UsageError(_unknown(named, "timm", name, timm.list_models()))
-    module = timm.create_model(name, pretrained=False)
+    try:
+        module = timm.create_model(name, pretrained=False)
+    except RuntimeError as error:  # of a tag that it does not know, resnet18.bogus
+        architecture = name.partition(".")[0]
+        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"--model={named}: {reason.rstrip('.')}; {architecture} has {listed(tags)}") from error
     head = module.pretrained_cfg.get("classifier", "")
     config = timm.data.resolve_model_data_config(module)
     module.reset_classifier(0)
@@ -189,6 +195,9 @@ def _load(network: _Network, file: Path, named: str) -> None:
     if missing:
         raise UsageError(f"{where} does not fit {named}: it lacks {listed(missing)}; it has {listed(given)}")
     say(f"{where}: {len(given) - len(unused)} entries loaded" + (f", not used: {listed(unused)}" if unused else ""))
+    if getattr(network.module, "transform_input", None) is False:  # no entry tells; torchvision's own come with it
+        network.module.transform_input = True
+        say(f"--model={named}: its transform_input is on, as torchvision has it with its weights")
 
 
 def _digest(module: Any) -> str:

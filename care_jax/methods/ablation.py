@@ -41,5 +41,9 @@ class Nothing(Method):
 
     name = "none"
 
+    @property
+    def projects(self) -> bool:
+        return False
+
     def loss(self, outputs: Outputs, state: Any) -> Terms:
         return {}

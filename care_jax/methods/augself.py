@@ -48,6 +48,10 @@ class AugSelf(Term):
         )
 
     @property
+    def projects(self) -> bool:
+        return False
+
+    @property
     def heads(self) -> Mapping[str, linen.Module]:
         head = ProjectionHead((self.hidden_size,) * 2, 4, self.batch_norm, self.dtype)
         return {f"{kind}_predictor": head for kind in KINDS}

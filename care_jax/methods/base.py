@@ -117,6 +117,11 @@ class _Declared:
         """Networks trained beside the encoder, by name, for `networks.through(name, ...)` in `embed`."""
         return {}
 
+    @property
+    def projects(self) -> bool:
+        """Whether its loss reads projections or embeddings, and so trains the projection head."""
+        return True
+
 
 class Method(_Declared):
     """A base objective: settings, and a few pure functions.
@@ -216,6 +221,11 @@ class Objective(NamedTuple):
         """
         of_term = self.term.heads if self.term else {}
         return joined("head", self.method.heads, of_term, reserved=("backbone", "head"))
+
+    @property
+    def projects(self) -> bool:
+        """Whether anything trains the projection head."""
+        return self.method.projects or (self.term is not None and self.term.projects)
 
     def embed(self, networks: Networks, views: Views, state: Any) -> Outputs:
         """All outputs of a batch, or of some of its rows.

@@ -65,7 +65,7 @@ class Care(Term):
 
     @classmethod
     def make(cls, pieces: Pieces, **settings: Any) -> Self:
-        head = pieces.head(output_batch_norm=pieces.batch_norm)
+        head = pieces.head(output_batch_norm=True)
         term = cls(num_groups=pieces.num_groups, equivariance_head=head, **settings)
         if term.group == "symplectic":
             on_features = term.on == "features"
@@ -76,6 +76,10 @@ class Care(Term):
                     f"{'the number of features' if on_features else 'config.model.head_size'} is {size}; make it even"
                 )
         return term
+
+    @property
+    def projects(self) -> bool:
+        return self.on == "projection"
 
     @property
     def heads(self) -> Mapping[str, linen.Module]:

@@ -64,6 +64,10 @@ class EquiMod(Term):
         return cls(spec=pieces.spec, equivariance_head=head, batch_norm=pieces.batch_norm, **settings)
 
     @property
+    def projects(self) -> bool:
+        return False
+
+    @property
     def heads(self) -> Mapping[str, linen.Module]:
         head = self.equivariance_head
         predictor = EquivariancePredictor(head.size, batch_norm=self.batch_norm, dtype=head.dtype)
@@ -85,6 +89,26 @@ class EquiMod(Term):
         pairs = (normalize(outputs[name]) for name in ("view_embeddings", "predicted_embeddings"))
         rows, predicted = (x.reshape(-1, size) for x in pairs)
         return {"equimod": losses.info_nce(rows, predicted, temperature=self.temperature)}
+
+
+def unseen(spec: Spec) -> list[str]:
+    """What a spec can draw that `drawn_parameters` says nothing of.
+
+    >>> from care_jax.augment import AugmentSpec
+    >>> unseen(AugmentSpec(size=8, hue=0.5, blur_probability=0.5, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)))
+    ['blur']
+    """
+    if isinstance(spec, CloudSpec):
+        drawn = {"jitter": spec.jitter, "dropping": spec.dropping}
+    else:
+        drawn = {
+            "blur": spec.blur_probability,
+            "solarize": spec.solarize_probability,
+            "rotation": spec.rotation_degrees,
+            "translation": spec.translation,
+            "further operations": len(spec.operations),
+        }
+    return [name for name, amount in drawn.items() if amount]
 
 
 def drawn_parameters(drawn: Drawn, *, height: int | Array, width: int | Array) -> Array:

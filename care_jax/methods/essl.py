@@ -43,6 +43,10 @@ class ESSL(Term):
         return cls(dtype=pieces.dtype, **settings)
 
     @property
+    def projects(self) -> bool:
+        return False
+
+    @property
     def heads(self) -> Mapping[str, linen.Module]:
         return {"rotation_head": LayerNormHead((self.hidden_size,) * 2, NUM_TURNS, dtype=self.dtype)}
 

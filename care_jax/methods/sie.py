@@ -57,6 +57,10 @@ class SIE(Term):
         return cls(spec=pieces.spec, half_head=head.clone(hidden_sizes=hidden, size=head.size // 2), **settings)
 
     @property
+    def projects(self) -> bool:
+        return False
+
+    @property
     def heads(self) -> Mapping[str, linen.Module]:
         predictor = HyperPredictor(self.half_head.size, dtype=self.half_head.dtype)
         return {"invariant_head": self.half_head, "equivariant_head": self.half_head, "relation_predictor": predictor}

@@ -2,7 +2,12 @@
 
 import argparse
 import os
+import re
 from typing import Any
+
+from care_jax.errors import printable
+
+_REMEDY = 'torch.save(torch.load({file!r}, weights_only=False)["state_dict"], "weights.pth")'
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> Any:
@@ -31,5 +36,15 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
     except OSError:
         raise
     except Exception as error:  # torch raises many kinds, by format and version
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{os.fspath(path)!r} can't be loaded without running code from it: {reason}") from error
+        name = os.fspath(path)
+        raise ValueError(f"{name!r} can't be loaded without running code from it: {_reason(error, name)}") from error
+
+
+def _reason(error: Exception, file: str) -> str:
+    """What torch says, without its advice to run the code; what to do, where it is the code that was refused."""
+    said = str(error).strip()
+    if refused := re.search(r"Unsupported global: GLOBAL (\S+)", said):
+        held = f"it holds {printable(refused[1])} beside tensors"
+        return f"{held}; only if you trust it, save its weights alone: {_REMEDY.format(file=file)}"
+    inner = said.partition("WeightsUnpickler error:")[2].strip() or said or type(error).__name__
+    return printable(inner.split("\n")[0].partition(". ")[0])

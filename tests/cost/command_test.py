@@ -4,11 +4,17 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 
+import jax
+import numpy as np
 import pytest
 from absl import flags
 
 from care_jax.command_line import UsageError
 from care_jax.cost import estimate, hardware
+from care_jax.errors import UserError
+from care_jax.experiment import build, stand_in
+from care_jax.export import files
+from care_jax.models import BACKBONES, Encoder, ProjectionHead
 from tests.cost.report_test import FOUND
 
 
@@ -103,3 +109,57 @@ def test_what_is_refused_for_another_reason_ends_the_search(cost, asked, monkeyp
     monkeypatch.setattr(estimate, "estimate", lambda *_, **__: {**FOUND, "compiles": False, "reason": "INTERNAL: no"})
     with pytest.raises(UsageError, match="batch 128 does not compile, and not for want of memory: INTERNAL: no"):
         cost("--topology=cpu", "--suggest")
+
+
+def test_every_batch_that_is_tried_for_a_plain_baseline_is_one_that_runs(cost, monkeypatch, capsys):
+    """The real check of groups, without compiling."""
+    batches = []
+
+    def fake(config, mesh, images, device, *, effort):
+        build.build(config, mesh, stand_in.dataset(config.data.name, images))
+        batches.append(config.train.batch_size)
+        found = {name: value for name, value in copy.deepcopy(FOUND).items() if name != "topology"}
+        found["memory"] |= {"peak": batches[-1] * 2**21, "available": 1227 * 2**21}
+        return found
+
+    monkeypatch.setattr(estimate, "estimate", fake)
+    monkeypatch.setattr(hardware, "of_device", lambda *_: hardware.Hardware(None, None, 1227 * 2**21))
+    assert cost("--topology=cpu:2", "--suggest", "--num_examples=9999", "--config.equivariance.weight=0") == 0
+    assert max(batches) > 1100 and not any(batch % 8 for batch in batches)
+
+
+def test_the_network_is_that_of_a_pretrained_file(cost, monkeypatch, tmp_path, capsys):
+    shapes = jax.eval_shape(
+        Encoder(BACKBONES["resnet10"](stem="imagenet", width=4), ProjectionHead((3,), 2)).init,
+        *(jax.random.key(0), jax.ShapeDtypeStruct((1, 16, 16, 3), jax.numpy.float32)),
+    )
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    run = {"backbone": "resnet10", "stem": "imagenet", "width": 4}
+    files.write(tmp_path / "x", "flax", variables, head=False, preprocessing={}, run=run)
+    widths = []
+
+    def fake(config, *_, **__):
+        widths.append(config.model.width)
+        return copy.deepcopy(FOUND)
+
+    monkeypatch.setattr(estimate, "estimate", fake)
+    own = ("--topology=cpu", "--config.model.backbone=resnet10", "--config.model.stem=imagenet")
+    assert cost(*own, "--config.model.width=None", f"--config.model.init_from={tmp_path / 'x'}") == 0
+    assert widths == [4]
+    assert f"chosen for config.model.init_from={tmp_path / 'x'}: --config.model.width=4" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"^config.model.init_from=gone.pth can't be read: No such file or directory$"):
+        cost(*own, "--config.model.init_from=gone.pth")
+
+
+def test_an_online_probe_is_said_not_to_be_counted(cost, asked, capsys):
+    assert cost("--topology=cpu") == 0
+    assert "online_probe" not in capsys.readouterr().out
+    assert cost("--topology=cpu", "--config.evaluate.online_probe=True") == 0
+    assert "evaluate.online_probe: the classifier that it trains beside is not counted" in capsys.readouterr().out
+
+
+def test_an_incomplete_configuration_is_one_line(cost, tmp_path):
+    file = tmp_path / "bare.py"
+    file.write_text("import ml_collections\ndef get_config(): return ml_collections.ConfigDict({'seed': 0})\n")
+    with pytest.raises(UserError, match=r"^config\.\w+.* is missing; start from configs/base.py, which has them all$"):
+        cost("--topology=cpu", f"--config={file}")

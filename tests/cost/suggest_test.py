@@ -54,8 +54,8 @@ def test_no_more_than_there_are_images_and_no_less_than_is_asked_for():
 
 def test_devices_micro_batches_and_groups_divide_it(tiny_config):
     config = tiny_config(train__micro_batches=3, equivariance__num_groups=5)
-    assert suggest.unit(config, 4) == 60
-    config.equivariance.batch_size = 20  # of which the groups are; it stays
-    assert suggest.unit(config, 4) == 12
-    config.equivariance.batch_size, config.equivariance.weight = None, 0.0
-    assert suggest.unit(config, 4) == 12
+    for weight in (0.1, 0.0):  # groups are checked at either
+        config.equivariance.weight, config.equivariance.batch_size = weight, None
+        assert suggest.unit(config, 4) == 60 and suggest.least(config) == 10
+        config.equivariance.batch_size = 20  # of which the groups are; it stays
+        assert suggest.unit(config, 4) == 12 and suggest.least(config) == 20

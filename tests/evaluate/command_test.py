@@ -13,7 +13,7 @@ from PIL import Image
 
 from care_jax import data, run
 from care_jax.command_line import UsageError
-from care_jax.data import DataError
+from care_jax.data import DataError, SkippedFiles
 from care_jax.devices import sharding
 from care_jax.evaluate import evaluation, evaluators, results
 from care_jax.experiment import build
@@ -157,13 +157,49 @@ def test_what_is_written_is_of_the_checkpoint_and_its_folder(command, monkeypatc
     workdir, config = tmp_path / "run", tiny_config()
     with claim(workdir, config):
         pass
-    monkeypatch.setattr(command, "build", Mock())
+    monkeypatch.setattr(command, "build", _build_of(SkippedFiles()))
     monkeypatch.setattr(command, "check_data", Mock())
     monkeypatch.setattr(command, "Checkpoints", lambda *given, **named: Mock(restore=restore))
     monkeypatch.setattr(command.results, "write", write)
     with pytest.raises(WorkdirError, match="is gone"):
         command.evaluate_again(workdir, config, "4")
     assert restored == [4]
+
+
+def _build_of(skipped):
+    """In the place of `build`: experiments whose data is missing these files."""
+    made = Mock()
+    made.build.return_value._replace.return_value.dataset.skipped = skipped
+    return made
+
+
+@pytest.mark.parametrize(("at_load", "later"), [((), ()), (("a.png",), ()), ((), ("b.png",)), (("a.png",), ("b.png",))])
+def test_skipped_files_are_told_before_it_evaluates_and_after_where_there_are_more(
+    command, monkeypatch, tmp_path, tiny_config, capsys, at_load, later
+):
+    workdir, config, skipped = tmp_path / "run", tiny_config(), SkippedFiles()
+    with claim(workdir, config):
+        pass
+    for path in at_load:
+        skipped.add(path, "not an image")
+    state = SimpleNamespace(step=4, variables={}), {"seconds": 7.0}
+    before = []
+
+    def write(*given, **named):
+        before.extend(capsys.readouterr().err.splitlines())
+        for path in later:
+            skipped.add(path, "not an image")
+
+    monkeypatch.setattr(command, "build", _build_of(skipped))
+    monkeypatch.setattr(command, "check_data", Mock())
+    monkeypatch.setattr(command, "Checkpoints", lambda *given, **named: Mock(restore=lambda *_: state))
+    monkeypatch.setattr(command.results, "write", write)
+    command.evaluate_again(workdir, config)
+    after = capsys.readouterr().err.splitlines()
+    told = [[line for line in lines if "could not be used" in line] for lines in (before, after)]
+    assert [len(lines) for lines in told] == [len(at_load), len(later)]
+    assert all("skipped 1 image file" in line for line in told[0])
+    assert all(f"skipped {len(at_load) + 1} image file" in line for line in told[1])
 
 
 def test_the_devices_need_not_divide_the_batch_of_training(command, saved_run, tmp_path, monkeypatch):

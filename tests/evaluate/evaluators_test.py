@@ -2,13 +2,14 @@
 
 import math
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from care_jax.evaluate import evaluation, evaluators
 from care_jax.evaluate.evaluation import Evaluation, monitors
 from care_jax.evaluate.evaluators import EVALUATORS, find, measures
-from care_jax.evaluate.measure import Evaluator, Measure, Missing
+from care_jax.evaluate.measure import UNTRAINED, Evaluator, Measure, Missing
 from care_jax.experiment.config import ConfigError
 
 
@@ -120,3 +121,19 @@ def test_periods_are_multiples_of_decimal_numbers_too(tiny_config):
     assert monitors(config) == {"knn": 1, "linear_probe": 3}
     config.evaluate.monitor = ()
     assert monitors(config) == {}
+
+
+def test_embeddings_that_nothing_trains_are_not_told_of():
+    def run(embedded, settings):
+        return {"wahba_mean": 0.5, "features_radius_r2": 0.4, "hue_follow": None}
+
+    def numbers(projects, **of):
+        embedded = Mock(once=lambda function, settings: function(embedded, settings))
+        embedded.experiment.objective.projects = projects
+        return Evaluator(lambda labellings: {}, run, **of).numbers(embedded, None)
+
+    assert numbers(True, of_embeddings=True) == numbers(False) == run(None, None)
+    found = numbers(False, of_embeddings=True)
+    assert found == {"wahba_mean": UNTRAINED, "features_radius_r2": 0.4, "hue_follow": None}
+    told = {name for name, one in evaluators.EVALUATORS.items() if one.of_embeddings}
+    assert told == {"equivariance", "motion", "parameters", "alignment", "clouds"}

@@ -9,10 +9,10 @@ from ml_collections import config_flags
 
 from care_jax import methods
 from care_jax.command_line import given_settings, parse_flags
-from care_jax.configs import base, cifar10, digits, fashion
+from care_jax.configs import base, cifar10, digits, fashion, proteins
 from care_jax.experiment.config import leaves
 from care_jax.experiment.settings import ConfigError
-from care_jax.experiment.unused import _REASONS, check_data, of_schedules, unused
+from care_jax.experiment.unused import _REASONS, check_data, of_schedules, of_views, unused
 
 
 def changed(config, **values):
@@ -137,6 +137,10 @@ def test_what_the_command_line_gave_is_known(monkeypatch):
             {"optimizer__schedule": "step", "optimizer__step_epochs": (0.04, 20.0)},
             ["one of optimizer.step_epochs rounds to step 0"],
         ),
+        (
+            {"optimizer__schedule": "step", "optimizer__warmup_epochs": 10.0, "optimizer__step_epochs": (5.0, 20.0)},
+            ["optimizer.step_epochs has 5, within the 10 epochs of warm-up, which rises to the full rate all the same"],
+        ),
         ({"optimizer__warmup_epochs": 0.04}, [r"optimizer.warmup_epochs=0\.04 rounds to no step: there is no warm-up"]),
         (
             {"evaluate__probe__schedule": "step", "evaluate__probe__epochs": 20},
@@ -147,3 +151,48 @@ def test_what_the_command_line_gave_is_known(monkeypatch):
 def test_schedules_that_do_nothing_in_a_run_of_this_length_are_told_of(settings, lines):
     found = of_schedules(changed(digits.get_config(), **settings), steps_per_epoch=11, num_steps=600)
     assert len(found) == len(lines) and all(re.match(line, one) for line, one in zip(lines, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "of_files", "lines"),
+    [
+        ({}, True, ["the equivariance views are cut from the central square, brought to 64 x 64 pixels before"]),
+        ({}, False, []),
+        ({"augment__equivariance__crop": "center"}, True, []),
+        ({"equivariance__weight": 0.0}, True, []),
+        (
+            {"augment__invariance__antialias": False, "augment__equivariance__crop": "center"},
+            True,
+            [r"augment.invariance.antialias is False, but files .*augment.placement=decode\) are made smaller with"],
+        ),
+        ({"augment__invariance__antialias": False}, False, []),
+        (
+            {"equivariance__term": "equimod", "augment__invariance__rotation_degrees": 5.0},
+            False,
+            [
+                "equimod predicts what crops, flips and colours do; of blur, rotation, which augment.invariance draws too"
+            ],
+        ),
+        ({"equivariance__term": "augself"}, False, []),
+    ],
+)
+def test_views_that_are_less_than_their_settings_seem_to_say_are_told_of(settings, of_files, lines):
+    config = base.get_config()
+    config.data.image_size, config.augment.placement = 64, "decode"
+    config.data.mean = config.data.std = (0.5, 0.5, 0.5)
+    config.augment.invariance.blur_probability = 0.5
+    found = of_views(changed(config, **settings), of_files)
+    assert len(found) == len(lines) and all(re.match(line, one) for line, one in zip(lines, found, strict=True)), found
+
+
+def test_a_branch_that_draws_nothing_is_told_of():
+    config = base.for_clouds()
+    config.data.name = "proteins"
+    told = of_views(config, of_files=False)
+    assert [line.partition(" draws nothing")[0] for line in told] == ["augment.invariance", "augment.equivariance"]
+    assert of_views(proteins.get_config(), of_files=False) == of_views(digits.get_config(), of_files=False) == []
+    images = digits.get_config()
+    shared = images.augment.equivariance
+    shared.jitter_probability = shared.blur_probability = 0.0
+    (line,) = of_views(images, of_files=False)
+    assert line.startswith("augment.equivariance draws nothing")

@@ -80,3 +80,10 @@ def test_one_normalisation():
     assert models.normalize is normalize
     rows = jnp.asarray([[1e-25, 0.0], [0.0, 2.0]])
     assert losses.byol(rows, rows) == 0
+
+
+def test_complex_embeddings_are_refused():
+    """The product of two complex rows is no similarity; the loss would be complex too."""
+    z = np.ones((4, 3), np.complex64)
+    with pytest.raises(TypeError, match="embeddings must be real numbers; got complex64"):
+        losses.info_nce(z, z, temperature=0.5)

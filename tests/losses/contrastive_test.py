@@ -10,6 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from care_jax import losses
+from care_jax.devices import sharding
 from care_jax.losses import contrastive
 
 TERMS = losses.alignment, losses.uniformity
@@ -247,3 +248,20 @@ def test_large_batches_fit_in_a_gibibyte():
     gradient = jax.jit(jax.value_and_grad(partial(losses.info_nce, temperature=0.5), (0, 1)))
     memory = gradient.lower(view, view).compile().memory_analysis()
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < 2**29
+
+
+def test_each_device_of_a_shard_map_has_its_own_loss():
+    """As whoever writes the exchange between devices by hand calls them: value and gradient are those of its rows."""
+    mesh = sharding.make_mesh()
+    z1, z2 = (jnp.asarray(unit_rows(seed, 8 * 4, 6), jnp.float32) for seed in (0, 1))
+
+    def both(z1, z2):
+        found = all_losses(z1, z2, 0.2)
+        return jax.tree.map(lambda x: x[None], found)
+
+    by_rows = jax.sharding.PartitionSpec("data")
+    found = jax.jit(jax.shard_map(both, mesh=mesh, in_specs=(by_rows, by_rows), out_specs=by_rows))(z1, z2)
+    for device in (0, 7):
+        rows = slice(4 * device, 4 * device + 4)
+        expected = all_losses(z1[rows], z2[rows], 0.2)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x[device], y, rtol=2e-6, atol=1e-6), found, expected)

@@ -177,6 +177,9 @@ def test_the_draws_are_of_the_features_too_where_these_are_asked_for(measure, sa
         (["--function=encoders:infinite", "--image_size=8"], "128 of 128 rows that it gives are not finite"),
         (["--function=encoders:raises", "--image_size=8"], "it raised KeyError: 'wei\\nghts' ("),
         (["--function=encoders:leaps", "--image_size=8"], "its rows have "),
+        (["--function=encoders:drops", "--image_size=8"], "other rows when it is called again: is its network in eval"),
+        (["--function=encoders:normalises", "--image_size=8"], "other rows in a batch with others: is its network in"),
+        (["--function=encoders:sized"], "its attribute image_size is (224, 224); make it a whole number, the side of"),
         (["--function=encoders:hues"], "hues is not in it"),
         (["--function=encoders:number"], "number is no function"),
         (["--function=encoderz:hue"], "there is no module encoderz, neither in this folder nor installed"),
@@ -235,6 +238,7 @@ def test_networks_of_timm_and_torchvision(measure, tmp_path, capsys):
     assert "120 entries loaded, not used: fc.bias, fc.weight" in said and "random" not in said
     assert "normalised by mean (0.485, 0.456, 0.406)" in said and resnet["embeddings"]["d"] == 512
     for argv, line in {
+        ("--model=timm:resnet18.bogus",): "bogus) for resnet18; resnet18 has a1_in1k, ",
         ("--model=torchvision:resnet19",): "torchvision has no such network; did you mean resnet1",
         ("--model=torchvision:resnet34", "--weights=r.pth"): "does not fit torchvision:resnet34: it lacks layer1.2.",
         ("--model=torchvision:resnet18", "--weights=encoders.py"): "is no state dict",

@@ -9,6 +9,8 @@ from absl import flags, logging
 
 # With the hue each point turns by that angle, and by twice that in the other plane; noise knows nothing of anything.
 ENCODERS = """
+import zlib
+
 import numpy as np
 from matplotlib.colors import rgb_to_hsv
 
@@ -25,7 +27,9 @@ hue.image_size = 16
 def colour(images):
     return images.mean((1, 2))
 
-def noise(images): return RNG.normal(size=(len(images), 4))
+def noise(images): return np.stack([np.random.default_rng((1, zlib.crc32(x))).normal(size=4) for x in images])
+def drops(images): return images.mean((1, 2)) * (RNG.random((len(images), 3)) > 0.1)
+def normalises(images): return images.mean((1, 2)) - images.mean((0, 1, 2))
 def flat(images): return np.zeros(len(images))
 def short(images): return np.zeros((len(images) - 1, 3))
 def text(images): return [["a"]] * len(images)
@@ -33,6 +37,8 @@ def infinite(images): return np.full((len(images), 3), np.nan)
 def raises(images): raise KeyError("wei\\nghts")
 def zero(images): return np.zeros((len(images), 3))
 def leaps(images): return np.zeros((len(images), RNG.integers(1, 1000)))
+def sized(images): return colour(images)
+sized.image_size = (224, 224)
 number = 3
 """
 

@@ -9,7 +9,7 @@ from care_jax.augment import AugmentSpec, CloudSpec, draw_uniforms, sample, samp
 from care_jax.devices import sharding
 from care_jax.experiment import build
 from care_jax.experiment.config import ConfigError
-from care_jax.methods import SIE, Views, equimod_parameters, equimod_standardisation
+from care_jax.methods import SIE, Care, Nothing, Objective, SimCLR, Views, equimod_parameters, equimod_standardisation
 from care_jax.methods.sie import relation
 from care_jax.models import HyperPredictor, ProjectionHead
 
@@ -106,3 +106,12 @@ def test_an_odd_size_is_refused(tiny_config):
     config = tiny_config(**{"equivariance.term": "sie", "equivariance.weight": 1.0, "model.head_size": 7})
     with pytest.raises(ConfigError, match=r"^config.equivariance.term is 'sie', which halves config.model.head_size, "):
         build.check(config, sharding.make_mesh())
+
+
+def test_what_trains_the_projection_head_is_known():
+    """With SIE alone, and with CARE on features, it stays as it was drawn: its outputs are measured as nothing."""
+    term = _term()
+    assert not Objective(Nothing(), term, 1.0).projects and Objective(SimCLR(), term, 1.0).projects
+    assert Objective(Nothing(), Care(num_groups=2), 1.0).projects
+    assert not Objective(Nothing(), Care(num_groups=2, on="features"), 1.0).projects
+    assert not Objective(Nothing()).projects
