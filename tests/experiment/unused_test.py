@@ -169,9 +169,7 @@ def test_schedules_that_do_nothing_in_a_run_of_this_length_are_told_of(settings,
         (
             {"equivariance__term": "equimod", "augment__invariance__rotation_degrees": 5.0},
             False,
-            [
-                "equimod predicts what crops, flips and colours do; of blur, rotation, which augment.invariance draws too"
-            ],
+            ["equimod predicts what crops, flips and colours do; of blur, rotation, which augment.invariance draws"],
         ),
         ({"equivariance__term": "augself"}, False, []),
     ],
