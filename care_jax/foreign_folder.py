@@ -14,8 +14,22 @@ class ForeignFolderError(UserError, ValueError):
     """A file in the folder is not of a run, and would be overwritten."""
 
 
+def check_lock(workdir: Path) -> None:
+    """Whether a lock in the folder is of care_jax.
+
+    Not to be asked by who holds it: closing the file gives up some kinds of locks.
+
+    Raises:
+      ForeignFolderError: it is another program's.
+      OSError: the folder can't be read.
+    """
+    lock = workdir / "lock"
+    if lock.exists() and not (lock.is_file() and _is_lock(lock)):
+        raise _error(workdir, lock.name)
+
+
 def check(workdir: Path) -> None:
-    """Whether what a run would overwrite in a folder is of a run: its settings, its lock, its numbers.
+    """Whether what a run would overwrite in a folder is of a run: its settings, its numbers.
 
     A damaged config.json, and all that lies beside checkpoints, is taken for a run's.
 
@@ -33,14 +47,8 @@ def check(workdir: Path) -> None:
         foreign = [] if _is_settings(config) else [config.name]
     else:  # a run that has numbers has settings
         foreign = [name for name in _OF_FINISHED_RUNS if (workdir / name).exists()]
-    lock = workdir / "lock"
-    if lock.exists() and not (lock.is_file() and _is_lock(lock)):
-        foreign.append(lock.name)
     if foreign:
-        raise ForeignFolderError(
-            f"--workdir={workdir} holds a {foreign[0]} that is of no run of care_jax and would be overwritten: give a "
-            "folder of its own, which need not exist"
-        )
+        raise _error(workdir, foreign[0])
 
 
 def _is_settings(path: Path) -> bool:
@@ -55,3 +63,10 @@ def _is_lock(path: Path) -> bool:
     with path.open("rb") as lock:
         begins = lock.read(len(_HOLDER))
     return begins in (b"", _HOLDER.encode())
+
+
+def _error(workdir: Path, name: str) -> ForeignFolderError:
+    return ForeignFolderError(
+        f"--workdir={workdir} holds a {name} that is of no run of care_jax and would be overwritten: give a folder of "
+        "its own, which need not exist"
+    )

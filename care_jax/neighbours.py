@@ -124,6 +124,7 @@ def neighbours(
     check_writable(out, "--out")
     model = trained.load(workdir, step)
     trained.check_only(model.config, config, "config.evaluate.", "config.data.")
+    image_set.tell_if_untrained(model, what)
     bank = image_set.chosen(config, images, part, model)
     embedder = image_set.make_embedder(model, config, bank.skipped)
     own, originals = zip(*(queries.find(word, bank, config, side=embedder.side) for word in words), strict=True)

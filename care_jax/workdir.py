@@ -97,6 +97,9 @@ def claim(
       WorkdirError: another process trains in it, or it can't be written (also later, inside the block).
       ForeignFolderError: it has files that are of no run, and would be overwritten.
     """
+    with writing(workdir):
+        _check_name(workdir)
+        foreign_folder.check(workdir)
     with hold(workdir, warn=warn) as claimed:
         claimed.kept = _note_config(workdir, config, warn)
         yield claimed
@@ -119,7 +122,7 @@ def hold(workdir: Path, *, warn: Callable[[str], None] = logging.warning) -> Ite
     """
     with writing(workdir):
         _check_name(workdir)
-        foreign_folder.check(workdir)
+        foreign_folder.check_lock(workdir)
         new = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
         workdir.mkdir(parents=True, exist_ok=True)
         storage.flush_folder(workdir.absolute().parent)

@@ -21,7 +21,8 @@ from care_jax.workdir import claim, plain, recover_config
 )
 def test_what_is_of_no_run_is_refused_and_stays(tmp_path, tiny_config, name, text):
     (tmp_path / name).write_text(text)
-    for use in (lambda: claim(tmp_path, tiny_config()).__enter__(), lambda: recover_config(tmp_path)):
+    uses = [lambda: claim(tmp_path, tiny_config()).__enter__(), lambda: recover_config(tmp_path)]
+    for use in uses[: 1 if name == "lock" else 2]:
         with pytest.raises(
             ForeignFolderError, match=rf"^--workdir=.* holds a {name} that is of no run .* give a folder"
         ):
@@ -34,6 +35,7 @@ def test_what_is_of_a_run_is_taken(tmp_path, tiny_config, text):
     (tmp_path / "lock").write_text(text)
     (tmp_path / "notes.txt").touch()  # that no run writes
     foreign_folder.check(tmp_path)
+    foreign_folder.check_lock(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(plain(tiny_config())))
     (tmp_path / "summary.json").touch()
     foreign_folder.check(tmp_path)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from care_jax import data, storage
+from care_jax import data, foreign_folder, storage
 from care_jax.experiment.choice import filled
 from care_jax.experiment.config import ConfigError, read_config
-from care_jax.workdir import WorkdirError, check_data, claim, writing
+from care_jax.workdir import WorkdirError, check_data, claim, recover_config, writing
 
 
 def _one_line(caught) -> str:
@@ -159,6 +159,20 @@ def test_without_flock_the_other_lock_is_taken(tmp_path, tiny_config, monkeypatc
         code = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
         other = subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], capture_output=True, text=True)
         assert "BlockingIOError" in other.stderr  # such locks belong to processes
+
+
+def test_who_holds_a_lock_does_not_open_it_again(tmp_path, tiny_config, monkeypatch):
+    """Closing any descriptor of a file gives up the process's locks of the second kind."""
+    opened = []
+    monkeypatch.setattr(foreign_folder, "_is_lock", lambda path: opened.append(path) or True)
+    with claim(tmp_path, tiny_config()) as claimed:
+        before = len(opened)
+        claimed.note(tiny_config())
+        claimed.check()
+        recover_config(tmp_path)
+    assert before == len(opened) == 0  # there was none before it began
+    with claim(tmp_path, tiny_config()):
+        assert len(opened) == 1  # before it was taken
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])

@@ -1,8 +1,9 @@
 """What a step costs: `python -m care_jax.cost --config=configs/imagenet.py --topology=v5e:16x16`.
 
 The real step of a configuration is compiled, on any machine, for devices that need not be there; nothing is allocated
-and no data is read (but structures of proteins, where --num_examples does not say how many pieces of chains there
-are). Printed, and written as JSON by --json: docs/cost.md says what the numbers mean.
+and no data is read (but a folder of images is listed and structures of proteins are read where --num_examples does not
+say how many there are, and the file of model.init_from where the width is its to say). Printed, and written as JSON by
+--json: docs/cost.md says what the numbers mean.
 
 --topology: a TPU's version and its chips (v4:4x4x8, v5e:16x16, v5p:4x4x4, v6e:8x8, 7x:2x2x1), cpu (cpu:8: as many CPU
 devices in place of any others), gpu, this machine's, or h100:8. --suggest finds the largest batch that fits.
@@ -88,7 +89,8 @@ def _cost(config: ml_collections.ConfigDict) -> int:
         config.data.root = "not_read"  # which a run would ask for
     mesh = sharding.make_mesh(topologies.devices(FLAGS.topology))
     build.check(config, mesh)
-    if (initial := pretrained.read(config)) and initial.chosen:
+    # The weights need not be here, and are read only where they say what the network is.
+    if config.model.get("width") is None and (initial := pretrained.read(config)) and initial.chosen:
         say(f"chosen for config.model.init_from={config.model.init_from}: {choice.described(initial.chosen)}")
         config = choice.filled(config, initial.chosen)
     chosen = choice.choose(config, mesh, len(images))  # any colours: no image is read

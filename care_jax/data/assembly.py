@@ -141,9 +141,9 @@ class Assembly:
         """Fills in some rows of a step; returns the step."""
         position, part = divmod(int(chunk), self._chunks_a_step)
         step = self._share.steps[position]
-        making = self._step(step)
         first = part * IMAGES_A_CALL
         try:
+            making = self._step(step)
             self._fill(making, range(first, min(first + IMAGES_A_CALL, len(self._jobs))))
         except MemoryError as error:  # which ends reading, as what the reader meets does
             self._share.reader.failure = self._share.reader.failure or error

@@ -117,7 +117,8 @@ def check_own_fault(path: str, error: OSError) -> None:
     if error.errno is not None and error.errno not in _OWN_FAULTS:
         raise DataError(
             f"{path} can't be read now ({error.strerror or error}): start the same command again, a run goes on from "
-            "its last checkpoint; if that does not help, put a copy of the file in its place"
+            "its last checkpoint; if that does not help, put a copy of the file in its place; or take it away, if no "
+            "run has begun with it"
         ) from error
 
 

@@ -55,12 +55,14 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def highest_level(image: Image.Image) -> int:
-    """Of all channels but alpha of a decoded image that `is_deep`, in [0, 65535], as it lies in the file.
+    """Of all channels but alpha of a decoded image that `is_deep`, in [0, 65535], the distance from its black.
 
     Of colours, of which Pillow keeps the high bytes, what it is at most.
     """
     if image.mode.startswith("I"):
-        return int(np.asarray(image).max())
+        black, white = image.info.get("black and white", (0, 65535))
+        levels = np.asarray(image)
+        return int(black - levels.min() if white < black else levels.max())
     channels = [image.getchannel(name) for name in image.getbands() if name.upper() != "A"]
     return 256 * max(int(np.asarray(channel).max()) for channel in channels) + 255
 

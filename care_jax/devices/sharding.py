@@ -42,7 +42,7 @@ def check_divides(mesh: Mesh, name: str, batch_size: int, parts: int = 1) -> Non
         raise ValueError(
             f"{name} is {batch_size}, which {mesh.size} devices{parted} do not divide; "
             f"use a multiple of {unit}, {batch_size // unit * unit or unit} for instance"
-            + (f"; or {fewer} of the devices" if fewer else "")
+            + (f"; or {fewer} of the devices (CUDA_VISIBLE_DEVICES)" if fewer and jax.process_count() == 1 else "")
         )
 
 

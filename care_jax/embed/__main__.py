@@ -85,6 +85,7 @@ def embed(
     writers.check(out)
     model = trained.load(workdir, step)
     trained.check_only(model.config, config, "config.evaluate.", "config.data.")
+    image_set.tell_if_untrained(model, what)
     chosen = image_set.chosen(config, images, part, model)
     embedder = image_set.make_embedder(model, config, chosen.skipped)
     stream = embedder.stream(model.encoder_variables, chosen.examples)

@@ -13,10 +13,11 @@ from care_jax.data import CLASS, Examples, SkippedFiles, proteins
 from care_jax.data.folder_tree import split_kind
 from care_jax.devices import sharding
 from care_jax.evaluate.embed import Embedder
+from care_jax.evaluate.measure import UNTRAINED
 from care_jax.experiment import build, extensions
 from care_jax.experiment.inputs import stored_side
 from care_jax.experiment.settings import of_clouds
-from care_jax.trained import Trained
+from care_jax.trained import Trained, without_data
 
 PARTS = ("train", "test", "pretrain")
 
@@ -112,8 +113,19 @@ def part_of(config: ml_collections.ConfigDict, part: str, model: Trained | None 
     return ImageSet(what, examples, files, labels, dataset.skipped)
 
 
+def tell_if_untrained(model: Trained, what: str) -> None:
+    """Says where the embeddings that are asked for are of a projection head that nothing has trained."""
+    if what == "embeddings" and not without_data(model.config).objective.projects:
+        say(f"{UNTRAINED.reason}; --what=features is what was trained")
+
+
 def _tell_of_changes(dataset: data.DataSet, workdir: Path, part: str) -> None:
-    if changed := data.files_changed(dataset, workdir / "data.json.gz"):
+    try:
+        changed = data.files_changed(dataset, workdir / "data.json.gz")
+    except data.DataError as error:
+        say(f"whether {dataset.name} is what the run was trained on is not known: {error}")
+        return
+    if changed:
         say(
             f"{dataset.name} is not what the run was trained on ({changed}): images of its {part} part now may have "
             "been in another then"

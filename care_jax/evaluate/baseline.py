@@ -18,7 +18,7 @@ from care_jax.experiment.config import ConfigError, from_plain, leaves
 
 # Settings that say which images are judged.
 OF_THE_DATA = ("data.name", "data.class_file", "data.test_fraction", "data.window_lengths", "data.window_stride")
-# Settings that the pixels in the record of a run's data depend on, and whether there are any; and nothing else in it.
+# Settings that the pixels in the record of a run's data depend on, and which broken files are among its examples.
 OF_THE_PIXELS = ("data.image_size", "data.stored_size", "augment.placement")
 # Settings, by how they begin -> the evaluators whose numbers they change; other settings of evaluate: of all.
 _READ_BY = {
@@ -73,8 +73,10 @@ def record_of(content: bytes) -> Record:
         ]
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return Record(_digest(content), "", tells=False)
-    tells = bool(files) or any(labels for _, _, labels in parts)
-    return Record(_digest(content), _digest(json.dumps(parts, sort_keys=True).encode() + b"\n" + files), tells)
+    if files:  # which say all: of those that can't be decoded, examples and labels are there or not by the placement
+        return Record(_digest(content), _digest(files), tells=True)
+    tells = any(labels for _, _, labels in parts)
+    return Record(_digest(content), _digest(json.dumps(parts, sort_keys=True).encode()), tells)
 
 
 def _digest(content: bytes) -> str:

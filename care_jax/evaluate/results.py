@@ -16,7 +16,7 @@ from care_jax.devices.distributed import is_first
 from care_jax.evaluate import baseline, evaluators, plots, report, sections, verdict
 from care_jax.evaluate.baseline import Baseline
 from care_jax.evaluate.evaluation import Evaluation
-from care_jax.evaluate.measure import Measure, prefix
+from care_jax.evaluate.measure import UNTRAINED, Measure, prefix
 from care_jax.evaluate.report import Picture
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import leaves
@@ -169,6 +169,8 @@ def _report(
     if dataset.clouds:
         chances["principal_component_error"] = math.degrees(1.0)  # of directions that are drawn, of no sign
     notes = beside.notes if beside else ("no baseline: care-jax evaluate RUN --baseline=OTHER puts another run beside",)
+    if not experiment.objective.projects:
+        notes = (*notes, f"no measures and pictures of embeddings: {UNTRAINED.reason}")
     told = {name: measure for name, measure in measures.items() if name != "config"}  # which has a place of its own
     if dataset.clouds:
         told = {name: _of_clouds(measure) for name, measure in told.items()}

@@ -52,6 +52,24 @@ def _sections(
     embedded: EmbeddedDataSet, rows: Sequence[Mapping[str, float]], measures: Mapping[str, Measure]
 ) -> Iterator[tuple[str, Picture]]:
     experiment = embedded.experiment
+    if experiment.objective.projects:  # else embeddings are of a network that nothing has trained
+        yield from _of_embeddings(embedded)
+    if (section := _confusion(embedded)) is not None:
+        yield "Which classes are taken for which", section
+    yield (
+        "Training",
+        Picture(
+            "Terms of the loss before weighting, the monitors, and the learning rate, over the steps.",
+            pictures.training_curves(rows, measures),
+        ),
+    )
+    pretrain = experiment.dataset.pretrain
+    drawn = cloud_sections.drawn(experiment.plan, pretrain) if pretrain.clouds else _drawn_images(embedded, pretrain)
+    yield "Drawn augmentations", drawn
+
+
+def _of_embeddings(embedded: EmbeddedDataSet) -> Iterator[tuple[str, Picture]]:
+    experiment = embedded.experiment
     clouds, noun = experiment.dataset.clouds, experiment.dataset.test.noun
     found = draws(embedded, experiment.config.evaluate)
     yield (
@@ -86,20 +104,6 @@ def _sections(
     )
     yield f"Test {noun} in the plane", _plane(embedded)
     yield from cloud_sections.of_embeddings(embedded) if clouds else _of_images(embedded, bank_images, bank)
-    if (section := _confusion(embedded)) is not None:
-        yield "Which classes are taken for which", section
-    yield (
-        "Training",
-        Picture(
-            "Terms of the loss before weighting, the monitors, and the learning rate, over the steps.",
-            pictures.training_curves(rows, measures),
-        ),
-    )
-    pretrain = experiment.dataset.pretrain
-    yield (
-        "Drawn augmentations",
-        cloud_sections.drawn(experiment.plan, pretrain) if clouds else _drawn_images(embedded, pretrain),
-    )
 
 
 def _bank(embedded: EmbeddedDataSet) -> tuple[np.ndarray, np.ndarray]:

@@ -157,13 +157,13 @@ def build(config: ml_collections.ConfigDict, mesh: Mesh | None = None, dataset: 
     )
     config = choice.filled(config, chosen)
     batch_size = config.train.batch_size
-    if batch_size > len(dataset.pretrain):
+    count = len(dataset.pretrain)
+    if batch_size > count:
         raise ConfigError(
-            f"config.train.batch_size is {batch_size}, more than the {len(dataset.pretrain)} training "
-            f"{dataset.pretrain.noun} of {config.data.name}; add some, or give a smaller batch, "
-            f"--config.train.batch_size={2 ** (len(dataset.pretrain).bit_length() - 1)} for instance"
+            f"config.train.batch_size is {batch_size}, more than the {count} training {dataset.pretrain.noun} of "
+            f"{config.data.name}; add some{choice.smaller(config, mesh, count)}"
         )
-    steps_per_epoch = len(dataset.pretrain) // batch_size
+    steps_per_epoch = count // batch_size
     num_steps = config.train.num_steps
     if num_steps is None:
         num_steps = max(round(config.train.epochs * steps_per_epoch), 1)

@@ -100,14 +100,35 @@ def described(chosen: Mapping[str, Any]) -> str:
     return " ".join(f"--config.{name}={str(value).replace(' ', '')}" for name, value in chosen.items())
 
 
-def _batch_size(config: ml_collections.ConfigDict, num_examples: int, largest: int, num_devices: int) -> int:
-    """A power of two, brought to the next multiple of what must divide it."""
-    images = min(largest, max(num_examples // _BATCHES_AN_EPOCH, _SMALLEST_BATCH))
-    images = 2 ** (images.bit_length() - 1)
+def smaller(config: ml_collections.ConfigDict, mesh: Mesh, num_examples: int) -> str:
+    """The largest batch that so many examples make and the devices and groups divide, as advice; empty where none is.
+
+    Args:
+      config: filled in.
+      mesh: the devices.
+      num_examples: that there are.
+    """
+    unit, least = _unit(config, mesh.size)
+    size = num_examples // unit * unit
+    if size < max(least, config.equivariance.batch_size or 1):
+        return ""
+    return f", or give a smaller batch, --config.train.batch_size={size} for instance"
+
+
+def _unit(config: ml_collections.ConfigDict, num_devices: int) -> tuple[int, int]:
+    """What a batch must be a multiple of, and the least that it may be."""
     unit, least = num_devices * config.train.micro_batches, config.equivariance.batch_size or 1
     groups = config.equivariance.num_groups
     if groups is not None and config.equivariance.batch_size is None:
         unit, least = math.lcm(unit, groups), 2 * groups  # groups of one image have no pairs
+    return unit, least
+
+
+def _batch_size(config: ml_collections.ConfigDict, num_examples: int, largest: int, num_devices: int) -> int:
+    """A power of two, brought to the next multiple of what must divide it."""
+    images = min(largest, max(num_examples // _BATCHES_AN_EPOCH, _SMALLEST_BATCH))
+    images = 2 ** (images.bit_length() - 1)
+    unit, least = _unit(config, num_devices)
     return -(-max(images, least) // unit) * unit
 
 

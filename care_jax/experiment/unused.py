@@ -178,7 +178,7 @@ def of_views(config: ml_collections.ConfigDict, of_files: bool) -> list[str]:
             )
     spec = specs["equivariance"]
     cut = used["equivariance"] and isinstance(spec, AugmentSpec) and spec.crop == "random_resized"
-    if cut and of_files and placement == "decode":
+    if cut and of_files:
         lines.append(
             f"the equivariance views are cut from the central square, brought to {config.data.image_size} x "
             f"{config.data.image_size} pixels before; those of the other branch from the whole image, and are sharper"

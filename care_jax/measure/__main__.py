@@ -29,6 +29,7 @@ from absl import app, flags, logging
 from care_jax import trained
 from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
 from care_jax.devices import compilation_cache
+from care_jax.embed import image_set
 from care_jax.evaluate import results, strengths
 from care_jax.experiment.settings import of_clouds
 from care_jax.measure import arrays, draws, encoders, images, numbers, page, sweep, table, torch_encoders
@@ -164,6 +165,7 @@ def of_run(place: Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
     chosen = strengths.chosen(FLAGS.augmentations, FLAGS.strengths, clouds=of_clouds(config))
     model = trained.load(place, FLAGS.step)
     trained.check_only(model.config, config, "config.evaluate.", "config.data.")
+    image_set.tell_if_untrained(model, FLAGS.what)
     there, side = images.of_run(model, config, trained.images_flag(), FLAGS.part)
     batch_size = min(config.evaluate.batch_size, FLAGS.num_images, len(there.examples))
     encoder = encoders.of_run(model, config, what=FLAGS.what, batch_size=batch_size)

@@ -1,12 +1,14 @@
 """Measures of what an augmentation does to embeddings, and of what their neighbours know. Pure, jit-able, only JAX.
 
-`metrics.motion` has those that are held out, with intervals and null values; `metrics.procrustes` what a small loss
-bounds: NumPy, on the host.
+NumPy, on the host: `metrics.motion`, measures that are held out, with intervals and null values; `metrics.procrustes`,
+what a small loss bounds; `metrics.clouds`, what is known of clouds of points.
 
 Everything is computed in float32 at least, with full-precision matrix products; float64 stays float64.
-Raises: every function raises a `ValueError`, naming itself and the value, for shapes or ranges other than documented.
+Raises: every function raises a `ValueError` for shapes or ranges other than documented, which names the argument and
+what it got; those of the functions listed here name the function too.
 """
 
+from care_jax.metrics import clouds, motion, procrustes
 from care_jax.metrics.groups import group_residual
 from care_jax.metrics.neighbours import knn_vote, recall_at_k, weighted_knn
 from care_jax.metrics.rotations import (
@@ -18,9 +20,12 @@ from care_jax.metrics.rotations import (
 )
 
 __all__ = [
+    "clouds",
     "composition_error",
     "group_residual",
     "knn_vote",
+    "motion",
+    "procrustes",
     "recall_at_k",
     "relative_equivariance",
     "relative_equivariance_median",

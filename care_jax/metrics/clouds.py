@@ -1,12 +1,15 @@
 """What is known of clouds of points exactly, to check predictions of it: NumPy in float64, on the host."""
 
 import numpy as np
+from jax.typing import ArrayLike
+
+from care_jax.metrics.heldout import is_number
 
 # Two largest variances nearer to each other than this share of the larger one: no direction is the first.
 _TIE = 1e-9
 
 
-def radius_of_gyration(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def radius_of_gyration(points: ArrayLike, mask: ArrayLike) -> np.ndarray:
     """The root mean square distance of the points of each cloud from their mean.
 
         R = sqrt( sum_i m_i |x_i - x̄|^2 / sum_i m_i ),    x̄ = sum_i m_i x_i / sum_i m_i
@@ -27,7 +30,7 @@ def radius_of_gyration(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(centred).sum(axis=(1, 2)) / counts)
 
 
-def first_principal_component(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def first_principal_component(points: ArrayLike, mask: ArrayLike) -> np.ndarray:
     """The direction in which the points of each cloud vary most; its sign is undefined.
 
         v = argmax_{|v| = 1} v' C v,    C = sum_i m_i (x_i - x̄)(x_i - x̄)' / sum_i m_i
@@ -51,10 +54,10 @@ def first_principal_component(points: np.ndarray, mask: np.ndarray) -> np.ndarra
     return np.where(defined[:, None], directions[:, :, 2], np.nan)
 
 
-def _centred(name: str, points: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _centred(name: str, points: ArrayLike, mask: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """x - x̄, float64 [n, L, 3] with 0 where the mask leaves out; the number of points, [n]."""
     points, mask = np.asarray(points), np.asarray(mask)
-    if points.ndim != 3 or points.shape[-1] != 3 or points.dtype.kind not in "fiu":
+    if points.ndim != 3 or points.shape[-1] != 3 or not is_number(points.dtype):
         raise ValueError(f"{name}: points must be numbers [n, L, 3]; got {points.dtype}{list(points.shape)}")
     if mask.shape != points.shape[:2] or mask.dtype != bool:
         raise ValueError(f"{name}: mask must be bool {list(points.shape[:2])}; got {mask.dtype}{list(mask.shape)}")

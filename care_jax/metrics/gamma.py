@@ -1,12 +1,13 @@
 """Gamma, relative rotational equivariance, with what it needs to be read: quantiles, its null value, displacement."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
-from care_jax.metrics.heldout import checked, of_draws
+from care_jax.metrics.heldout import Draws, checked, of_draws
 from care_jax.metrics.rotations import relative_equivariance_ratios
 
 MAX_PAIRWISE = 2048  # Above this many rows it is of the first ones: there are n^2 ratios.
@@ -29,8 +30,8 @@ class Gamma(NamedTuple):
 
 
 def relative_equivariance_quantiles(
-    before: np.ndarray,
-    after: np.ndarray | Iterable[np.ndarray],
+    before: ArrayLike,
+    after: Draws,
     quantiles: Sequence[float] = (0.25, 0.5, 0.75),
     *,
     seed: int = 0,

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from care_jax.losses.arrays import as_pair, matmul
+from care_jax.losses.arrays import matmul
+from care_jax.metrics.rotations import named_pair
 
 _POLAR_STEPS = 40  # Each halves the size of what is too large; the last few double the digits.
 _CONJUGATE_GRADIENT_STEPS = 40
@@ -68,7 +69,7 @@ def group_residual(f: ArrayLike, fa: ArrayLike, *, form: ArrayLike, max_steps: i
     Source: CARE, section 3.2 (other groups). Polar factor: Higham, Mackey, Mackey and Tisseur 2004 ("Computing the
     polar decomposition and the matrix sign decomposition in matrix groups"). Steps: Steihaug 1983.
     """
-    f, fa = as_pair(f=f, fa=fa)
+    f, fa = named_pair("group_residual", f=f, fa=fa)
     form = _as_form(form, f)
     identity = jnp.eye(f.shape[1], dtype=f.dtype)
     # The map that is the identity where f has no rows: of all least-squares maps, the nearest to it.

@@ -3,12 +3,17 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# One draw [n, d], or several: [a, n, d], or any iterable of [n, d].
+Draws = ArrayLike | Iterable[ArrayLike]
 
 _LEVEL = 0.95
 # Up to this many dimensions one thread does the algebra. More wait for each other, and that for long where the machine
@@ -62,8 +67,8 @@ def interval(
     return Estimate(float(statistic(*sums.sum(axis=0))), float(low), float(high), n)
 
 
-def checked(name: str, what: str, array: np.ndarray, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """An array [n, d] as float64.
+def checked(name: str, what: str, array: ArrayLike, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """An array [n, d], of NumPy or of JAX, as float64 of NumPy.
 
     Args:
       name: of the function, for the error.
@@ -75,7 +80,7 @@ def checked(name: str, what: str, array: np.ndarray, shape: tuple[int, ...] | No
       ValueError: not [n, d] or not that shape; n < 4; not finite.
     """
     found = np.asarray(array)
-    if found.ndim != 2 or found.dtype.kind not in "fiu" or len(found) < 4 or not found.shape[1]:
+    if found.ndim != 2 or not is_number(found.dtype) or len(found) < 4 or not found.shape[1]:
         raise ValueError(f"{name}: {what} must be numbers [n, d], n >= 4; got {found.dtype}{list(found.shape)}")
     if shape is not None and found.shape != shape:
         raise ValueError(f"{name}: {what} must be {list(shape)}, as before is; got {list(found.shape)}")
@@ -86,16 +91,22 @@ def checked(name: str, what: str, array: np.ndarray, shape: tuple[int, ...] | No
     return found
 
 
-def of_draws(
-    name: str, what: str, draws: np.ndarray | Iterable[np.ndarray], shape: tuple[int, ...]
-) -> Iterator[np.ndarray]:
+def is_number(dtype: Any) -> bool:
+    """Whether it is a type of real numbers: bfloat16 too, which NumPy takes for none."""
+    return bool(jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating))
+
+
+def of_draws(name: str, what: str, draws: Draws, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Each draw [n, d] as float64, one in memory at a time; an array [n, d] is one draw.
 
     Raises:
-      ValueError: as of `checked`; there is none.
+      ValueError: as of `checked`; there is none; an array of neither two nor three axes.
     """
-    found = False
-    for draw in [draws] if isinstance(draws, np.ndarray) and draws.ndim == 2 else draws:
+    found, several = False, cast(Any, draws)
+    axes = getattr(several, "ndim", None)  # of NumPy's arrays, of JAX's, ...
+    if axes not in (None, 2, 3):
+        raise ValueError(f"{name}: {what} must be [n, d], or [a, n, d] of several draws; got {list(several.shape)}")
+    for draw in [several] if axes == 2 else several:
         found = True
         yield checked(name, what, draw, shape)
     if not found:

@@ -1,19 +1,22 @@
 """How much of what an augmentation does to embeddings one map explains: judged on inputs that it was not fitted to.
 
 `before` [n, d] holds the embeddings f(x_i) in rows, `after` [n, d] those of the augmented inputs, f(a(x_i)); or `after`
-is several draws of augmentations, [a, n, d] or any iterable of [n, d], each with a map of its own. NumPy in float64, on
-the host. Every number is held out: the inputs are cut into random halves, what is fitted on one is judged on the other,
-both ways. Intervals are 95 % bootstraps of the inputs, the same ones for all draws, with the maps as they are: they say
-how far the number is known for these maps, not how far other maps would be.
+is several draws of augmentations, [a, n, d] or any iterable of [n, d], each with a map of its own. Arrays of NumPy or
+of JAX, of any type of number; NumPy computes in float64, on the host. Every number is held out: the inputs are cut into
+random halves, what is fitted on one is judged on the other, both ways. Intervals are 95 % bootstraps of the inputs, the
+same ones for all draws, with the maps as they are: they say how far the number is known for these maps, not how far
+other maps would be.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from care_jax.metrics.gamma import Gamma, relative_equivariance_quantiles
-from care_jax.metrics.heldout import Estimate, checked, halves, interval, of_draws, on_few_threads
+from care_jax.metrics.heldout import Draws, Estimate, checked, halves, interval, of_draws, on_few_threads
 from care_jax.metrics.parameters import parameters_explained
 
 __all__ = [
@@ -29,7 +32,6 @@ __all__ = [
 ]
 
 Kind = Literal["rotation", "orthogonal", "linear"]
-Draws = np.ndarray | Iterable[np.ndarray]
 _BLOCK = 2**22  # Distances in memory at a time: 32 MiB.
 # A direction in which nothing was fitted stays as it is: this much of the identity, relative to the norm of
 # fa' f, decides there and nowhere that float32 embeddings say anything.
@@ -38,7 +40,7 @@ _ROUNDING = 1e-28  # Of the squared length of the embeddings: what float64 leave
 
 
 @on_few_threads
-def best_map(before: np.ndarray, after: np.ndarray, *, kind: Kind = "rotation") -> np.ndarray:
+def best_map(before: ArrayLike, after: ArrayLike, *, kind: Kind = "rotation") -> np.ndarray:
     """The map that best carries `before` to `after`, on all of the rows.
 
         A = argmin ||before A' - after||_F   over SO(d), O(d), or all matrices
@@ -62,7 +64,7 @@ def best_map(before: np.ndarray, after: np.ndarray, *, kind: Kind = "rotation") 
 
 @on_few_threads
 def share_explained(
-    before: np.ndarray,
+    before: ArrayLike,
     after: Draws,
     *,
     kind: Kind = "rotation",
@@ -119,7 +121,7 @@ def share_explained(
 
 
 @on_few_threads
-def rotation_angles(rotation: np.ndarray) -> np.ndarray:
+def rotation_angles(rotation: ArrayLike) -> np.ndarray:
     """The angles by which a rotation turns its planes.
 
     Args:
@@ -144,7 +146,7 @@ def rotation_angles(rotation: np.ndarray) -> np.ndarray:
 
 @on_few_threads
 def follow_prediction(
-    before: np.ndarray, after: Draws, *, hits: Sequence[int] = (1, 5), seed: int = 0, bootstraps: int = 1000
+    before: ArrayLike, after: Draws, *, hits: Sequence[int] = (1, 5), seed: int = 0, bootstraps: int = 1000
 ) -> dict[str, Estimate]:
     """Whether a rotation fitted on other inputs finds f(a(x)) from f(x).
 
@@ -187,7 +189,7 @@ def follow_prediction(
 
 @on_few_threads
 def composition(
-    before: np.ndarray, first: Draws, second: Draws, both: Draws, *, seed: int = 0, bootstraps: int = 1000
+    before: ArrayLike, first: Draws, second: Draws, both: Draws, *, seed: int = 0, bootstraps: int = 1000
 ) -> Estimate:
     """How far the rotations of two augmentations, one after the other, miss what both do: on other inputs.
 
@@ -210,7 +212,10 @@ def composition(
         of_draws("composition", *given, f.shape) for given in (("first", first), ("second", second), ("both", both))
     ]
     sums, folds = np.zeros((len(f), 2)), halves(len(f), seed)
-    for fa, fb, fba in zip(*drawn, strict=True):
+    for draws in itertools.zip_longest(*drawn):
+        if any(draw is None for draw in draws):
+            raise ValueError("composition: first, second and both must have as many draws; one has fewer")
+        fa, fb, fba = draws
         for fitted, judged in (folds, folds[::-1]):
             turned = f[judged]
             for image in (fa, fb):

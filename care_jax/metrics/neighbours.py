@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from care_jax.losses.arrays import as_temperature, matmul, normalize, promote
@@ -28,6 +29,9 @@ def knn_vote(
     Returns:
       Scores [q, c]; NaN for all classes of a query that has NaN among its similarities.
 
+    Raises:
+      ValueError: If a shape does not fit, labels are no integers, or num_classes or temperature is not positive.
+
     Example:
       >>> import jax.numpy as jnp
       >>> scores = knn_vote(jnp.array([[0.9, 0.8, 0.8]]), jnp.array([[0, 1, 1]]), num_classes=2, temperature=1.0)
@@ -39,10 +43,14 @@ def knn_vote(
     similarities, labels = jnp.asarray(similarities), jnp.asarray(labels)
     if similarities.ndim != 2 or similarities.shape != labels.shape or similarities.shape[1] == 0:
         raise ValueError(f"knn_vote: both arguments must be [q, k], k >= 1; got {similarities.shape}, {labels.shape}")
+    _check_labels("knn_vote", labels)
     if num_classes < 1:
         raise ValueError(f"knn_vote: num_classes must be positive; got {num_classes}")
     (similarities,) = promote(similarities)
-    temperature = as_temperature(temperature, similarities.dtype)
+    try:
+        temperature = as_temperature(temperature, similarities.dtype)
+    except ValueError as error:
+        raise ValueError(f"knn_vote: {error}") from None
     weights = jnp.exp((similarities - jnp.max(similarities, axis=1, keepdims=True)) / temperature)
 
     # One neighbour at a time: no [q, k, c] array, and, unlike a scatter on a GPU, always summed in the same order.
@@ -151,7 +159,8 @@ def weighted_knn(
     Args:
       queries: Embeddings to classify, [q, d]; normalised here.
       bank: Labelled embeddings, [m, d]; normalised here.
-      bank_labels: Classes of the bank rows, integers [m] in [0, num_classes).
+      bank_labels: Classes of the bank rows, integers [m] in [0, num_classes). Those that jit traces are not examined:
+        a row outside that range has no vote.
       k: Number of neighbours that vote, at most m.
       temperature, num_classes: As in `knn_vote`.
       block: Queries handled at a time.
@@ -161,7 +170,8 @@ def weighted_knn(
       Predicted classes, int32 [q]; -1 where a similarity is NaN: for a query with NaN, or for all if the bank has one.
 
     Raises:
-      ValueError: If a shape does not fit, k is not in [1, m], or a block, num_classes or temperature is not positive.
+      ValueError: If a shape does not fit, k is not in [1, m], bank_labels are no integers or not in [0, num_classes), or
+        a block, num_classes or temperature is not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -177,6 +187,7 @@ def weighted_knn(
         raise ValueError(f"weighted_knn: queries [q, d] and bank [m, d] needed; got {queries.shape}, {bank.shape}")
     if bank_labels.shape != bank.shape[:1]:
         raise ValueError(f"weighted_knn: {len(bank)} bank rows need as many labels; got shape {bank_labels.shape}")
+    _check_labels("weighted_knn", bank_labels, num_classes)
     if not 1 <= k <= len(bank):
         raise ValueError(f"weighted_knn: k must be between 1 and the bank's {len(bank)} rows; got {k}")
     if min(block, bank_block) < 1:
@@ -187,6 +198,19 @@ def weighted_knn(
         return winners(cosines, bank_labels[rows], num_classes=num_classes, temperature=temperature)
 
     return in_blocks(classify, queries, block=block)
+
+
+def _check_labels(name: str, labels: jax.Array, num_classes: int | None = None) -> None:
+    """Whether they are integers; given num_classes, also in [0, num_classes), where their values are at hand."""
+    if labels.dtype != bool and not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"{name}: labels must be integers; got {labels.dtype}")
+    if num_classes is None or isinstance(labels, jax.core.Tracer) or not labels.is_fully_addressable:
+        return
+    values = np.asarray(labels)
+    outside = np.flatnonzero((values < 0) | (values >= num_classes))
+    if num_classes >= 1 and len(outside):  # of fewer classes `knn_vote` tells
+        row = outside[0]
+        raise ValueError(f"{name}: labels must be in [0, {num_classes}); got {values[row]}, first in row {row}")
 
 
 def in_blocks(function: Callable[..., Any], *rows: jax.Array, block: int) -> Any:
@@ -224,9 +248,14 @@ def recall_at_k(retrieved_labels: ArrayLike, query_labels: ArrayLike) -> jax.Arr
 
     Returns:
       A float32 scalar in [0, 1]. Labels are integers: there is no NaN to pass on.
+
+    Raises:
+      ValueError: If a shape does not fit, there is no query, or labels are no integers.
     """
     retrieved_labels, query_labels = jnp.asarray(retrieved_labels), jnp.asarray(query_labels)
     if retrieved_labels.ndim != 2 or retrieved_labels.shape[:1] != query_labels.shape or not len(query_labels):
         shapes = f"{retrieved_labels.shape} and {query_labels.shape}"
         raise ValueError(f"recall_at_k: labels must be [q, k] and [q], q >= 1; got {shapes}")
+    _check_labels("recall_at_k", retrieved_labels)
+    _check_labels("recall_at_k", query_labels)
     return jnp.mean(jnp.any(retrieved_labels == query_labels[:, None], axis=1), dtype=jnp.float32)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from care_jax.metrics.heldout import Estimate, checked, halves, interval, on_few_threads
 
@@ -16,11 +17,11 @@ _EARLY = 200  # Rows from which a tenth can be spared to say when to stop.
 
 @on_few_threads
 def parameters_explained(
-    before: np.ndarray,
-    after: np.ndarray,
-    parameters: Mapping[str, np.ndarray],
+    before: ArrayLike,
+    after: ArrayLike,
+    parameters: Mapping[str, ArrayLike],
     *,
-    inputs: np.ndarray | None = None,
+    inputs: ArrayLike | None = None,
     kind: Literal["linear", "mlp"] = "linear",
     seed: int = 0,
     bootstraps: int = 1000,
@@ -46,6 +47,7 @@ def parameters_explained(
     Raises:
       ValueError: another kind; no parameter; shapes that differ or are not [n, d] and [n]; n < 4, or fewer inputs than
         4; numbers that are not finite.
+      ImportError: scikit-learn, of the extra `train`, is not installed.
 
     Source: Garrido, Najman and LeCun 2023 ("Self-supervised learning of split invariant equivariant representations").
     """
@@ -93,9 +95,12 @@ def _predicted(
 ) -> np.ndarray:
     """Parameters of the judged rows, [m, p]."""
     # scikit-learn is of the train extra, and slow to load.
-    from sklearn.linear_model import Ridge
-    from sklearn.neural_network import MLPRegressor
-    from sklearn.preprocessing import StandardScaler
+    try:
+        from sklearn.linear_model import Ridge
+        from sklearn.neural_network import MLPRegressor
+        from sklearn.preprocessing import StandardScaler
+    except ModuleNotFoundError as error:
+        raise ImportError(f"parameters_explained needs {error.name}: pip install 'care_jax[train]'") from error
 
     inputs, outputs = StandardScaler().fit(pairs[fitted]), StandardScaler().fit(targets[fitted])
     model: Any

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from care_jax.metrics.heldout import checked, on_few_threads
 
@@ -25,7 +26,7 @@ class ProcrustesBound(NamedTuple):
 
 
 @on_few_threads
-def procrustes_bound(before: np.ndarray, after: np.ndarray) -> ProcrustesBound:
+def procrustes_bound(before: ArrayLike, after: ArrayLike) -> ProcrustesBound:
     """What the best orthogonal map leaves, and what the equivariance loss says it leaves at most.
 
         min over R in O(d) of ||F R' - Fa||  <=  (1 + sqrt 2) ||pinv(F)|| sqrt( sum over i, j (f_i·f_j - fa_i·fa_j)^2 )

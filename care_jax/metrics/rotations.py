@@ -33,6 +33,9 @@ def wahba(f: ArrayLike, fa: ArrayLike, *, special: bool = True) -> tuple[jax.Arr
     Returns:
       (rotation [d, d], error []): `fa` is close to `f @ rotation.T`, and error is their Frobenius distance.
 
+    Raises:
+      ValueError: If the shapes differ, are not [n, d], or one of the axes is empty.
+
     Example:
       >>> import jax.numpy as jnp
       >>> f, quarter_turn = jnp.eye(2), jnp.array([[0.0, -1.0], [1.0, 0.0]])
@@ -42,7 +45,7 @@ def wahba(f: ArrayLike, fa: ArrayLike, *, special: bool = True) -> tuple[jax.Arr
 
     Source: CARE, section 4 (Wahba's problem, solved by the SVD); its rows are our columns.
     """
-    f, fa = as_pair(f=f, fa=fa)
+    f, fa = named_pair("wahba", f=f, fa=fa)
     u, _, vt = jnp.linalg.svd(matmul(fa.T, f), full_matrices=False)
     if special:
         # The last singular value is the smallest: flipping its direction is the cheapest way back to det R = 1.
@@ -70,6 +73,9 @@ def composition_error(
     Returns:
       A scalar.
 
+    Raises:
+      ValueError: If the embeddings' shapes differ, are not [n, d] or empty, or a rotation is not [d, d].
+
     Example:
       >>> import jax.numpy as jnp
       >>> f, quarter_turn = jnp.eye(2), jnp.array([[0.0, -1.0], [1.0, 0.0]])
@@ -78,7 +84,7 @@ def composition_error(
 
     Source: CARE, Corollary 1 and section 4.
     """
-    f, f_composed = as_pair(f=f, f_composed=f_composed)
+    f, f_composed = named_pair("composition_error", f=f, f_composed=f_composed)
     predicted = f
     for name, rotation in (("rotation_first", rotation_first), ("rotation_second", rotation_second)):
         rotation = jnp.asarray(rotation, f.dtype)
@@ -132,7 +138,11 @@ def relative_equivariance_ratios(f: ArrayLike, fa: ArrayLike) -> jax.Array:
     Symmetric; the diagonal is NaN, so that a statistic which forgets to leave it out shows. Pairs of which neither
     point moved are 0, as in the mean. Memory is O(n^2). Arguments and errors are those of `relative_equivariance`.
     """
-    points = _pair_terms("relative_equivariance_ratios", f, fa)
+    return _all_ratios("relative_equivariance_ratios", f, fa)
+
+
+def _all_ratios(name: str, f: ArrayLike, fa: ArrayLike) -> jax.Array:
+    points = _pair_terms(name, f, fa)
     n = len(points[0])
     ratios = jax.lax.map(lambda point: _ratios_of(point, points), points, batch_size=min(n, _PAIR_ROWS))
     return jnp.where(jnp.eye(n, dtype=bool), jnp.nan, ratios)
@@ -144,10 +154,18 @@ def relative_equivariance_median(f: ArrayLike, fa: ArrayLike) -> jax.Array:
     Memory is O(n^2), and all pairs are sorted: take a subset of more than a few thousand rows. Arguments, result
     and errors are those of `relative_equivariance`.
     """
-    ratios = relative_equivariance_ratios(f, fa)
+    ratios = _all_ratios("relative_equivariance_median", f, fa)
     n = len(ratios)
     # In rows of n + 1 the diagonal is one column. (nanmedian would pass over the NaNs of broken embeddings too.)
     return jnp.median(ratios.reshape(-1)[1:].reshape(n - 1, n + 1)[:, :-1])
+
+
+def named_pair(name: str, **pair: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """`losses.arrays.as_pair` for the measure of this name, which its error begins with."""
+    try:
+        return as_pair(**pair)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _length(x: jax.Array) -> jax.Array:
@@ -158,7 +176,7 @@ def _length(x: jax.Array) -> jax.Array:
 
 def _pair_terms(name: str, f: ArrayLike, fa: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Per point: its step fa - f, its total fa + f, their inner product, and the squared length of the step."""
-    f, fa = as_pair(f=f, fa=fa)
+    f, fa = named_pair(name, f=f, fa=fa)
     if len(f) < 2:
         raise ValueError(f"{name}: a pair needs at least 2 rows; got {len(f)}")
     step, total = fa - f, fa + f

@@ -7,7 +7,9 @@ from typing import Any
 
 from care_jax.errors import printable
 
-_REMEDY = 'torch.save(torch.load({file!r}, weights_only=False)["state_dict"], "weights.pth")'
+_REMEDY = (
+    'torch.save(torch.load({file!r}, weights_only=False)["state_dict"], "weights.pth"), with the key of its state dict'
+)
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> Any:

@@ -84,6 +84,21 @@ def test_a_folder_that_changed_since_the_run_began_is_told(saved_run, tmp_path, 
     image_set.chosen(config, None, "test", model)
     told = capsys.readouterr().err
     assert "image_folder is not what the run was trained on (1 file added (ant/new.png)): images of its test" in told
+    (tmp_path / "data.json.gz").write_bytes(b"damaged")
+    image_set.chosen(config, None, "test", model._replace(workdir=tmp_path))
+    assert "whether image_folder is what the run was trained on is not known: " in capsys.readouterr().err
+
+
+def test_embeddings_of_a_head_that_nothing_trains_are_told_of(saved_run, capsys):
+    model = trained.load(saved_run.workdir)
+    image_set.tell_if_untrained(model, "embeddings")
+    assert not capsys.readouterr().err
+    model.config.loss.method = "none"
+    model.config.equivariance.on = "features"
+    image_set.tell_if_untrained(model, "features")
+    assert not capsys.readouterr().err
+    image_set.tell_if_untrained(model, "embeddings")
+    assert "nothing in this objective trains the projection head" in capsys.readouterr().err
 
 
 def test_arrays_have_rows_and_labels(tiny_config):

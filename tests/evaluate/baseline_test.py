@@ -84,13 +84,15 @@ def _record(files, labels=None, pixels=""):
     [
         (_record([["a", ["a.png"], [1]]]), _record([["a", ["b.png"], [1]]]), False),
         (_record([["a", ["a.png"], [1]]]), _record([["a", ["a.png"], [1]]]), True),
+        # A file that can't be decoded is no example of a set in memory.
+        (_record([["a", ["a.png"], [1]]], {"class": "x"}), _record([["a", ["a.png"], [1]]], {"class": "y"}), True),
         (_record([], {"class": "x"}, "1"), _record([], {"class": "x"}, "2"), True),
         (_record([], {"class": "x"}, "1"), _record([], {"label": "x"}), True),  # of before
         (_record([], {"class": "x"}, "1"), _record([], {"class": "y"}, "2"), False),
         (_record([], {}, "1"), _record([], {}, "2"), None),
         (_record([], {}, "1"), gzip.compress(b"3"), None),
     ],
-    ids=["other files", "the same files", "other sizes", "of before", "other labels", "pixels alone", "damaged"],
+    ids=["other files", "the same files", "a broken one", "other sizes", "of before", "other labels", "pixels alone", "damaged"],
 )
 @pytest.mark.parametrize(
     "setting", [{"data__image_size": 32}, {"data__stored_size": 32}, {"augment__placement": "decode"}]

@@ -202,17 +202,27 @@ def test_skipped_files_are_told_before_it_evaluates_and_after_where_there_are_mo
     assert all(f"skipped {len(at_load) + 1} image file" in line for line in told[1])
 
 
+@pytest.mark.slow
 def test_the_devices_need_not_divide_the_batch_of_training(command, saved_run, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     shutil.copytree(saved_run.workdir, workdir)
     whole = sharding.make_mesh
     monkeypatch.setattr(sharding, "make_mesh", lambda devices=None: whole(devices or jax.devices()[:3]))
-    with pytest.raises(ConfigError, match=r"batch_size is 16, which 3 devices do not divide; .*; or 2 of the devices$"):
+    with pytest.raises(ConfigError, match=r"batch_size is 16, which 3 devices do not divide; .*; or 2 of the devices "):
         build.build(saved_run.config)
-    evaluated = []
-    monkeypatch.setattr(command.results, "write", lambda evaluation, *_, **__: evaluated.append(evaluation))
+    evaluated, sizes = [], []
+
+    def write(evaluation, _, variables, *, step, **__):
+        embedded = evaluation.embedded(step, variables)
+        settings = saved_run.config.evaluate
+        evaluated.append([evaluators.EVALUATORS[name].numbers(embedded, settings) for name in ("knn", "linear_probe")])
+        sizes.append(evaluation.experiment.mesh.size)
+
+    monkeypatch.setattr(command.results, "write", write)
     command.evaluate_again(workdir, saved_run.config)
-    assert evaluated[0].experiment.mesh.size == 3
+    monkeypatch.setattr(sharding, "make_mesh", lambda devices=None: whole(jax.devices()[:1]))
+    command.evaluate_again(workdir, saved_run.config)
+    assert sizes == [3, 1] and evaluated[0] == evaluated[1]
 
 
 def _stub_measures(monkeypatch) -> None:

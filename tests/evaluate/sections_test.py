@@ -8,8 +8,10 @@ from care_jax import metrics
 from care_jax.data import DataSet, Examples
 from care_jax.devices import sharding
 from care_jax.evaluate import equivariance_error, knn, pictures, planes, sections
+from care_jax.evaluate.embedded import EmbeddedDataSet
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build
+from care_jax.methods import Nothing
 
 
 @pytest.fixture
@@ -48,6 +50,11 @@ def test_what_is_shown_of_a_labelled_run(embedded, monkeypatch):
         "Training": 2,
         "Drawn augmentations": 1,
     }
+    untrained = found.experiment.objective._replace(method=Nothing(), term=None)
+    of_features = EmbeddedDataSet(found.experiment._replace(objective=untrained), found._make, found.variables)
+    of_features._parts = found._parts
+    assert [*sections.of_run(of_features, rows, {})] == [*shown][-3:]  # embeddings would be of nothing
+
     settings = found.experiment.config.evaluate
     labels, predicted = knn.votes(found, settings)
     assert 100 * np.mean(labels == predicted) == pytest.approx(knn.run(found, settings)["knn_top1"])

@@ -207,6 +207,13 @@ def test_the_fewest_and_the_most_steps(tiny_config):
     assert steps(train__batch_size=96, train__epochs=2.0) == (10, 20)
     with pytest.raises(ConfigError, match=r"is 1028, more than the 1024 training images.*batch_size=1024 for"):
         steps(train__batch_size=1028)
+    for settings, told in (
+        ({"equivariance__num_groups": 48}, r"; add some, or give a smaller batch, --config.train.batch_size=1008 for"),
+        ({"equivariance__num_groups": 600}, "; add some$"),  # of which a batch of 600 would be groups of one image
+        ({"train__micro_batches": 5, "equivariance__num_groups": 3}, "batch_size=1020 for instance$"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            steps(train__batch_size=1200, **settings)
     few = {"train__batch_size": 2, "equivariance__num_groups": 1, "augment__placement": "decode"}
     with pytest.raises(ConfigError, match=r"epochs is 1000000\.0: 4096000000 steps are more than 2147483647"):
         steps(**few, train__epochs=1e6)

@@ -156,6 +156,7 @@ def test_schedules_that_do_nothing_in_a_run_of_this_length_are_told_of(settings,
 @pytest.mark.parametrize(
     ("settings", "of_files", "lines"),
     [
+        ({"augment__placement": "host"}, True, ["the equivariance views are cut from the central square"]),
         ({}, True, ["the equivariance views are cut from the central square, brought to 64 x 64 pixels before"]),
         ({}, False, []),
         ({"augment__equivariance__crop": "center"}, True, []),

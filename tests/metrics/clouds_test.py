@@ -1,5 +1,6 @@
 """Radius of gyration and first principal component: loops, shapes that are known, rotations, what is refused."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -61,6 +62,14 @@ def test_without_a_first_direction_there_is_none():
         assert np.isnan(first_principal_component(points, np.ones((1, 6), bool))).all()
     assert radius_of_gyration(one, np.ones((1, 6), bool)) == [0.0]
     assert radius_of_gyration(cross, np.ones((1, 6), bool)) == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_arrays_of_jax_are_those_of_numpy(measure):
+    points, mask = clouds(3)
+    points = jnp.asarray(points, jnp.bfloat16)  # which NumPy takes for no number
+    expected = measure(np.asarray(points, np.float64), mask)
+    np.testing.assert_array_equal(measure(points, jnp.asarray(mask)), expected)
 
 
 @pytest.mark.parametrize("measure", MEASURES)

@@ -196,7 +196,7 @@ def test_errors_name_the_value():
     f, form = np.ones((4, 3)), np.diag([-1.0, 1.0, 1.0])
     skew = np.array([[0.0, 1, 0], [-1, 0, 2], [0, -2, 0]])  # skew of odd size
     for arguments, bad_form, message in [
-        ((f, f[:3]), form, r"got f \(4, 3\) and fa \(3, 3\)"),
+        ((f, f[:3]), form, r"^group_residual: .* got f \(4, 3\) and fa \(3, 3\)"),
         ((f[:0], f[:0]), form, r"got f \(0, 3\)"),
         ((f, f), np.eye(4), r"form must be \[d, d\] with d = 3.*; got \(4, 4\)"),
         ((f, f), np.ones(3), r"got \(3,\)"),

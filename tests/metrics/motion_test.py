@@ -1,10 +1,12 @@
 """Shares explained, angles, following, composition, parameters: motions planted on purpose, loops in float64, nulls."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from care_jax import metrics
 from care_jax.metrics import heldout, motion
+from care_jax.metrics.procrustes import procrustes_bound
 from tests.metrics.planted import orthogonal, unit_rows
 
 
@@ -196,6 +198,31 @@ F = unit_rows(38, 8, 3)
 NOT_FINITE = np.where(np.arange(8)[:, None] == 5, np.nan, F)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_arrays_of_jax_are_those_of_numpy(dtype):
+    """One draw or several, and types that NumPy takes for no numbers."""
+    rng = np.random.default_rng(0)
+    of_jax = [jnp.asarray(rng.standard_normal((2, 12, 3)), dtype) for _ in range(4)]
+    of_numpy = [np.asarray(x, np.float64) for x in of_jax]
+    few = {"bootstraps": 10}
+
+    def measured(f, fa, fb, fba):
+        f = f[0]
+        return (
+            motion.best_map(f, fa[0]).tolist(),
+            *(motion.share_explained(f, after, **few) for after in (fa[0], fa, list(fa))),
+            *(motion.follow_prediction(f, after, **few) for after in (fa[0], fa)),
+            *(motion.relative_equivariance_quantiles(f, after) for after in (fa[0], fa)),
+            *(motion.composition(f, *draws, **few) for draws in ((fa[0], fb[0], fba[0]), (fa, fb, fba))),
+            motion.parameters_explained(f, fa[0], {"x": fb[0, :, 0]}, inputs=jnp.arange(12), **few),
+            procrustes_bound(f, fa[0]),
+            motion.rotation_angles(jnp.eye(4)).tolist(),
+        )
+
+    assert measured(*of_jax) == measured(*of_numpy)
+    assert motion.share_explained(of_numpy[0][0], of_jax[1][0], **few) == measured(*of_numpy)[1]
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -204,6 +231,8 @@ NOT_FINITE = np.where(np.arange(8)[:, None] == 5, np.nan, F)
         (lambda: motion.share_explained(F, F[:, :2]), r"after must be \[8, 3\]"),
         (lambda: motion.share_explained(F, [F, F[:7]]), r"after must be \[8, 3\]"),
         (lambda: motion.share_explained(F, []), "no draw"),
+        (lambda: motion.share_explained(F, jnp.asarray(F)[0]), r"\[n, d\], or \[a, n, d\] of several draws; got \[3\]"),
+        (lambda: motion.share_explained(F > 0, F), r"before must be numbers .*; got bool\[8, 3\]"),
         (lambda: motion.share_explained(NOT_FINITE, F), "before is not finite, first in row 5"),
         (lambda: motion.share_explained(F, NOT_FINITE), "after is not finite, first in row 5"),
         (lambda: motion.share_explained(F, -F, kind="affine"), "'affine'"),
@@ -216,7 +245,7 @@ NOT_FINITE = np.where(np.arange(8)[:, None] == 5, np.nan, F)
         (lambda: motion.follow_prediction(F, F, hits=(0,)), "hits"),
         (lambda: motion.follow_prediction(F, NOT_FINITE), "after"),
         (lambda: motion.composition(F, F, F, 0 * F), "zero"),
-        (lambda: motion.composition(F, F, F, [F, F]), "shorter|longer"),
+        (lambda: motion.composition(F, F, F, [F, F]), "composition: first, second and both must have as many draws; one has fewer"),
         (lambda: motion.composition(F, F, F[:4], F), "second must be"),
         (lambda: motion.parameters_explained(F, F, {}), "no parameters"),
         (lambda: motion.parameters_explained(F, F, {"hue": F}), "'hue'"),

@@ -1,5 +1,7 @@
 """NaN in, NaN out: one broken embedding shows in every measure; a class, which has no NaN, is -1."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,9 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_every_measure_is_here():
-    assert set(PAIRED) | SPECIAL == set(metrics.__all__)
+    on_the_host = {name for name in metrics.__all__ if inspect.ismodule(getattr(metrics, name))}  # they refuse NaN
+    assert set(PAIRED) | SPECIAL == set(metrics.__all__) - on_the_host
+    assert on_the_host == {"clouds", "motion", "procrustes"}
 
 
 @pytest.mark.parametrize("name", PAIRED)

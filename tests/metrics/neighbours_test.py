@@ -161,6 +161,7 @@ def test_matrix_products_are_exact():
 def test_errors_name_the_function_and_the_value():
     f, eye = np.ones((4, 3)), np.eye(3)
     knn = partial(metrics.weighted_knn, f, f, np.zeros(4, int), temperature=0.1, num_classes=2)
+    labelled = partial(metrics.weighted_knn, f, f, k=1, temperature=0.1, num_classes=2)
     vote = partial(metrics.knn_vote, f, np.zeros((4, 3), int), num_classes=2)
     for call, message in [
         (lambda: knn(k=5), "k must be between 1 and the bank's 4 rows; got 5"),
@@ -172,6 +173,12 @@ def test_errors_name_the_function_and_the_value():
         (lambda: vote(temperature=-1.0), "temperature must be positive; got -1.0"),
         (lambda: vote(temperature=1.0, num_classes=0), "knn_vote: num_classes must be positive; got 0"),
         (lambda: metrics.knn_vote(f, eye, num_classes=2, temperature=1.0), r"knn_vote: .*\(4, 3\), \(3, 3\)"),
+        (lambda: vote(temperature=np.ones(2)), r"^knn_vote: temperature must be a scalar; got shape \(2,\)"),
+        (lambda: metrics.knn_vote(f, f, num_classes=2, temperature=1.0), "^knn_vote: labels must be integers; got float32"),
+        (lambda: labelled(np.zeros(4)), "^weighted_knn: labels must be integers; got float32"),
+        (lambda: labelled([0, 1, 2, 3]), r"^weighted_knn: labels must be in \[0, 2\); got 2, first in row 2"),
+        (lambda: labelled([0, -1, 1, 0]), r"^weighted_knn: labels must be in \[0, 2\); got -1, first in row 1"),
+        (lambda: metrics.recall_at_k(f, np.zeros(4)), "^recall_at_k: labels must be integers; got float32"),
         (lambda: metrics.recall_at_k(f, np.zeros(3)), r"recall_at_k: .*\(4, 3\) and \(3,\)"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -1,10 +1,19 @@
 """Parameters of augmentations read from pairs: planted ones, and the closed form of ridge regression."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from care_jax.metrics import heldout, motion
 from care_jax.metrics.parameters import _predicted
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)  # importing it fails
+    rows = np.eye(4)
+    with pytest.raises(ImportError, match=r"^parameters_explained needs sklearn.*: pip install 'care_jax\[train\]'$"):
+        motion.parameters_explained(rows, rows, {"x": rows[:, 0]})
 
 
 @pytest.mark.parametrize(("kind", "seed"), [("linear", 30), ("mlp", 30), ("mlp", 31), ("mlp", 32)])
