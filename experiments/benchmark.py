@@ -5,12 +5,12 @@
 
 SimCLR, MoCo, BYOL, Barlow Twins and VICReg, each alone and with CARE; EquiMod, E-SSL and AugSelf on SimCLR; SIE. Every
 method tries three values of one setting, the base methods of their learning rate, the others of their term's weight, at
-the rate that their base took, with a training seed of its own that is none of the table's. Taken is the one with the
-highest mean of `--chosen_by`, by default the probe of the class alone, as in table 1: where the hue counts too, SimCLR
-is best where it has learned least. Then come the seeds of the table. The tries go to `tuning/`, with a table.md of
-their own; the table, the ranks that its seeds leave open and which differences are within the noise go to standard
-output and `table.md`, the intervals to `benchmark.png`. Each run has its folder, and is not made again. All are judged
-on the test images, the tries too: there are too few to hold more of them out.
+the rate that their base took (SIE, which has no base, at the configuration's), with a training seed of its own that is
+none of the table's. Taken is the one with the highest mean of `--chosen_by`, by default the probe of the class alone,
+as in table 1: where the hue counts too, SimCLR is best where it has learned least. Then come the seeds of the table.
+The tries go to `tuning/`, with a table.md of their own; the table, the ranks that its seeds leave open and which
+differences are within the noise go to standard output and `table.md`, the intervals to `benchmark.png`. Each run has
+its folder, and is not made again. All are judged on the test images, the tries too: there are too few to hold more out.
 """
 
 from care_jax import extras, stops
@@ -19,7 +19,6 @@ if __name__ == "__main__":
     stops.install()  # before what takes time
     extras.require_train()
 
-import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from care_jax.evaluate import evaluators
 from care_jax.evaluate.evaluators import find
 from care_jax.experiment import build
 from care_jax.storage import local_path
+from care_jax.sweep.runs import summary_of
 from care_jax.sweep.table import Row, Table
 from care_jax.sweep.tables import Picture, run_table
 from experiments import command, own_settings, ranking
@@ -196,7 +196,8 @@ def make_table(
     rows = {}
     for name, method in compared.items():
         settings = {**method.settings, method.tuned: values[name], **(fine_tuning or {})}
-        labels = (method.base, method.term, f"{method.tuned.rpartition('.')[2]} {values[name]:.3g}")
+        at = f" at rate {method.settings[_RATE]:.3g}" if _RATE in method.settings else ""
+        labels = (method.base, method.term, f"{method.tuned.rpartition('.')[2]} {values[name]:.3g}{at}")
         rows[name] = Row(labels, settings, method.base if method.base in compared and name != method.base else "")
     columns = tuple(name for name in COLUMNS if fine_tuning or not name.startswith("finetune"))
     return Table(("base", "term", "chosen"), rows, columns, ("linear_probe_top1", "rotation_share_explained"))
@@ -230,8 +231,9 @@ def tuned(
             run_table(table, config, workdir, seeds=1, jobs=jobs, reuse=reuse)
         compared = at_rates(compared, _taken(bases, workdir, by, tell=lambda _: None))
     for name, method in compared.items():
-        if method.base not in (*bases, "none"):
-            say(f"{name}: {method.base} is not among the methods, so the configuration's {_RATE} is taken")
+        if method.base not in bases:
+            why = "it has no base" if method.base == "none" else f"{method.base} is not among the methods"
+            say(f"{name}: {why}, so the configuration's {_RATE} is taken")
     print(run_table(tries(compared, by), config, workdir, seeds=1, jobs=jobs, reuse=reuse), flush=True)
     return _taken(compared, workdir, by, tell=say)
 
@@ -242,7 +244,7 @@ def _taken(
     found = {}
     for name, method in compared.items():
         folders = [workdir / f"{name}_try_{place}_seed_0" for place in range(len(method.values))]
-        scores = [ranking.score(json.loads((folder / "summary.json").read_text()), by) for folder in folders]
+        scores = [ranking.score(summary_of(folder), by) for folder in folders]
         found[name] = best(method.values, scores)
         decimals = max(find(name_of).decimals for name_of in by)
         tried = ", ".join(
@@ -280,6 +282,7 @@ if __name__ == "__main__":
     command.start(
         _make_table,
         workdir="runs/benchmark",
+        checked=True,  # of the middle values: those that are taken are no one's to give
         picture=Picture(
             "benchmark.png", lambda table, results: ranking.picture(table, ranking.rankings(table, results, RANKED))
         ),

@@ -56,7 +56,7 @@ MEASURES = {
     "concentration_worst": Measure("the same, worst of the draws", better="higher", heading="worst draw"),
     "covered": Measure(
         "1 - |mean of f(x)|: 0 where all inputs lie in one place of the circle, near 1 where they are spread evenly",
-        heading="1 - |mean|, of the circle",
+        heading="1 - length of the mean",
     ),
 }
 COMPARED = ("cosine_spread", "far", "concentration", "concentration_worst")

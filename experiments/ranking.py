@@ -2,8 +2,9 @@
 
 Tukey's test takes the spread over seeds to be one for all rows. Ratios of several orders of magnitude have no such
 spread: what the seeds of a row differ by is a share of its mean. So they are ranked by their logarithm, where none of
-them is 0 or below, and their panel has a logarithmic axis. Of every measure whose seeds spread more than tenfold as far
-in one row as in another a line below the ranks says so: pooled, the noise of the one hides what differs in the other.
+them is 0 or below, and their panel has a logarithmic axis. Of every measure whose seeds spread further in some rows
+than in others, beyond what chance does to so few of them (Bartlett's test), a line below the ranks says so: pooled, the
+noise of the one hides what differs in the other.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import tukey_hsd
+from scipy.stats import bartlett, tukey_hsd
 
 from care_jax.evaluate import plots
 from care_jax.evaluate.evaluators import find
@@ -20,7 +21,6 @@ from care_jax.sweep.table import Results, Table
 
 CONFIDENCE = 0.95
 LOGARITHMIC = "relative_equivariance"  # how the names of measures begin that are of several orders of magnitude
-_UNLIKE = 10.0  # standard deviations of rows, the largest over the least, that one pooled spread does not fit
 _ACROSS = 4  # panels of the picture
 
 
@@ -35,6 +35,7 @@ class Ranking(NamedTuple):
       within_noise: pairs of rows whose difference is within the noise.
       pairs: of all rows.
       spreads: row -> standard deviation over its seeds.
+      alike: how probable spreads as unlike as these are where all rows have one; 1 where no row has any.
       logarithmic: whether all this is of the logarithms, to base 10.
       at_most_0: rows with a value that has no logarithm, where one was asked for.
     """
@@ -45,6 +46,7 @@ class Ranking(NamedTuple):
     within_noise: list[tuple[str, str]]
     pairs: int
     spreads: dict[str, float]
+    alike: float = 1.0
     logarithmic: bool = False
     at_most_0: tuple[str, ...] = ()
 
@@ -85,7 +87,12 @@ def ranking(values: Mapping[str, np.ndarray], better: str) -> Ranking:
     half = {row: float(np.nanmean(widths[place])) / 2.0 for place, row in enumerate(rows)}
     means = {row: float(group.mean()) for row, group in zip(rows, groups, strict=True)}
     spreads = {row: float(group.std(ddof=1)) for row, group in zip(rows, groups, strict=True)}
-    return Ranking(means, half, ranks, noise, len(rows) * (len(rows) - 1) // 2, spreads)
+    return Ranking(means, half, ranks, noise, len(rows) * (len(rows) - 1) // 2, spreads, _alike(groups))
+
+
+def _alike(groups: Sequence[np.ndarray]) -> float:
+    varying = [group for group in groups if np.ptp(group) > 0.0]  # without any spread there is no logarithm of it
+    return float(bartlett(*varying).pvalue) if len(varying) > 1 else 1.0
 
 
 def ranking_of_ratios(values: Mapping[str, np.ndarray], better: str) -> Ranking:
@@ -132,12 +139,13 @@ def markdown(table: Table, found: Mapping[str, Ranking]) -> str:
     for name, ranked in found.items():
         hidden = f"{len(ranked.within_noise)} of {ranked.pairs} differences are within the noise"
         lines.append(f"* {find(name).heading or name}: {hidden}{_told(ranked)}")
-    unlike = [f"{find(name).heading or name} ({told})" for name, ranked in found.items() if (told := _spreads(ranked))]
+    level = (1.0 - CONFIDENCE) / len(found)
+    unlike = [f"{find(name).heading or name} ({_spreads(of)})" for name, of in found.items() if of.alike < level]
     if unlike:
         lines += [
             "",
-            f"The seeds' standard deviations differ more than {_UNLIKE:.0f}-fold between rows: pooled, they are "
-            f"too wide for some and too narrow for others: {'; '.join(unlike)}.",
+            f"The seeds' standard deviations differ between rows beyond chance (Bartlett, {CONFIDENCE:.0%} for all "
+            f"measures); pooled, they are too wide for some and too narrow for others: {'; '.join(unlike)}.",
         ]
     return "\n".join(lines)
 
@@ -149,10 +157,8 @@ def _told(ranked: Ranking) -> str:
 
 
 def _spreads(ranked: Ranking) -> str:
-    """The least and the largest standard deviation, where they are more than `_UNLIKE` apart; else nothing."""
+    """The least and the largest standard deviation."""
     least, largest = (pick(ranked.spreads, key=lambda row: ranked.spreads[row]) for pick in (min, max))
-    if ranked.spreads[largest] <= _UNLIKE * ranked.spreads[least]:
-        return ""
     low, high = (f"{ranked.spreads[row]:.2g} of {row}" for row in (least, largest))
     return f"{low} to {high}{', of the logarithm' if ranked.logarithmic else ''}"
 

@@ -96,8 +96,8 @@ def make(config: ml_collections.ConfigDict, chosen: Grid, workdir: Path, seeds: 
             _check_begun(run)
     if gone := _left_out(before, [run.workdir for of_seeds in runs for run in of_seeds], workdir):
         say(
-            f"{workdir}: the table, {FILE} and the page are written without finished runs that they had, {gone}: the "
-            "runs stay, and the command that made them writes them again"
+            f"{workdir}: the table, {FILE} and the page of this command are without finished runs that they had, "
+            f"{gone}: the runs stay, and the command that made them writes them again"
         )
     return Plan(workdir, config, chosen, runs, frozenset(found))
 

@@ -80,6 +80,15 @@ def made_with(workdir: Path) -> ml_collections.ConfigDict:
     return from_plain(summary["config"]) if "config" in summary else read_config(workdir)
 
 
+def summary_of(workdir: Path) -> Summary:
+    """The summary of a finished run, of whatever settings.
+
+    Raises:
+      UsageError: it can't be read.
+    """
+    return _read(workdir / "summary.json")
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_text())

@@ -66,7 +66,7 @@ def test_tries_are_made_and_their_scores_read(monkeypatch, tmp_path, capsys):
         for name in table.rows:
             score = scores[name.partition("_")[0]][int(name[-1])]
             (workdir / f"{name}_seed_0").mkdir(parents=True, exist_ok=True)
-            (workdir / f"{name}_seed_0" / "summary.json").write_text(json.dumps({"knn_top1": score}))
+            (workdir / f"{name}_seed_0" / "summary.json").write_text(json.dumps({"steps": 1, "knn_top1": score}))
         return f"{seeds} seed, {jobs} jobs"
 
     monkeypatch.setattr(benchmark, "run_table", run_table)
@@ -88,7 +88,9 @@ def test_terms_are_tried_at_the_rate_that_their_base_took(monkeypatch, tmp_path,
         made.append({name: row.settings["optimizer.learning_rate"] for name, row in table.rows.items()})
         for name in table.rows:
             (workdir / f"{name}_seed_0").mkdir(parents=True, exist_ok=True)
-            (workdir / f"{name}_seed_0" / "summary.json").write_text(json.dumps({"knn_top1": -float(name[-1])}))
+            (workdir / f"{name}_seed_0" / "summary.json").write_text(
+                json.dumps({"steps": 1, "knn_top1": -float(name[-1])})
+            )
         return ""
 
     monkeypatch.setattr(benchmark, "run_table", run_table)
@@ -112,7 +114,7 @@ def test_the_largest_value_tried_is_said_to_be_that(monkeypatch, tmp_path, capsy
     monkeypatch.setattr(benchmark, "run_table", lambda *_, **__: "")
     for place, score in enumerate((10.0, 20.0, 30.0)):
         (tmp_path / f"byol_try_{place}_seed_0").mkdir()
-        (tmp_path / f"byol_try_{place}_seed_0" / "summary.json").write_text(json.dumps({"knn_top1": score}))
+        (tmp_path / f"byol_try_{place}_seed_0" / "summary.json").write_text(json.dumps({"steps": 1, "knn_top1": score}))
     benchmark.tuned({"byol": METHODS["byol"]}, digits.get_config(), tmp_path, by=("knn_top1",), jobs=1)
     assert "byol: optimizer.learning_rate 0.003, the largest tried, by knn_top1 of " in capsys.readouterr().err
 

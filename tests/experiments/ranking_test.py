@@ -132,11 +132,18 @@ def test_spreads_that_one_pooled_spread_does_not_fit_are_said():
     some = _results(high=[{"knn_top1": value} for value in (50.0, 90.0, 91.0)])
     text = ranking.markdown(TABLE, ranking.rankings(TABLE, some, {"knn_top1": "higher"}))
     assert text.splitlines()[-1] == (
-        "The seeds' standard deviations differ more than 10-fold between rows: pooled, they are too wide for some and "
-        "too narrow for others: kNN (1 of low to 23 of high)."
+        "The seeds' standard deviations differ between rows beyond chance (Bartlett, 95% for all measures); pooled, "
+        "they are too wide for some and too narrow for others: kNN (1 of low to 23 of high)."
     )
-    flat = _results(low=[{"knn_top1": 10.0}] * 3)
-    assert "(0 of low to " in ranking.markdown(TABLE, ranking.rankings(TABLE, flat, {"knn_top1": "higher"}))
+    flat = _results(low=[{"knn_top1": 10.0}] * 3)  # no spread, of which the test has no logarithm
+    assert "standard deviations" not in ranking.markdown(TABLE, ranking.rankings(TABLE, flat, {"knn_top1": "higher"}))
+
+
+def test_of_equal_spreads_chance_is_not_told_of():
+    """A tenfold ratio of the extremes of 14 rows of three seeds is nothing."""
+    draws = np.random.default_rng(0)
+    told = [ranking._alike([*draws.normal(size=(14, 3))]) < 0.05 for _ in range(400)]
+    assert np.mean(told) < 0.09
 
 
 def test_a_score_is_the_mean_of_measures_and_none_where_one_is_missing():

@@ -112,7 +112,7 @@ def test_finished_runs_that_are_no_longer_in_the_table_are_said(children, tmp_pa
     assert "without" not in capsys.readouterr().err
     plan.make(tiny_config(seed=1), {"equivariance.weight": [0.5, 1.0]}, tmp_path, seeds=2)
     assert (
-        f"{tmp_path}: the table, sweep.json and the page are written without finished runs that they had, "
+        f"{tmp_path}: the table, sweep.json and the page of this command are without finished runs that they had, "
         "equivariance.weight=0 (seed=0, seed=1), equivariance.weight=0.5 (seed=0): the runs stay, and the command"
     ) in capsys.readouterr().err
     (tmp_path / "sweep.json").write_text('{"set": ["equivariance.weight"], "settings": {}, "runs": [1]}')
