@@ -8,12 +8,17 @@ Where to look: `losses/equivariance.py` (the term that makes the paper), `augmen
 """
 
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what `__getattr__` imports at run time
+    from care_jax import augment, data, losses, methods, metrics, models, trained
 
 __version__ = "0.1.0"
 
-__all__ = ["augment", "data", "losses", "methods", "metrics", "models"]
+__all__ = ["augment", "data", "losses", "methods", "metrics", "models", "trained"]
 
 # `care_jax.configs`, the bundled configurations: installed they lie inside the package, in a checkout beside it, where
 # people edit them.
@@ -22,15 +27,19 @@ if (_CHECKOUT / "pyproject.toml").is_file() and (_CHECKOUT / "configs" / "base.p
     __path__.append(str(_CHECKOUT))
 
 
-def __getattr__(name: str) -> ModuleType:
-    """A room, imported when it is first named: `import care_jax` alone imports no JAX."""
-    if name not in __all__:
-        raise AttributeError(f"module 'care_jax' has no attribute {name!r}")
-    try:
-        return importlib.import_module(f"care_jax.{name}")
-    except ModuleNotFoundError as error:
-        raise ImportError(f"care_jax.{name} needs {error.name}: pip install 'care_jax[train]'") from error
+if not TYPE_CHECKING:  # of a type checker it would make every name a module, and of no module the types be known
+
+    def __getattr__(name: str) -> ModuleType:
+        """A room, imported when it is first named: `import care_jax` alone imports no JAX."""
+        if name not in __all__:
+            raise AttributeError(f"module 'care_jax' has no attribute {name!r}")
+        try:
+            return importlib.import_module(f"care_jax.{name}")
+        except ModuleNotFoundError as error:
+            raise ImportError(f"care_jax.{name} needs {error.name}: pip install 'care_jax[train]'") from error
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """Its rooms, and what every module has: not what is imported here."""
+    loaded = {name for name in globals() if f"{__name__}.{name}" in sys.modules}
+    return sorted({name for name in globals() if name.startswith("__")} | loaded | {*__all__})

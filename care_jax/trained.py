@@ -1,5 +1,12 @@
-"""A trained encoder, taken out of a run without its data: what the commands for a finished run begin with."""
+"""A trained encoder, taken out of a run without its data: what the commands for a finished run begin with.
 
+    model = care_jax.trained.load("runs/digits")
+    features, embeddings = model.encoder.apply(model.encoder_variables, images)  # normalised, [b, h, w, 3]
+
+Needs the extra `train`.
+"""
+
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -54,20 +61,21 @@ class Trained(NamedTuple):
         }
 
 
-def load(place: Path, step: str = "", *, warn: Callable[[str], None] = say) -> Trained:
+def load(place: str | os.PathLike[str], step: str = "", *, warn: Callable[[str], None] = say) -> Trained:
     """Reads a checkpoint and proves that it is what was saved. Nothing is written; the run may be going on.
 
     Args:
-      place: the folder of a run, or of one of its checkpoints, `runs/mine/checkpoints/500`.
+      place: the folder of a run, or of one of its checkpoints, `runs/mine/checkpoints/500`; in a string `~` is home.
       step: which checkpoint of the run: a step, "best", or "" for the newest that is whole.
       warn: told of damaged ones that are passed over.
 
     Raises:
+      PathError: the place is an address, or no path.
       UsageError: there is no such checkpoint.
       CheckpointError: it can't be read, or is damaged.
       ConfigError: the settings of the run can't be used.
     """
-    workdir, folders = _folders(place, step)
+    workdir, folders = _folders(_path(place), step)
     for folder in folders:
         try:
             return _read(folder, workdir)
@@ -80,9 +88,9 @@ def load(place: Path, step: str = "", *, warn: Callable[[str], None] = say) -> T
     raise AssertionError("there is a folder at least")
 
 
-def config_of(place: Path, step: str = "") -> ml_collections.ConfigDict:
+def config_of(place: str | os.PathLike[str], step: str = "") -> ml_collections.ConfigDict:
     """The settings of the run that `load` would take an encoder from; raises what it does."""
-    workdir, folders = _folders(place, step)
+    workdir, folders = _folders(_path(place), step)
     return _config(folders[0], workdir)
 
 
@@ -125,6 +133,10 @@ def _config(folder: Path, workdir: Path) -> ml_collections.ConfigDict:
         if isinstance(settings, dict):
             return from_plain(settings)
     return read_config(workdir)
+
+
+def _path(place: str | os.PathLike[str]) -> Path:
+    return local_path(place, "place") if isinstance(place, str) else Path(place)
 
 
 def _folders(place: Path, step: str) -> tuple[Path, list[Path]]:

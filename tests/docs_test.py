@@ -1,6 +1,7 @@
 """The site has every page and every room, and the files that docstrings and pages name exist; `make docs` builds it."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 MADE = {"table.md", "sweep.md", "care_jax/methods/centered.py", "my_lab.py", "my_config.py", "my_clouds.py", "load.py"}
 # Of the program rather than of the library: the command line and what keeps a run whole.
 WITHOUT_PAGE = {"errors", "extras", "stops", "storage", "machine", "devices", "workdir", "command_line", "fits", "run"}
-WITHOUT_PAGE |= {"main", "commands", "pretrained", "export", "failed_start", "help", "progress", "trained", "embed"}
+WITHOUT_PAGE |= {"main", "commands", "pretrained", "export", "failed_start", "help", "progress", "embed"}
 WITHOUT_PAGE |= {"foreign_folder", "neighbours", "measure", "loggers"}
 
 
@@ -32,6 +33,16 @@ def test_the_site_lists_every_page():
 def test_every_room_has_a_page():
     for room in set(ROOMS) - WITHOUT_PAGE:
         assert f"::: care_jax.{room}\n" in (ROOT / "docs" / "api" / f"{room}.md").read_text()
+
+
+def test_names_that_pages_import_are_public():
+    pages = (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    text = "\n".join(path.read_text() for path in pages)
+    rooms = "augment|data|losses|methods|metrics|models"
+    found = re.findall(rf"^from care_jax\.({rooms})\S* import (.*)$", text, re.MULTILINE)
+    assert {"TEMPERATURE", "namespace"} <= {name for _, names in found for name in names.split(", ")}
+    for room, names in found:
+        assert set(names.split(", ")) <= set(importlib.import_module(f"care_jax.{room}").__all__)
 
 
 def _texts() -> dict[str, str]:

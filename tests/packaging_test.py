@@ -84,6 +84,17 @@ def test_rooms_are_at_hand():
         assert care_jax.__getattr__(room) is importlib.import_module(f"care_jax.{room}")
     with pytest.raises(AttributeError, match="no attribute 'loses'"):
         care_jax.loses  # noqa: B018
+    assert not {"Path", "ModuleType", "TYPE_CHECKING", "importlib", "sys"} & set(dir(care_jax))
+
+
+def test_type_checkers_know_the_rooms_and_no_other_names():
+    """A `__getattr__` that they saw would make a module of unknown types of any name."""
+    nodes = ast.parse((ROOT / "care_jax" / "__init__.py").read_text()).body
+    seen = {ast.unparse(node.test): node for node in nodes if isinstance(node, ast.If)}
+    (imports,) = seen["TYPE_CHECKING"].body
+    assert ast.unparse(imports) == f"from care_jax import {', '.join(sorted(care_jax.__all__))}"
+    assert [node.name for node in seen["not TYPE_CHECKING"].body] == ["__getattr__"]
+    assert "__getattr__" not in {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
 
 
 def test_a_room_without_its_packages_names_the_extra(monkeypatch):

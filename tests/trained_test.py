@@ -12,6 +12,7 @@ from absl import flags
 from care_jax import trained
 from care_jax.command_line import UsageError
 from care_jax.configs import digits
+from care_jax.storage import PathError
 from care_jax.train.checkpoint_files import CheckpointError
 
 pytestmark = pytest.mark.slow  # a run is made for all of them
@@ -25,6 +26,15 @@ def test_what_was_saved_is_read_and_no_data(saved_run, monkeypatch):
     assert found.encoder_variables["params"].keys() == {"backbone", "head"}
     older = trained.load(saved_run.workdir, "0")
     assert older.step == 0 and older.info["params_sha256"] != found.info["params_sha256"]
+
+
+def test_a_place_is_a_string_or_a_path(saved_run, monkeypatch):
+    monkeypatch.setenv("HOME", str(saved_run.workdir.parent))
+    for place in (saved_run.workdir, str(saved_run.workdir), f"~/{saved_run.workdir.name}"):
+        assert trained.load(place, "0").step == 0
+        assert trained.config_of(place).data.name == "image_folder"
+    with pytest.raises(PathError, match=r"^place=gs://bucket/run is an address; a local or mounted folder is needed"):
+        trained.load("gs://bucket/run")
 
 
 def test_a_checkpoint_that_lies_elsewhere_has_its_settings(saved_run, tmp_path):

@@ -20,6 +20,7 @@ from care_jax.augment.apply import apply, apply_after_crop, crop, share, unit_ra
 from care_jax.augment.augmentation import Augmentation, AugmentSpec, box_fractions
 from care_jax.augment.clouds import CloudAugmentation, CloudSpec, apply_cloud, cloud_identity, sample_cloud
 from care_jax.augment.inputs import Drawn, Spec, augmented, image_spec, input_shape
+from care_jax.augment.namespace import namespace, to_float
 from care_jax.augment.operations import OPERATIONS, Operation
 from care_jax.augment.sample import NUM_UNIFORMS, draw_uniforms, identity, sample, sample_box, sample_given_box
 from care_jax.augment.views import ViewPlan, ViewUniforms
@@ -49,10 +50,12 @@ __all__ = [
     "identity",
     "image_spec",
     "input_shape",
+    "namespace",
     "sample",
     "sample_box",
     "sample_cloud",
     "sample_given_box",
     "share",
+    "to_float",
     "unit_range",
 ]

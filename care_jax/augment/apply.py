@@ -1,10 +1,10 @@
 """Applies drawn augmentations to images. Deterministic: equal rows and equal images give equal pixels."""
 
-import jax.numpy as jnp
 import numpy as np
 
 from care_jax.augment import color, geometry
 from care_jax.augment.augmentation import Augmentation, AugmentSpec
+from care_jax.augment.checks import check_bytes_or_floats, check_rows, check_shape
 from care_jax.augment.namespace import Array, namespace, to_float
 
 # From the crop to the normalisation images are [..., h, 3, w]; `geometry` says why.
@@ -24,7 +24,8 @@ def apply(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array
       [b, size, size, 3] float32, normalised by the spec's mean and standard deviation.
 
     Raises:
-      ValueError: the images are not [..., h, w, 3]; or the augmentation was drawn with other operations.
+      ValueError: the images are no array [..., h, w, 3] of uint8 or floats; there is neither one augmentation an image
+        nor one for all; or the augmentation was drawn with other operations.
     """
     xp = namespace(images, *augmentation)
     if spec.flip_probability > 0:  # a box read from right to left makes the flip free
@@ -43,6 +44,9 @@ def crop(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
 
     Returns:
       [b, size, size, 3] float32 in [0, 1].
+
+    Raises:
+      ValueError: as `apply`.
     """
     return _swap(_crop(augmentation, images, spec))
 
@@ -57,9 +61,13 @@ def apply_after_crop(augmentation: Augmentation, images: Array, spec: AugmentSpe
 
     Returns:
       [b, size, size, 3] float32, normalised.
+
+    Raises:
+      ValueError: as `apply`.
     """
     xp = namespace(images, *augmentation)
-    _check(images)
+    check_shape(images)
+    check_rows(augmentation.flip, images)
     images = _swap(unit_range(images))
     if spec.flip_probability > 0:
         flip = to_float(xp, augmentation.flip)[..., None, None, None]
@@ -73,17 +81,11 @@ def unit_range(images: Array) -> Array:
     Raises:
       ValueError: they are of another type, whose values nobody can tell the range of.
     """
-    _check_dtype(images)
+    if getattr(images, "dtype", None) is None:
+        raise ValueError(f"images must be an array; got a {type(images).__name__}")
+    check_bytes_or_floats(images)
     floats = to_float(namespace(images), images)
     return floats / 255.0 if images.dtype == np.uint8 else floats
-
-
-def _check_dtype(images: Array) -> None:
-    floating = getattr(images.dtype, "is_floating", None)  # TensorFlow's types have it
-    if floating is None:
-        floating = jnp.issubdtype(images.dtype, jnp.floating)
-    if images.dtype != np.uint8 and not floating:
-        raise ValueError(f"images must be uint8, or floats in [0, 1]; got {images.dtype}")
 
 
 def share(augmentation: Augmentation, n: int) -> Augmentation:
@@ -101,8 +103,9 @@ def share(augmentation: Augmentation, n: int) -> Augmentation:
 
 
 def _crop(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
-    _check(images)
-    _check_dtype(images)
+    check_shape(images)
+    check_bytes_or_floats(images)
+    check_rows(augmentation.top, images)
     cropped = geometry.resized_crop(
         images,
         augmentation.top,
@@ -139,7 +142,7 @@ def _distort(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Ar
             images, augmentation.blur_sigma, kernel_size=spec.blur_kernel_size, channel_axis=_CHANNEL_AXIS
         )
     if spec.solarize_probability > 0:
-        solarized = color.solarize(images, spec.solarize_threshold)
+        solarized = color.solarize(images, spec.solarize_threshold, channel_axis=_CHANNEL_AXIS)
         images = xp.where(to_float(xp, augmentation.solarize)[..., None, None, None] > 0.5, solarized, images)
     return images
 
@@ -156,11 +159,6 @@ def _finish(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Arr
         start += operation.size
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     return (images - mean) / std
-
-
-def _check(images: Array) -> None:
-    if len(images.shape) < 3 or images.shape[-1] != 3:
-        raise ValueError(f"images must be [..., h, w, 3]; got shape {tuple(images.shape)}")
 
 
 def _swap(images: Array) -> Array:

@@ -8,6 +8,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
 from care_jax.augment.namespace import Array, namespace, to_float
 from care_jax.augment.operations import Chosen, choose, settings_of_operations
 
@@ -28,7 +31,8 @@ _TRIPLES = ("mean", "std")
 class AugmentSpec:
     """The ranges an augmentation is drawn from; static and hashable, so it can be a static argument of `jax.jit`.
 
-    Everything but the output and the normalisation is off by default. What a spec leaves off is not compiled in.
+    Everything but the output and the normalisation is off by default. What a spec leaves off is not compiled in. Lists
+    and arrays of one axis are taken for tuples, NumPy's integers for Python's.
 
     Args:
       size: side of the (square) output, pixels.
@@ -118,8 +122,14 @@ class AugmentSpec:
 
     def __post_init__(self) -> None:
         for name in _PAIRS + _TRIPLES:
-            self._check(name, isinstance(getattr(self, name), tuple | list), "a tuple")
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list, from a config, has no hash
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray | jax.Array) and value.ndim == 1:
+                value = value.tolist()
+            self._check(name, isinstance(value, tuple | list), "a tuple")
+            object.__setattr__(self, name, tuple(value))  # a list, from a config, has no hash
+        for name in ("size", "blur_kernel_size"):
+            if isinstance(getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(getattr(self, name)))
         self._check("size", isinstance(self.size, int) and self.size >= 1, "a whole number of pixels, at least 1")
         self._check("crop", self.crop in CROPS, f"one of {CROPS}")
         for name in _PAIRS:

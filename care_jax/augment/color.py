@@ -5,10 +5,13 @@ Factors are scalars or one value an image; results are float32 and clipped to [0
 
 Every function takes `channel_axis`: -1 for images [..., h, w, 3], -2 for [..., h, 3, w], the layout in which `apply`
 works (`care_jax.augment.geometry` says why).
+Raises: every function raises a `ValueError` for images of other shapes, and of bytes or other integers, which
+`augment.unit_range` makes floats of.
 """
 
 from types import ModuleType
 
+from care_jax.augment.checks import check_colors
 from care_jax.augment.namespace import Array, clip, compute_once, namespace, to_float
 
 RED, GREEN, BLUE = 0.2989, 0.587, 0.114  # ITU-R 601 luma, with torchvision's digits
@@ -27,6 +30,7 @@ def adjust_brightness(images: Array, factor: float | Array, *, channel_axis: int
     Returns:
       As `images`, float32.
     """
+    check_colors(images, channel_axis)
     xp = namespace(images, factor)
     return clip(xp, to_float(xp, images) * to_float(xp, factor)[..., None, None, None], 0.0, 1.0)
 
@@ -78,8 +82,9 @@ def to_grayscale(images: Array, *, channel_axis: int = -1) -> Array:
     return xp.stack([gray, gray, gray], axis=channel_axis)
 
 
-def solarize(images: Array, threshold: float | Array) -> Array:
+def solarize(images: Array, threshold: float | Array, *, channel_axis: int = -1) -> Array:
     """Inverts the values at or above the threshold (scalar or one value an image): x -> 1 - x."""
+    check_colors(images, channel_axis)
     xp = namespace(images, threshold)
     images = to_float(xp, images)
     return xp.where(images >= to_float(xp, threshold)[..., None, None, None], 1.0 - images, images)
@@ -135,6 +140,7 @@ def color_jitter(
 
 
 def _split(xp: ModuleType, images: Array, channel_axis: int) -> Planes:
+    check_colors(images, channel_axis)
     images = to_float(xp, images)
     if channel_axis == -1:
         return images[..., 0], images[..., 1], images[..., 2]

@@ -5,6 +5,9 @@ columns, one pair an image, or one for all where the parameters are scalars. No 
 
 Every function takes `channel_axis`: -1 for images [..., h, w, 3], or -2 for [..., h, 3, w]. In the latter layout both
 products are plain matrix products, (h 3) x w by C^T and R by h x (3 w), and nothing need be transposed.
+
+Values keep their units: bytes come back as floats of 0 to 255.
+Raises: every function raises a `ValueError` for images of other shapes.
 """
 
 from types import ModuleType
@@ -12,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from care_jax.augment.checks import check_shape
 from care_jax.augment.namespace import Array, clip, compute_once, einsum, gather, length, namespace, positions, to_float
 
 
 def horizontal_flip(images: Array, *, channel_axis: int = -1) -> Array:
     """Mirrors left and right."""
+    check_shape(images, channel_axis)
     images = to_float(namespace(images), images)
     return images[..., ::-1, :] if channel_axis == -1 else images[..., ::-1]
 
@@ -48,6 +53,7 @@ def resized_crop(
     Returns:
       [..., size, size, 3] float32, or [..., size, 3, size] for channel_axis -2.
     """
+    check_shape(images)
     xp = namespace(images, top, left, height, width)
     images = to_float(xp, images)
     rows = _resize_weights(xp, top, height, length(images, -3), size, antialias)
@@ -71,8 +77,9 @@ def gaussian_blur(images: Array, sigma: float | Array, *, kernel_size: int, chan
       As `images`, float32.
 
     Raises:
-      ValueError: the kernel is even, or reaches further than one reflection.
+      ValueError: the kernel is even, or reaches further than one reflection; images of another shape.
     """
+    check_shape(images, channel_axis)
     xp = namespace(images, sigma)
     images = to_float(xp, images)
     radius = kernel_size // 2
@@ -112,6 +119,7 @@ def rotate_and_translate(
     Returns:
       As `images`, float32.
     """
+    check_shape(images, channel_axis)
     xp = namespace(images, angle, shift_y, shift_x)
     images = to_float(xp, images)
     if channel_axis == -2:

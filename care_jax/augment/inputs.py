@@ -6,6 +6,7 @@ import jax
 
 from care_jax.augment.apply import apply
 from care_jax.augment.augmentation import Augmentation, AugmentSpec
+from care_jax.augment.checks import check_shape
 from care_jax.augment.clouds import CloudAugmentation, CloudSpec, apply_cloud, cloud_identity, sample_cloud
 from care_jax.augment.sample import identity, sample
 
@@ -24,10 +25,14 @@ def augmented(uniforms: jax.Array | None, inputs: jax.Array, spec: Spec) -> tupl
 
     Returns:
       The augmentation, of leading shape [b] or (); views [b, s, s, 3] or [b, n, 4].
+
+    Raises:
+      ValueError: the inputs are not what the ranges are of; there is neither one row an input nor one for all.
     """
     if isinstance(spec, CloudSpec):
         of_clouds = cloud_identity() if uniforms is None else sample_cloud(uniforms, spec)
         return of_clouds, apply_cloud(of_clouds, inputs, spec)
+    check_shape(inputs)
     height, width = inputs.shape[-3:-1]
     drawn = (
         identity(spec, height=height, width=width)

@@ -1,6 +1,8 @@
 """Operations of one's own, drawn and applied beside the built-in ones: by both branches, in both placements.
 
-One in ten lines (docs/extending.md trains with it), in a module that the setting `extensions` names:
+One in a dozen lines (docs/extending.md trains with it), in a module that the setting `extensions` names:
+
+    from care_jax.augment import OPERATIONS, Operation, namespace, to_float
 
     def draw(uniforms, settings):
         xp = namespace(uniforms)  # jax.numpy on the device, tensorflow.experimental.numpy in tf.data

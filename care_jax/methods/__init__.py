@@ -1,9 +1,25 @@
-"""Base objectives and equivariance terms, one file each; a new one is its file plus its class in the list below."""
+"""Base objectives and equivariance terms, one file each; a new one is its file plus its class in the list below.
+
+`METHODS` and `TERMS` are the registries; `TEMPERATURE` is the setting that contrastive methods share, for one of your
+own too: `temperature: float = TEMPERATURE`.
+"""
 
 from care_jax.methods.ablation import Alignment, Nothing, Uniformity
 from care_jax.methods.augself import AugSelf, augself_color, augself_crop
 from care_jax.methods.barlow_twins import BarlowTwins
-from care_jax.methods.base import Method, Objective, Outputs, Pieces, Space, Term, Terms, Update, Views, settings_of
+from care_jax.methods.base import (
+    TEMPERATURE,
+    Method,
+    Objective,
+    Outputs,
+    Pieces,
+    Space,
+    Term,
+    Terms,
+    Update,
+    Views,
+    settings_of,
+)
 from care_jax.methods.byol import BYOL
 from care_jax.methods.care import Care
 from care_jax.methods.equimod import EQUIMOD_SIZE, EquiMod, equimod_parameters, equimod_standardisation
@@ -26,6 +42,7 @@ __all__ = [
     "ESSL",
     "METHODS",
     "SIE",
+    "TEMPERATURE",
     "TERMS",
     "Alignment",
     "AugSelf",

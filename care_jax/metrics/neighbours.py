@@ -170,8 +170,8 @@ def weighted_knn(
       Predicted classes, int32 [q]; -1 where a similarity is NaN: for a query with NaN, or for all if the bank has one.
 
     Raises:
-      ValueError: If a shape does not fit, k is not in [1, m], bank_labels are no integers or not in [0, num_classes), or
-        a block, num_classes or temperature is not positive.
+      ValueError: If a shape does not fit, k is not in [1, m], bank_labels are no integers or not in [0, num_classes),
+        or a block, num_classes or temperature is not positive.
 
     Example:
       >>> import jax.numpy as jnp

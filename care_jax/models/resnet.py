@@ -119,7 +119,12 @@ class ResNet(nn.Module):
 
         Returns:
           [b * v, num_features], float32 at least: the last stage's output, averaged over positions.
+
+        Raises:
+          ValueError: images of integers, which are not normalised.
         """
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(f"ResNet images must be normalised floats, got {images.dtype}")
         x = images.astype(self.dtype)
         if self.stem == "imagenet":
             x = Conv(self.width, 7, 2, self.dtype, name="conv1")(x)

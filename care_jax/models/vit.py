@@ -94,8 +94,10 @@ class VisionTransformer(nn.Module):
           [b * v, num_features], float32 at least.
 
         Raises:
-          ValueError: the patch size doesn't divide the image's sides.
+          ValueError: the patch size doesn't divide the image's sides; images of integers, which are not normalised.
         """
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(f"VisionTransformer images must be normalised floats, got {images.dtype}")
         if images.ndim != 4 or images.shape[1] % self.patch_size or images.shape[2] % self.patch_size:
             raise ValueError(
                 f"VisionTransformer images must be [b, h, w, 3] with sides that patch_size {self.patch_size} divides, "

@@ -3,6 +3,7 @@
 import dataclasses
 import doctest
 import importlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -177,6 +178,26 @@ def test_images_of_another_shape_are_refused(shape: tuple[int, ...]):
         with pytest.raises(ValueError, match=r"images must be \[..., h, w, 3\]; got shape \(") as error:
             function(evaluation, np.zeros(shape), NOTHING)
         assert str(shape) in str(error.value)
+
+
+def test_a_group_that_does_not_share_is_told():
+    spec = dataclasses.replace(EVERYTHING, rotation_degrees=0.0, translation=0.0)
+    drawn = augment.identity(spec, height=16, width=14, leading_shape=(3,))
+    said = r"one augmentation an image, or one for all; got 3 augmentations and 12 images: share\(augmentation, 4\)\?"
+    for function in (augment.apply, augment.crop, augment.apply_after_crop):
+        applied = partial(jax.eval_shape, partial(function, spec=spec))
+        with pytest.raises(ValueError, match=said):
+            applied(drawn, np.zeros((12, 16, 14, 3), np.float32))
+        with pytest.raises(ValueError, match=r"got 3 augmentations and 11 images\b"):
+            applied(drawn, np.zeros((11, 16, 14, 3), np.float32))
+        with pytest.raises(ValueError, match=r"got augmentations \[3\] and images \[3, 2\]"):
+            applied(drawn, np.zeros((3, 2, 16, 14, 3), np.float32))
+        with pytest.raises(ValueError, match=r"images must be an array \[..., h, w, 3\]; got a list$"):
+            function(drawn, [[[[0.0, 0.0, 0.0]]]], spec)
+        for leading in ((3,), (2, 3), (), (1,)):  # one image, too, in several versions
+            applied(drawn, np.zeros((*leading, 16, 14, 3), np.float32))
+    with pytest.raises(ValueError, match=r"images must be an array; got a list$"):
+        augment.unit_range([0.0])
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16, bool])

@@ -3,6 +3,8 @@
 import math
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from care_jax.augment import AugmentSpec, identity
@@ -17,6 +19,12 @@ def test_lists_from_a_config_become_tuples_so_that_equal_specs_hash_alike():
     assert hash(lists) == hash(tuples)
 
 
+def test_arrays_and_integers_of_numpy_are_tuples_and_integers():
+    arrays = AugmentSpec(size=np.int64(8), mean=np.full(3, 0.5), std=jnp.full(3, 0.25), blur_kernel_size=np.int32(3))
+    plain = AugmentSpec(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    assert arrays == plain and hash(arrays) == hash(plain) and repr(arrays) == repr(plain)
+
+
 def test_a_spec_is_a_static_argument():
     f = jax.jit(lambda x, spec: x * spec.size, static_argnums=1)
     assert f(2, AugmentSpec(**PLAIN)) == 16
@@ -27,6 +35,7 @@ def test_a_spec_is_a_static_argument():
     [
         ("size", 0),
         ("size", 8.0),
+        ("mean", np.zeros((3, 1))),
         ("crop", "random"),
         ("crop_scale", (0.0, 1.0)),
         ("crop_scale", (0.5, 0.2)),

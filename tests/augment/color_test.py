@@ -1,6 +1,7 @@
 """Colour operations against torchvision's numbers, against each other, and at the edges of the colour cube."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +134,35 @@ def test_either_layout_gives_the_same_pixels(run):
         one = run(operation, IMAGES, *parameters)
         other = run(operation, lines, *parameters, channel_axis=-2).swapaxes(-1, -2)
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-6)
+
+
+OPERATIONS = [(adjust, (0.5,)) for adjust in ADJUSTMENTS] + [
+    (color.color_jitter, (ORDERS[0], 0.5, 0.5, 0.5, 0.1)),
+    (color.to_grayscale, ()),
+    (color.solarize, (0.5,)),
+]
+
+
+@pytest.mark.parametrize(("operation", "parameters"), OPERATIONS)
+def test_what_is_no_colour_image_of_floats_is_refused(operation, parameters):
+    """Bytes would be clipped to white; of other layouts JAX would take the last row or channel there is."""
+    operation = partial(jax.eval_shape, operation)  # types and shapes are known before anything is computed
+    for dtype in (np.uint8, np.int32, bool):
+        with pytest.raises(ValueError, match=r"must be floats in \[0, 1\], as augment\.unit_range .*; got [uib]"):
+            operation(np.ones((2, 8, 8, 3), dtype), *parameters)
+    for shape in ((2, 3, 8, 8), (2, 8, 8, 1), (2, 8, 8, 4), (8, 3)):
+        with pytest.raises(ValueError, match=r"images must be \[..., h, w, 3\]; got shape \("):
+            operation(np.ones(shape, np.float32), *parameters)
+    assert operation(np.ones((2, 8, 8, 3), jnp.bfloat16), *parameters).shape == (2, 8, 8, 3)
+
+
+def test_the_other_layout_is_checked_too():
+    with pytest.raises(ValueError, match=r"images must be \[..., h, 3, w\]; got shape \(24, 5, 7, 3\)"):
+        color.to_grayscale(IMAGES, channel_axis=-2)
+    with pytest.raises(ValueError, match=r"channel_axis must be -1, .* or -2, .*; got 3"):
+        color.to_grayscale(IMAGES, channel_axis=3)
+    with pytest.raises(ValueError, match=r"images must be an array \[..., h, w, 3\]; got a list"):
+        color.to_grayscale([[[0.0, 0.0, 0.0]]])
 
 
 def test_float64_comes_out_as_float32():

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
@@ -93,6 +95,23 @@ def test_blur_is_the_padded_loop(kernel_size: int, run):
 def test_sigma_zero_does_not_blur(run):
     for sigma in (np.zeros(4, np.float32), 0.0):
         np.testing.assert_array_equal(run(geometry.gaussian_blur, IMAGES, sigma, kernel_size=5), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("operation", "static"),
+    [
+        (geometry.horizontal_flip, {}),
+        (geometry.gaussian_blur, {"sigma": 1.0, "kernel_size": 3}),
+        (geometry.rotate_and_translate, {"angle": 0.1}),
+        (geometry.resized_crop, {"top": 0, "left": 0, "height": 4, "width": 4, "size": 4}),
+    ],
+)
+def test_images_of_another_shape_are_refused(operation, static):
+    operation = partial(operation, **static)
+    for shape in ((2, 3, 8, 8), (2, 8, 8, 1), (2, 8, 8, 4), (8, 3)):
+        with pytest.raises(ValueError, match=r"images must be \[..., h, w, 3\]; got shape \("):
+            jax.eval_shape(operation, np.ones(shape, np.float32))
+    assert jax.eval_shape(operation, np.ones((2, 8, 8, 3), np.uint8)).dtype == np.float32  # in 0 to 255, as they were
 
 
 @pytest.mark.parametrize("kernel_size", [4, 15])

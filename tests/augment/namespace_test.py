@@ -1,5 +1,6 @@
 """The namespace follows the arrays, and TensorFlow is never imported for JAX's sake."""
 
+import importlib
 import subprocess
 import sys
 
@@ -7,12 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from care_jax.augment import namespace as ns
+from care_jax import augment
+
+# `augment.namespace` is the function.
+ns = importlib.import_module("care_jax.augment.namespace")
 
 
 def test_numpy_arrays_numbers_and_jax_arrays_compute_in_jax():
     assert ns.namespace(np.zeros(3), 1.0, jnp.zeros(3)) is jnp
     assert ns.namespace() is jnp
+    assert (augment.namespace, augment.to_float) == (ns.namespace, ns.to_float)
 
 
 def test_one_tensorflow_tensor_is_enough_for_tensorflow():

@@ -104,6 +104,8 @@ def test_errors_name_the_value():
         ResNet((2, 0))
     with pytest.raises(ValueError, match="got 0"):
         resnet18(stem="cifar", width=0)
+    with pytest.raises(ValueError, match=r"^ResNet images must be normalised floats, got uint8"):
+        jax.eval_shape(ResNet((1,), width=4).init, jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8))
 
 
 def test_doctests():

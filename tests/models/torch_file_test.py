@@ -13,7 +13,10 @@ def test_what_is_refused_is_named_with_what_to_do(tmp_path):
     file = tmp_path / "run.ckpt"
     torch.save({"state_dict": {"weight": torch.ones(2)}, "lr": fractions.Fraction(1, 3)}, file)
     remedy = f'torch.save(torch.load({str(file)!r}, weights_only=False)["state_dict"], "weights.pth")'
-    told = f"it holds fractions.Fraction beside tensors; only if you trust it, save its weights alone: {remedy}"
+    told = (
+        "it holds fractions.Fraction beside tensors; only if you trust it, save its weights alone: "
+        f"{remedy}, with the key of its state dict"
+    )
     with pytest.raises(ValueError, match=rf"^'{file}' can't be loaded .*: {re.escape(told)}$"):
         read_torch_file(file)
     weights = tmp_path / "weights.pth"

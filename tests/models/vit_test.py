@@ -169,6 +169,7 @@ def test_bfloat16_keeps_float32_parameters_and_features():
         (lambda: MODEL.apply(VARIABLES, IMAGES[:, :3]), r"patch_size 2.*\(8, 3, 8, 3\)"),
         (lambda: MODEL.apply(VARIABLES, IMAGES[:, :, :5]), r"patch_size 2.*\(8, 4, 5, 3\)"),
         (lambda: MODEL.apply(VARIABLES, IMAGES[0]), r"\(4, 8, 3\)"),
+        (lambda: APPLY(VARIABLES, IMAGES.astype(np.uint8)), "images must be normalised floats, got uint8"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(make, message):
