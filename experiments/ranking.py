@@ -8,6 +8,7 @@ noise of the one hides what differs in the other.
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -193,7 +194,7 @@ def picture(table: Table, found: Mapping[str, Ranking]) -> Figure:
         axis.errorbar(means, places, xerr=(means - low, high - means), fmt="o", color=plots.BLUE, markersize=4)
         measure = find(name)
         unit = f", {measure.unit}" if measure.unit else ""
-        axis.set(xlabel=f"{measure.heading or name}{unit}", ylim=(len(rows) - 0.5, -0.5))
+        axis.set(xlabel=textwrap.fill(f"{measure.heading or name}{unit}", 22), ylim=(len(rows) - 0.5, -0.5))
     for axis in places_of[len(found) :]:
         axis.remove()
     for line in axes:

@@ -92,7 +92,7 @@ def _record(files, labels=None, pixels=""):
         (_record([], {}, "1"), _record([], {}, "2"), None),
         (_record([], {}, "1"), gzip.compress(b"3"), None),
     ],
-    ids="other files;the same files;a broken one;other sizes;of before;other labels;pixels alone;damaged".split(";"),
+    ids=["other files", "same files", "a broken one", "other sizes", "of before", "other labels", "pixels", "damaged"],
 )
 @pytest.mark.parametrize(
     "setting", [{"data__image_size": 32}, {"data__stored_size": 32}, {"augment__placement": "decode"}]
