@@ -85,7 +85,6 @@ def check(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
         raise ConfigError(str(error)) from error
     model = config.model
     normalised = model.head_batch_norm or model.head_output_batch_norm or model.backbone.startswith("resnet")
-    normalised = normalised or (bool(config.equivariance.weight) and config.equivariance.on == "head")
     for name in ("train", "equivariance") if parts > 1 and normalised else ():
         size = config[name].batch_size
         if size is not None and size // parts < 2 and (name == "train" or config.equivariance.weight):

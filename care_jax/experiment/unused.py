@@ -188,6 +188,11 @@ def of_views(config: ml_collections.ConfigDict, of_files: bool) -> list[str]:
             f"{term} predicts what crops, flips and colours do; of {', '.join(unseen)}, which augment.invariance draws "
             "too, its predictor is told nothing"
         )
+    if weight and term == "care" and config.equivariance.on == "head" and not config.model.head_batch_norm:
+        lines.append(
+            "equivariance.on is head, and without model.head_batch_norm nothing keeps that head from making all of its "
+            "outputs equal, which is what the term asks for"
+        )
     return lines
 
 

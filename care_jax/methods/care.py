@@ -65,7 +65,7 @@ class Care(Term):
 
     @classmethod
     def make(cls, pieces: Pieces, **settings: Any) -> Self:
-        head = pieces.head(output_batch_norm=True)
+        head = pieces.head(output_batch_norm=pieces.batch_norm)
         term = cls(num_groups=pieces.num_groups, equivariance_head=head, **settings)
         if term.group == "symplectic":
             on_features = term.on == "features"

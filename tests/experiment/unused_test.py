@@ -173,6 +173,12 @@ def test_schedules_that_do_nothing_in_a_run_of_this_length_are_told_of(settings,
             ["equimod predicts what crops, flips and colours do; of blur, rotation, which augment.invariance draws"],
         ),
         ({"equivariance__term": "augself"}, False, []),
+        (
+            {"equivariance__on": "head", "model__head_batch_norm": False},
+            False,
+            ["equivariance.on is head, and without model.head_batch_norm nothing keeps that head from"],
+        ),
+        ({"equivariance__on": "head", "model__head_batch_norm": True}, False, []),
     ],
 )
 def test_views_that_are_less_than_their_settings_seem_to_say_are_told_of(settings, of_files, lines):
