@@ -184,8 +184,9 @@ def of_views(config: ml_collections.ConfigDict, of_files: bool) -> list[str]:
             f"{config.data.image_size} pixels before; those of the other branch from the whole image, and are sharper"
         )
     if weight and term in ("equimod", "sie") and (unseen := equimod.unseen(specs["invariance"])):
+        seen = "rotations and sizes" if isinstance(specs["invariance"], CloudSpec) else "crops, flips and colours"
         lines.append(
-            f"{term} predicts what crops, flips and colours do; of {', '.join(unseen)}, which augment.invariance draws "
+            f"{term} predicts what {seen} do; of {', '.join(unseen)}, which augment.invariance draws "
             "too, its predictor is told nothing"
         )
     if weight and term == "care" and config.equivariance.on == "head" and not config.model.head_batch_norm:

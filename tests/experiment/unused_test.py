@@ -195,6 +195,10 @@ def test_a_branch_that_draws_nothing_is_told_of():
     config.data.name = "proteins"
     told = of_views(config, of_files=False)
     assert [line.partition(" draws nothing")[0] for line in told] == ["augment.invariance", "augment.equivariance"]
+    turned = proteins.get_config()
+    turned.equivariance.term = "equimod"
+    (line,) = of_views(turned, of_files=False)
+    assert line.startswith("equimod predicts what rotations and sizes do; of jitter, dropping, which")
     assert of_views(proteins.get_config(), of_files=False) == of_views(digits.get_config(), of_files=False) == []
     images = digits.get_config()
     shared = images.augment.equivariance
