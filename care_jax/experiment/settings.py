@@ -19,8 +19,9 @@ class ConfigError(UserError, ValueError):
 
 Kind = type | tuple[type, int | None]
 
-# What an int32 holds, as counts do on a device; and what a JAX seed may be.
-MAX_COUNT, _MAX_SEED = 2**31 - 1, 2**63 - 1
+# What an int32 holds, as counts do on a device; and the 32 bits that JAX's keys take of a seed (of more, seeds that
+# differ would train alike).
+MAX_COUNT, _MAX_SEED = 2**31 - 1, 2**32 - 1
 _MAX_EPOCHS = 1e6  # far from where their number of steps would overflow, and beyond every run
 
 _BELOW_1 = Rule("it must be at least 0 and below 1", lambda value: 0 <= value < 1)

@@ -8,7 +8,7 @@ from care_jax.experiment.settings import CHOSEN, STOOD_FOR_NONE, optional, rules
 
 # Settings -> values in their range, and beyond it.
 BOUNDS = {
-    "seed evaluate.seed": ((0, 2**63 - 1), (-1, 2**63)),
+    "seed evaluate.seed": ((0, 2**32 - 1), (-1, 2**32, 2**63)),
     "data.root data.class_file model.init_from": (("a", " a"), ("", " ")),
     "data.image_size": ((8,), (7,)),
     "data.std loss.temperature optimizer.learning_rate evaluate.knn_temperature": ((1e-9,), (0.0, -1.0)),
