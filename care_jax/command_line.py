@@ -15,7 +15,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from care_jax import help
-from care_jax.errors import UserError, printable
+from care_jax.errors import UserError, printable, wanting_memory
 from care_jax.experiment.bundled import bundled_configs
 from care_jax.experiment.guesses import guess
 
@@ -55,6 +55,7 @@ def say(text: str) -> None:
 def user_errors() -> Iterator[None]:
     """Turns the errors that a user can cause into one line and exit status 2; all others keep their traceback.
 
+    Of one process, too little memory becomes a line too, wherever it was wanted.
     So does the loss of another process of a run; then, and wherever one of several processes fails, this one leaves at
     once: an orderly end would wait for the others, and they for it.
     """
@@ -68,6 +69,11 @@ def user_errors() -> Iterator[None]:
         fail(str(error), at_once=distributed.is_active())
     except Exception as error:
         if not distributed.is_active():
+            if reason := wanting_memory(error):
+                fail(
+                    f"the memory did not suffice ({reason}). What was written before is kept; where there is more "
+                    "memory, or with fewer or smaller images, networks or batches, the same command may go through"
+                )
             raise
         lost = distributed.lost_process(error)
         if lost is None:

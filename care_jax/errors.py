@@ -22,5 +22,17 @@ def printable(text: str) -> str:
     return " ".join(words)
 
 
+def wanting_memory(error: BaseException) -> str | None:
+    """Whether memory did not suffice, of the host (MemoryError) or of a device (XLA's RESOURCE_EXHAUSTED).
+
+    Returns:
+      The first line of what the error says; None for another error.
+    """
+    text = str(error)
+    if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text):
+        return None
+    return next((line for line in text.splitlines() if line.strip()), type(error).__name__).rstrip(".")
+
+
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")

@@ -15,7 +15,7 @@ from care_jax.command_line import say
 from care_jax.devices import memory
 from care_jax.devices.distributed import is_first
 from care_jax.devices.memory import ProgramMemory, amount
-from care_jax.errors import UserError
+from care_jax.errors import UserError, wanting_memory
 from care_jax.experiment import build
 from care_jax.experiment.build import Experiment
 from care_jax.experiment.config import ConfigError
@@ -24,7 +24,6 @@ from care_jax.experiment.settings import of_clouds
 
 _TRIES = 3  # programs that are compiled for one kind of settings
 _FACTORS = tuple(2**i for i in range(1, 16))
-_EXHAUSTED = "RESOURCE_EXHAUSTED"  # what XLA's errors of memory begin with
 # What the settings that need less cost otherwise.
 _PRICES = {
     "model.remat": "the same numbers, more time",
@@ -102,23 +101,18 @@ def told(config: ml_collections.ConfigDict, during: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not (isinstance(error, MemoryError) or is_exhausted(error)):
+        reason = wanting_memory(error)
+        if reason is None:
             raise
         settings = {
             "training": f"a smaller train.batch_size (it is {config.train.batch_size}), more train.micro_batches "
             f"({config.train.micro_batches})" + ("" if config.model.remat else ", or model.remat=True"),
             "evaluation": f"a smaller evaluate.batch_size (it is {config.evaluate.batch_size})",
         }
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
         raise DoesNotFitError(
             f"the memory did not suffice for the {during} ({reason}). What was saved before is kept: the same command "
             f"goes on from there where there is more memory. Less is needed with {settings[during]}"
         ) from error
-
-
-def is_exhausted(error: BaseException) -> bool:
-    """Whether an error of XLA's says that memory was wanting."""
-    return _EXHAUSTED in str(error)
 
 
 def _compile(steps: CompiledSteps, count: int) -> ProgramMemory | None:
@@ -126,7 +120,7 @@ def _compile(steps: CompiledSteps, count: int) -> ProgramMemory | None:
     try:
         return memory.of_program(steps.compile(count))
     except jax.errors.JaxRuntimeError as error:
-        if not is_exhausted(error):
+        if wanting_memory(error) is None:
             raise
         return None
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ml_collections import config_flags
 
-from care_jax.command_line import fail, parse_flags, say
+from care_jax.command_line import fail, parse_flags, say, user_errors
 from care_jax.configs import base
 from care_jax.devices import sharding
 from care_jax.experiment import build
@@ -277,6 +277,17 @@ def test_a_message_is_one_line_of_bounded_length(capsys):
     assert line.startswith(r"care_jax: a b c\udcffxxx")
     assert line.endswith("...\n")
     assert len(line) < 2100
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 3 GiB"), RuntimeError("RESOURCE_EXHAUSTED: x.\ny")])
+def test_too_little_memory_is_a_line(error, capsys):
+    with pytest.raises(SystemExit) as left, user_errors():
+        raise error
+    assert left.value.code == 2
+    reason = str(error).splitlines()[0].rstrip(".")
+    assert f"care_jax: the memory did not suffice ({reason}). What was written before" in capsys.readouterr().err
+    with pytest.raises(RuntimeError), user_errors():
+        raise RuntimeError("another")
 
 
 def test_what_is_to_be_chosen_can_be_given(tmp_path):

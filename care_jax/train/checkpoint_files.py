@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
 
-from care_jax.errors import UserError
+from care_jax.errors import UserError, wanting_memory
 from care_jax.train.state import params_sha256
 
 # The checkpoint with the largest is kept.
@@ -169,7 +169,7 @@ def _unreadable(what: str, error: Exception) -> CheckpointError:
     system = re.search(r"os_error_code='?(\d+)", text)
     if system and int(system.group(1)) not in _MISSING:
         return CheckpointError(f"{what} can't be read: {os.strerror(int(system.group(1)))}")
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+    if wanting_memory(error) is not None:
         return CheckpointError(f"{what} can't be read: memory is short")
     return DamageError(f"{what} is missing, changed or cut short")
 
