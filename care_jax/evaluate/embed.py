@@ -200,6 +200,9 @@ class Embedder:
 # Apart from the encoder, which is compiled once for all that is drawn.
 @partial(jax.jit, static_argnames=("spec", "mesh"))
 def _view(images: jax.Array, uniforms: jax.Array | None, *, spec: Spec, mesh: Mesh) -> jax.Array:
+    if uniforms is not None and uniforms.ndim == 1 and isinstance(spec, AugmentSpec):
+        # A row each, as in training: one matrix for all images becomes one product with transposes, twice as slow.
+        uniforms = jnp.broadcast_to(uniforms, (len(images), *uniforms.shape))
     _, views = augmented(uniforms, images, spec)
     return jax.lax.with_sharding_constraint(views, sharding.along_axis(mesh, 0))
 
