@@ -105,8 +105,9 @@ def told(config: ml_collections.ConfigDict, during: str) -> Iterator[None]:
         if reason is None:
             raise
         settings = {
-            "training": f"a smaller train.batch_size (it is {config.train.batch_size}), more train.micro_batches "
-            f"({config.train.micro_batches})" + ("" if config.model.remat else ", or model.remat=True"),
+            "training": ("" if config.model.remat else "model.remat=True, with which this run goes on; or with ")
+            + f"a smaller train.batch_size (it is {config.train.batch_size}) or more train.micro_batches "
+            f"({config.train.micro_batches}), each in another --workdir",
             "evaluation": f"a smaller evaluate.batch_size (it is {config.evaluate.batch_size})",
         }
         raise DoesNotFitError(
@@ -196,7 +197,9 @@ def _does_not_fit(experiment: Experiment, needed: ProgramMemory | None, availabl
 def _advice(experiment: Experiment, tried: list[Tried], available: int, goes_on: bool) -> str:
     fit = [str(one) for one in tried if one.fits(available)]
     if fit:
-        others = "; the run in --workdir was begun with other settings: for these use another" if goes_on else ""
+        others = (
+            "; the run in --workdir goes on with another model.remat, for the others use another" if goes_on else ""
+        )
         return f"Compiled, and fits: {'; or '.join(fit)}{others}"
     failed = f" (tried: {'; '.join(map(str, tried))})" if tried else ", whatever the batch"
     clouds = of_clouds(experiment.config)

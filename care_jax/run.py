@@ -14,7 +14,7 @@ from care_jax import data, fits, loggers, pretrained, stops
 from care_jax.command_line import say
 from care_jax.data import CLASS
 from care_jax.data.colors import SAMPLE
-from care_jax.devices import accelerator, agreement, sharding
+from care_jax.devices import accelerator, agreement, provenance, sharding
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation, monitors
@@ -153,6 +153,8 @@ def train(
             seconds = info["seconds"]
             for line in extensions.edited(config, info.get("extensions")):
                 tell(line)
+            if others := provenance.changed(info.get("programs")):
+                tell(f"the checkpoint is of other programs ({'; '.join(others)}): steps may differ from here on")
             if int(state.step) == experiment.num_steps:
                 device = info.get("device")
             else:
@@ -179,7 +181,12 @@ def train(
                 checkpoints=checkpoints,
                 writer=writer,
                 monitor=evaluation.monitor(timetable.evaluate_every),
-                info={"config": plain(config), "device": device, "extensions": extensions.versions(config)},
+                info={
+                    "config": plain(config),
+                    "device": device,
+                    "extensions": extensions.versions(config),
+                    "programs": provenance.found(),
+                },
                 seconds_before=seconds + compiling,
                 prepare=programs.prepare,
                 stop=stop,

@@ -17,7 +17,7 @@ from care_jax.data import DataSet
 from care_jax.errors import UserError
 from care_jax.experiment.choice import filled
 from care_jax.experiment.config import ConfigError, UnreadableConfigError, read_config
-from care_jax.experiment.continuation import check_goes_on, kept_choices
+from care_jax.experiment.continuation import check_goes_on, kept_choices, rounded_otherwise
 from care_jax.loggers.kept import forget
 from care_jax.train import checkpoint_files
 
@@ -216,6 +216,8 @@ def _note_config(workdir: Path, config: ml_collections.ConfigDict, warn: Callabl
     if recover_config(workdir, warn) and holds_run(workdir):
         begun = read_config(workdir)
         check_goes_on(begun, config, workdir)
+        if others := rounded_otherwise(begun, config):
+            warn(f"{workdir} was begun otherwise ({'; '.join(others)}): the same numbers, but for their last digits")
         kept = kept_choices(begun, config)
     if not holds_run(workdir):
         failed_start.tell_of_rows(workdir, warn)

@@ -84,7 +84,9 @@ def test_nothing_fits(experiment, compiled, monkeypatch, available, told, tried)
 
 
 def test_a_run_that_goes_on_keeps_its_settings(experiment, compiled, monkeypatch):
-    assert "for these use another" in _refused(experiment, monkeypatch, 521 * MIB, goes_on=True)
+    assert "goes on with another model.remat, for the others" in _refused(
+        experiment, monkeypatch, 521 * MIB, goes_on=True
+    )
 
 
 def test_a_compiler_that_refuses_for_want_of_memory_is_an_answer(experiment, monkeypatch):

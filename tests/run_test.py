@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from unittest.mock import Mock
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -188,7 +189,7 @@ def test_an_experiment_ends_with_the_run_that_was_stopped(tiny_config, tmp_path,
     assert ended.value.code == 0
 
 
-def test_a_stopped_run_goes_on_to_the_same_parameters(tiny_config, tmp_path):
+def test_a_stopped_run_goes_on_to_the_same_parameters(tiny_config, tmp_path, monkeypatch, capsys):
     """Stopped at a step that is known, where kills come when they come."""
     experiment = build.build(_config(tiny_config, _folder(tmp_path / "images", classes=False), "device"))
     for name in ("whole", "stopped"):
@@ -197,8 +198,11 @@ def test_a_stopped_run_goes_on_to_the_same_parameters(tiny_config, tmp_path):
     asked = iter(["", "SIGTERM"])
     outcome = run.train(experiment, tmp_path / "stopped", stop=lambda: next(asked))
     assert outcome.stopped_by == "SIGTERM" and int(outcome.state.step) == 1
+    now = run.provenance.found()
+    monkeypatch.setattr(run.provenance, "found", lambda: now | {"jax": "another"})
     outcome = run.train(experiment, tmp_path / "stopped")
     assert outcome.finished
+    assert f"of other programs (jax {jax.__version__} -> another): steps may differ" in capsys.readouterr().err
     assert outcome.info["device"] == sharding.described(experiment.mesh)  # of both parts, once
     assert params_sha256(outcome.state.params) == params_sha256(whole.params)
 

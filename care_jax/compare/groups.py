@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from care_jax.compare.runs import FoundRun
+from care_jax.errors import printable
 from care_jax.experiment.continuation import counts
 from care_jax.experiment.settings import rules
 
@@ -124,5 +125,5 @@ def short_names(paths: Sequence[Path]) -> list[str]:
         length = 1
         while length < len(own) and sum(other[-length:] == own[-length:] for other in parts) > 1:
             length += 1
-        names.append("/".join(own[-length:]))
+        names.append(printable("/".join(own[-length:])))  # of bytes that are no text, too
     return names

@@ -11,6 +11,7 @@ from care_jax.compare import curves, table
 from care_jax.compare.fairness import Fairness, measure_of
 from care_jax.compare.groups import Group
 from care_jax.compare.table import Cell
+from care_jax.errors import printable
 from care_jax.evaluate import report
 
 _STYLE = """
@@ -118,7 +119,7 @@ def _runs(groups: Sequence[Group], folder: Path) -> str:
     for one in groups:
         for run in one.runs:
             summary = run.summary or {}
-            where = html.escape(str(run.workdir))
+            where = html.escape(printable(str(run.workdir)))
             if (run.workdir / "report.html").is_file():
                 link = quote(
                     os.path.relpath(run.workdir.resolve() / "report.html", folder.resolve()), errors="surrogateescape"

@@ -3,7 +3,6 @@
 Processes that differ do not fail: they train, and report numbers of no one's settings, or wait for each other for ever.
 """
 
-import hashlib
 import json
 import os
 import secrets
@@ -12,27 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from care_jax.devices import provenance
 from care_jax.devices.rendezvous import DistributedError
 from care_jax.devices.watch import say
 
-# Whose versions change what is computed, drawn, decoded or written.
-_PACKAGES = (
-    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
-    *("pillow", "tensorflow", "tensorflow-cpu", "tensorflow-datasets"),
-)
-# What is set by JAX_* variables, and changes a program or its numbers.
-_JAX_SETTINGS = (
-    *("jax_platforms", "jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl"),
-    *("jax_threefry_partitionable", "jax_numpy_dtype_promotion", "jax_debug_nans", "jax_disable_jit"),
-)
-_FLAG_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
-_OWN_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")  # the number of devices is compared itself
 _SHOWN = 5  # differences that are named
 _PROCESSES_SHOWN = 4
 _ASK = 10_000  # milliseconds of one question to the coordinator
@@ -60,7 +47,7 @@ def check_settings(settings: Mapping[str, Any], workdir: Path) -> None:
         **{f"config.{name}": _text(value) for name, value in settings.items()},
         "--workdir": os.path.abspath(workdir) if isinstance(workdir, Path) else str(workdir),
         "command": Path(sys.argv[0]).name,
-        **_programs(),
+        **provenance.found(),
     })  # fmt: skip
 
 
@@ -165,33 +152,6 @@ def _who(indices: list[int], said: list[dict[str, Any]]) -> str:
 
 def _text(value: Any) -> str:
     return json.dumps(value, default=repr)
-
-
-def _programs() -> dict[str, str]:
-    found = {"care_jax": _sources(), "Python": ".".join(map(str, sys.version_info[:3]))}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    found |= {name: str(getattr(jax.config, name, None)) for name in _JAX_SETTINGS}
-    for variable in _FLAG_VARIABLES:
-        flags = [flag for flag in os.environ.get(variable, "").split() if not flag.startswith(_OWN_FLAGS)]
-        found[variable] = " ".join(sorted(flags)) or "empty"
-    return found
-
-
-def _sources() -> str:
-    """The version, and a digest of the files that it is told by: a checkout that was edited has the same version."""
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
-    try:
-        version = metadata.version("care_jax")
-    except metadata.PackageNotFoundError:
-        version = "of a checkout"
-    return f"{version} (sources {digest.hexdigest()[:12]})"
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import ml_collections
 
 from care_jax.command_line import UsageError
 from care_jax.data import CLASS
+from care_jax.errors import printable
 from care_jax.evaluate.evaluators import EVALUATORS, of_usual_share
 from care_jax.evaluate.measure import Measure
 from care_jax.experiment.config import ConfigError, from_plain, leaves
@@ -196,7 +197,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _compared(
     folder: Path, workdir: Path, summary: Mapping[str, Any], config: ml_collections.ConfigDict, step: int | None
 ) -> Baseline:
-    name = folder.parent.name if folder.name.startswith("seed=") else folder.name
+    name = printable(folder.parent.name if folder.name.startswith("seed=") else folder.name)
     try:
         theirs = _settings(summary)
     except (ValueError, ConfigError) as error:

@@ -126,7 +126,7 @@ def _unit(config: ml_collections.ConfigDict, num_devices: int) -> tuple[int, int
 
 def _batch_size(config: ml_collections.ConfigDict, num_examples: int, largest: int, num_devices: int) -> int:
     """A power of two, brought to the next multiple of what must divide it."""
-    images = min(largest, max(num_examples // _BATCHES_AN_EPOCH, _SMALLEST_BATCH))
+    images = max(min(largest, num_examples, max(num_examples // _BATCHES_AN_EPOCH, _SMALLEST_BATCH)), 1)
     images = 2 ** (images.bit_length() - 1)
     unit, least = _unit(config, num_devices)
     return -(-max(images, least) // unit) * unit

@@ -16,9 +16,15 @@ _FREE = (
     "config.train.loggers",
     "config.augment.num_threads",
     "config.data.root",
+    "config.data.download",
+    "config.evaluate.batch_size",
     "config.evaluate.monitor",
     "config.evaluate.online_probe",
 )
+# With these a run goes on too: its images and labels are compared themselves, and more saves move no step.
+_OF_THE_MACHINE = ("config.data.class_file", "config.train.checkpoint_every_epochs")
+# So it does with these, to the same numbers but for their rounding.
+_OF_ROUNDING = ("config.model.remat", "config.train.steps_per_call")
 _LENGTHS = ("num_steps", "epochs")
 _OF_EVALUATION = ("config.evaluate.", "config.data.root", "config.augment.num_threads")
 
@@ -32,14 +38,14 @@ def kept_choices(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDic
 def check_goes_on(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict, workdir: Path) -> None:
     """Whether the run in `workdir`, begun with one configuration, can go on with another.
 
-    Beside what moves no number its length may change: more of the steps (or epochs) that it was begun with, where no
-    step before depends on how many there are.
+    Beside what moves no number, or its rounding alone, its length may change: more of the steps (or epochs) that it was
+    begun with, where no step before depends on how many there are.
 
     Raises:
       ConfigError: it can't, with the settings to blame.
     """
     now = filled(now, kept_choices(begun, now))
-    changed = changes(begun, now)
+    changed = [line for line in changes(begun, now) if line.partition(":")[0] not in (*_OF_THE_MACHINE, *_OF_ROUNDING)]
     longer = [name for name in _LENGTHS if _is_raised(begun.train.get(name), now.train.get(name))]
     if len(longer) == 1:
         refused = _depends_on_length(now)
@@ -54,6 +60,12 @@ def check_goes_on(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDi
             f"{workdir} holds a run with other settings ({'; '.join(changed)}): "
             "use its settings to go on with it, or another --workdir"
         )
+
+
+def rounded_otherwise(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) -> list[str]:
+    """The differences with which a run goes on to the same numbers but for their rounding."""
+    now = filled(now, kept_choices(begun, now))
+    return [line for line in changes(begun, now) if line.partition(":")[0] in _OF_ROUNDING]
 
 
 def changes(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict) -> list[str]:

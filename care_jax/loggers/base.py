@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from care_jax.errors import UserError
+from care_jax.errors import UserError, printable
 
 
 class LoggerError(UserError):
@@ -105,3 +105,14 @@ def check_installed(names: Sequence[str]) -> None:
                 f"config.train.loggers has {name!r}, and {package} is not installed: pip install 'care_jax[{extra}]', "
                 "or leave it out"
             )
+
+
+def run_name(workdir: Path) -> str:
+    """What a service calls the run of a folder: its name, and of a sweep's seed that of its combination before it.
+
+    >>> run_name(Path("/runs/sweep/equivariance.weight=0.1/seed=2")), run_name(Path("/runs/digits"))
+    ('equivariance.weight=0.1/seed=2', 'digits')
+    """
+    folder = workdir.resolve()  # "." has no name
+    of_seed = folder.name.startswith("seed=")
+    return printable(f"{folder.parent.name}/{folder.name}" if of_seed else folder.name)

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from care_jax.loggers.base import Final, LoggerError, tags
+from care_jax.loggers.base import Final, LoggerError, run_name, tags
 from care_jax.loggers.kept import FILE, keep, kept
 
 _MOST = 100  # parameters that it takes at a time
@@ -25,7 +25,7 @@ def start(workdir: Path, settings: Mapping[str, Any], say: Callable[[str], None]
             client.update_run(begun, status="RUNNING")
             run = begun
         else:
-            run = _create(client, workdir.resolve().name, settings)  # "." has no name
+            run = _create(client, run_name(workdir), settings)
     except (MlflowException, OSError) as error:
         raise LoggerError(
             f"MLflow can't begin ({' '.join(str(error).split())}): see MLFLOW_TRACKING_URI, or leave 'mlflow' out of "

@@ -8,7 +8,7 @@ from typing import Any
 import wandb
 from PIL import Image
 
-from care_jax.loggers.base import Final, LoggerError, tags
+from care_jax.loggers.base import Final, LoggerError, run_name, tags
 from care_jax.loggers.kept import keep, kept
 
 
@@ -19,7 +19,7 @@ def start(workdir: Path, settings: Mapping[str, Any], say: Callable[[str], None]
         run = wandb.init(
             id=begun or None,
             resume="allow" if begun else None,
-            name=workdir.resolve().name,  # "." has none
+            name=run_name(workdir),
             dir=workdir,
             config={name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
             settings=wandb.Settings(console="off", silent=True),

@@ -19,6 +19,7 @@ from care_jax.sweep.runs import Run
 from care_jax.workdir import plain, writing
 
 _POLL = 0.2  # seconds
+_DEVICES = Path("/dev")
 _GPU = re.compile(r"[0-9]+|(GPU|MIG)-\S+")  # a number or a name, of CUDA_VISIBLE_DEVICES; -1 is none
 _SAVED = "every run is saved where it was, those that are finished stay; the same command goes on"
 
@@ -55,7 +56,7 @@ def shares(jobs: int) -> list[Share]:
     Raises:
       UsageError: more jobs than there are of them; or the system can't share out cores, or has TPUs.
     """
-    if not hasattr(os, "sched_getaffinity") or list(Path("/dev").glob("accel*")):
+    if not hasattr(os, "sched_getaffinity") or list(_DEVICES.glob("accel*")):
         raise UsageError(f"--jobs={jobs}: cores and GPUs are shared out on Linux alone, TPUs are not; leave it out")
     cores, gpus = sorted(os.sched_getaffinity(0)), _gpus()
     for name, there in (("cores", cores), ("GPUs", gpus)):
@@ -78,8 +79,9 @@ def _gpus() -> list[str]:
     if visible is not None:
         names = (name.strip() for name in visible.split(","))
         return list(takewhile(_GPU.fullmatch, names))  # CUDA, too, takes none from the first on that is no GPU's
-    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted((match.group(1) for match in found if match), key=int)
+    found = [path for path in _DEVICES.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    # CUDA numbers those that are here from 0 on: in a container the names of the files may be the host's.
+    return [str(number) for number in range(len(found))]
 
 
 def make(

@@ -141,6 +141,7 @@ def _check_finite(numbers: Mapping[str, np.ndarray], last: int) -> None:
         bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise NonFiniteLossError(
-                f"step {step} is not finite: {', '.join(bad)}; the last good checkpoint is kept. "
-                "Try a smaller optimizer.learning_rate or equivariance.weight, or model.dtype=float32"
+                f"step {step} is not finite: {', '.join(bad)}; the last good checkpoint is kept, but from it the same "
+                "command comes to the same step. In another --workdir try a smaller optimizer.learning_rate or "
+                "equivariance.weight, or model.dtype=float32; model.init_from=FOLDER begins with this run's encoder"
             )

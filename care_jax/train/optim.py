@@ -31,12 +31,14 @@ def make_schedule(
       factor: for "step".
 
     Raises:
-      ValueError: an unknown name, or a warm-up as long as the run.
+      ValueError: an unknown name, or a warm-up as long as the run, which has steps.
     """
     if name not in SCHEDULES:
         raise ValueError(f"optimizer.schedule is {name!r}; choose one of {', '.join(SCHEDULES)}")
-    if warmup_steps and warmup_steps >= num_steps:
-        raise ValueError(f"the warm-up of {warmup_steps} steps is not shorter than the run of {num_steps} steps")
+    if warmup_steps and warmup_steps >= num_steps > 0:  # a run of no steps has no rate
+        raise ValueError(
+            f"optimizer.warmup_epochs: the warm-up of {warmup_steps} steps is not shorter than the run of {num_steps}"
+        )
     rest = num_steps - warmup_steps
     if name == "cosine":
         schedule = optax.cosine_decay_schedule(learning_rate, decay_steps=max(rest, 1))

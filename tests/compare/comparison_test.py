@@ -4,6 +4,7 @@ import doctest
 import gzip
 import json
 import math
+import os
 import re
 
 import pytest
@@ -167,6 +168,15 @@ def test_the_page_needs_no_other_file_and_escapes_names(make_run, tmp_path):
     assert [source for source in sources if not source.startswith("data:image/")] == ["a%3Cb%3E/report.html"]
     assert text.count("<img") == 3 and "a<b>" not in text and "a&lt;b&gt;" in text
     assert "<td class=best>" in text and "viewport" in text
+
+
+def test_a_folder_whose_name_is_no_text(make_run, tmp_path):
+    paths = [make_run(os.fsdecode(b"caf\xe9")), make_run("b", train__num_steps=7)]
+    (paths[0] / "report.html").write_text("")
+    comparison = compare(map(str, paths))
+    assert r"caf\udce9" in comparison.markdown()
+    text = comparison.page(tmp_path)
+    assert "caf%E9/report.html" in text and text.encode()
 
 
 def test_examples_of_docstrings():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from care_jax.devices import agreement
+from care_jax.devices import agreement, provenance
 from care_jax.devices.rendezvous import DistributedError
 
 
@@ -101,7 +101,7 @@ def test_settings_that_differ_are_named_in_every_process(together, tmp_path):
     ],
 )
 def test_programs_that_differ_are_named(together, tmp_path, monkeypatch, change, told):
-    programs = agreement._programs()
+    programs = provenance.found()
     programs["jax"] = "0.10.2"
     facts = iter([programs, programs | change])
     lock = threading.Lock()
@@ -110,32 +110,10 @@ def test_programs_that_differ_are_named(together, tmp_path, monkeypatch, change,
         with lock:
             return next(facts)
 
-    monkeypatch.setattr(agreement, "_programs", one)
+    monkeypatch.setattr(provenance, "found", one)
     lines = together(2, lambda i: agreement.check_settings({}, tmp_path))
     name = told.partition(":")[0]
     assert len(set(lines)) == 1 and f"differ in {name}: " in lines[0]
-
-
-def test_the_programs_are_those_that_numbers_come_from():
-    programs = agreement._programs()
-    assert {"care_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "Python"} <= programs.keys()
-    assert "None" not in (programs[name] for name in agreement._JAX_SETTINGS if name != "jax_default_matmul_precision")
-
-
-def test_flags_that_one_host_may_have_for_itself_are_not_compared(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=here --xla_b=1 --xla_a=2 --xla_force_host_platform_device_count=2")
-    assert agreement._programs()["XLA_FLAGS"] == "--xla_a=2 --xla_b=1"
-
-
-def test_an_edited_file_is_another_program(monkeypatch, tmp_path):
-    (tmp_path / "train").mkdir()
-    file = tmp_path / "train" / "agreement.py"
-    file.write_text("a = 1\n")
-    monkeypatch.setattr(agreement, "__file__", str(file))
-    before = agreement._sources()
-    assert agreement._sources() == before
-    file.write_text("a = 2\n")
-    assert agreement._sources() != before
 
 
 def test_another_folder_of_the_same_name(together, tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def test_every_setting_of_base_is_checked():
         ("augment.equivariance.blur_kernel_size", 4, "blur_kernel_size"),
         ("evaluate.probe.schedule", "linear", "config.evaluate.probe.schedule"),
         ("train.batch_size", 100, "8 devices do not divide"),
-        ("optimizer.warmup_epochs", 1000.0, "warm-up"),
+        ("optimizer.warmup_epochs", 1000.0, "optimizer.warmup_epochs: the warm-up of"),
     ],
 )
 def test_a_bad_value_is_named(setting, value, message):
@@ -129,7 +129,8 @@ def test_imagenet_does_not_fit_a_device():
 
 def test_no_steps_are_no_steps(tiny_config):
     """Not the number that the epochs make: the encoder as it was drawn is what others are compared with."""
-    assert build.build(tiny_config(train__num_steps=0)).num_steps == 0
+    for warmup in (0.0, 2.0):
+        assert build.build(tiny_config(train__num_steps=0, optimizer__warmup_epochs=warmup)).num_steps == 0
     assert build.build(tiny_config(train__num_steps=None, train__epochs=2.0)).num_steps == 2 * 44
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from care_jax.experiment.config import ConfigError, from_plain
-from care_jax.experiment.continuation import changes_beyond_evaluation, check_goes_on
+from care_jax.experiment.continuation import changes, changes_beyond_evaluation, check_goes_on, rounded_otherwise
 
 WORKDIR = Path("runs/mine")
 
@@ -17,7 +17,9 @@ WORKDIR = Path("runs/mine")
         ({}, {"train__num_steps": 12}),
         ({}, {"train__num_steps": 12, "train__log_every": 1, "data__root": "moved"}),
         ({}, {"train__num_steps": 12, "train__keep_last": 9, "augment__num_threads": 3}),
-        ({}, {"evaluate__monitor": ("knn", "equivariance")}),
+        ({}, {"evaluate__monitor": ("knn", "equivariance"), "evaluate__batch_size": 7, "data__download": True}),
+        ({}, {"model__remat": True, "train__steps_per_call": 3, "train__checkpoint_every_epochs": 0.5}),
+        ({}, {"data__class_file": "moved.txt", "train__num_steps": 12}),
         ({"train__num_steps": None}, {"train__num_steps": None, "train__epochs": 500.0}),
         ({"optimizer__schedule": "step"}, {"optimizer__schedule": "step", "train__num_steps": 12}),
         ({"loss__method": "moco"}, {"loss__method": "moco", "train__num_steps": 12}),
@@ -58,6 +60,14 @@ def test_a_run_can_be_made_longer(tiny_config, begun, now):
 def test_what_would_give_other_numbers_is_refused(tiny_config, always, now, line):
     with pytest.raises(ConfigError, match=rf"^runs/mine holds a run (that )?{line}.* another --workdir$"):
         check_goes_on(tiny_config(**always), tiny_config(**(always | now)), WORKDIR)
+
+
+def test_what_moves_the_last_digits_is_told(tiny_config):
+    others = tiny_config(model__remat=True, train__steps_per_call=3, train__checkpoint_every_epochs=0.5)
+    told = rounded_otherwise(tiny_config(), others)
+    assert [line.partition(":")[0] for line in told] == ["config.model.remat", "config.train.steps_per_call"]
+    assert changes(tiny_config(), tiny_config(evaluate__batch_size=7)) == []
+    assert changes(tiny_config(), others)  # of a table's row it is another run
 
 
 def test_an_evaluation_may_change_what_is_its_own(tiny_config):

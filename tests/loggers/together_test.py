@@ -1,5 +1,6 @@
 """Several loggers of a run: each is told everything, one that fails is given up with a line, and the run goes on."""
 
+import doctest
 import json
 import sys
 import types
@@ -7,7 +8,7 @@ import types
 import pytest
 
 from care_jax import loggers
-from care_jax.loggers import Final, LoggerError, kept
+from care_jax.loggers import Final, LoggerError, base, kept
 from care_jax.loggers.base import LOGGERS
 from care_jax.train.metric_writer import MetricWriter
 
@@ -136,3 +137,8 @@ def test_what_a_run_is_called_elsewhere_is_kept_in_its_folder(tmp_path, damage):
     kept.keep(tmp_path, "wandb", "xyz")
     assert json.loads((tmp_path / "loggers.json").read_text()) == {"wandb": "xyz", "mlflow": "def"}
     assert kept.kept(tmp_path, "wandb") == "xyz"
+
+
+def test_examples_of_docstrings():
+    ended = doctest.testmod(base)
+    assert ended.attempted and not ended.failed

@@ -124,7 +124,7 @@ def test_progress():
     assert progress([{"seconds": 40.0}, {"seconds": 200.0}], 8, 3) == "2 of 8 runs are finished, about 4 min left"
 
 
-def test_no_more_jobs_than_cores_or_gpus(monkeypatch, capsys):
+def test_no_more_jobs_than_cores_or_gpus(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 5, 7}, raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,6")
     monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
@@ -135,6 +135,11 @@ def test_no_more_jobs_than_cores_or_gpus(monkeypatch, capsys):
     for visible, there in (("-1", []), ("", []), ("NoDevFiles", []), ("0, 2,-1,3", ["0", "2"]), ("GPU-8a,1", None)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)  # which is cut at the first that is no GPU
         assert processes._gpus() == (visible.split(",") if there is None else there)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(processes, "_DEVICES", tmp_path)
+    for name in ("nvidia2", "nvidia3", "nvidiactl", "nvidia-uvm"):  # of a container, with the host's numbers
+        (tmp_path / name).touch()
+    assert processes._gpus() == ["0", "1"]
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert processes.shares(3) == [Share((2,)), Share((5,)), Share((7,))]
     with pytest.raises(UsageError, match="--jobs=4 is more than the 3 cores"):
