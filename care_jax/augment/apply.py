@@ -1,14 +1,19 @@
 """Applies drawn augmentations to images. Deterministic: equal rows and equal images give equal pixels."""
 
+from typing import TypeVar
+
 import numpy as np
 
 from care_jax.augment import color, geometry
 from care_jax.augment.augmentation import Augmentation, AugmentSpec
 from care_jax.augment.checks import check_bytes_or_floats, check_rows, check_shape
+from care_jax.augment.clouds import CloudAugmentation
 from care_jax.augment.namespace import Array, namespace, to_float
 
 # From the crop to the normalisation images are [..., h, 3, w]; `geometry` says why.
 _CHANNEL_AXIS = -2
+
+Drawn = TypeVar("Drawn", Augmentation, CloudAugmentation)
 
 
 def apply(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:
@@ -88,18 +93,18 @@ def unit_range(images: Array) -> Array:
     return floats / 255.0 if images.dtype == np.uint8 else floats
 
 
-def share(augmentation: Augmentation, n: int) -> Augmentation:
-    """Gives each of g groups' augmentation to its n images.
+def share(augmentation: Drawn, n: int) -> Drawn:
+    """Gives each of g groups' augmentation to its n images, or clouds.
 
     Args:
-      augmentation: leading shape [g].
+      augmentation: leading shape [g], of images or of clouds.
       n: images in a group.
 
     Returns:
-      Leading shape [g * n]; row i is the augmentation of group i // n.
+      Leading shape [g * n], of the same type; row i is the augmentation of group i // n.
     """
     xp = namespace(*augmentation)
-    return Augmentation(*(xp.repeat(x, n, axis=0) for x in augmentation))
+    return augmentation._replace(**{name: xp.repeat(x, n, axis=0) for name, x in augmentation._asdict().items()})
 
 
 def _crop(augmentation: Augmentation, images: Array, spec: AugmentSpec) -> Array:

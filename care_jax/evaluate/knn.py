@@ -15,7 +15,7 @@ from care_jax.data import CLASS
 from care_jax.evaluate.embedded import EmbeddedDataSet, Labelled
 from care_jax.evaluate.measure import Measure, Numbers, prefix
 from care_jax.evaluate.rows import Rows
-from care_jax.metrics.neighbours import in_blocks, merge_nearest, nearest, winners
+from care_jax.metrics.neighbours import check_labels, in_blocks, merge_nearest, nearest, winners
 
 _QUERIES_AT_ONCE = 1024
 
@@ -70,7 +70,12 @@ def nearest_examples(bank: Rows, queries: Rows, *, k: int) -> tuple[jax.Array, j
 
     Returns:
       Cosines, highest first, and examples of the bank, int32: [M, k], row by row those of `queries.array`.
+
+    Raises:
+      ValueError: k is not in [1, n].
     """
+    if not 1 <= k <= len(bank):
+        raise ValueError(f"nearest_examples: k must be between 1 and the bank's {len(bank)} examples; got {k}")
     return _search(bank.array, bank.examples(), queries.array, k=k, mesh=bank.mesh)
 
 
@@ -85,6 +90,9 @@ def top1_of_votes(found: tuple[jax.Array, jax.Array], sets: Labelled, *, num_cla
 
     Returns:
       Accuracy in [0, 1], exact over all test examples; NaN if any feature is.
+
+    Raises:
+      ValueError: other than one label an example; labels that are no integers, or more than JAX's hold.
     """
     predicted = _predicted(found, sets, num_classes=num_classes, temperature=temperature)
     return float(np.mean(predicted == sets.test_labels)) if (predicted >= 0).all() else math.nan
@@ -112,7 +120,11 @@ def _predicted(
 ) -> np.ndarray:
     """Classes [m] by the vote; -1 where there is NaN."""
     cosines, examples = found
-    test = sets.test_features
+    train, test = sets.train_features, sets.test_features
+    for part, labels, rows in (("training", sets.train_labels, train), ("test", sets.test_labels, test)):
+        if labels.shape != (len(rows),):
+            raise ValueError(f"{part} labels must be [{len(rows)}], as the features; got {labels.shape}")
+        check_labels(f"{part} examples", labels)
     classes = _vote(cosines, examples, sets.train_labels, temperature, num_classes=num_classes, mesh=test.mesh)
     return np.asarray(classes)[test.places]
 

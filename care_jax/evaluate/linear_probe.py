@@ -151,10 +151,12 @@ def linear_probe(
       Of each labelling, accuracies [num_seeds] in [0, 1], exact over all m test examples; NaN where a logit is.
 
     Raises:
-      ValueError: a label outside [0, num_classes).
+      ValueError: other than one label an example; a label outside [0, num_classes).
     """
-    for part, of_part in (("training", train_labels), ("test", test_labels)):
+    for part, of_part, rows in (("training", train_labels, train_features), ("test", test_labels, test_features)):
         for name, labels in of_part.items():
+            if labels.shape != (len(rows),):
+                raise ValueError(f"{part} labels {name!r} must be [{len(rows)}], as the features; got {labels.shape}")
             if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes[name]):
                 raise ValueError(
                     f"{part} labels {name!r} run from {labels.min()} to {labels.max()}, outside the "

@@ -23,7 +23,7 @@ def info_nce(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array) ->
         mean over the 2n anchors a, with positive p(a), of
             -log( exp(a·p(a) / temperature) / sum over b != a of exp(a·b / temperature) )
 
-    It is log(2n - 1) when all embeddings coincide.
+    It is log(2n - 1) when all embeddings coincide. Its gradient is written out, and `jax.jvp` isn't defined.
 
     Args:
       z1: First views, [n, d], unit rows.
@@ -80,7 +80,8 @@ def alignment(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array = 
 def uniformity(z1: ArrayLike, z2: ArrayLike, *, temperature: float | jax.Array = 1.0) -> jax.Array:
     """Mean over the 2n anchors of log sum over the 2n - 2 negatives of exp(similarity / temperature).
 
-    It is log(2n - 2) + 1/temperature when all embeddings coincide.
+    It is log(2n - 2) + 1/temperature when all embeddings coincide. Its gradient is written out, and `jax.jvp` isn't
+    defined.
 
     Args:
       z1: First views, [n, d], unit rows.

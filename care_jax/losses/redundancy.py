@@ -20,7 +20,8 @@ def barlow_twins(z1: ArrayLike, z2: ArrayLike, *, off_diagonal_weight: float = 0
         sum_i (1 - c_ii)^2 + off_diagonal_weight * sum_{i != j} c_ij^2,   c = s1' s2 / n
 
     s1 and s2 are the views with each dimension standardised over the batch: mean 0, and divided by
-    sqrt(variance + 1e-5), with the biased variance (over n), as torch's BatchNorm1d(affine=False) does.
+    sqrt(variance + 1e-5), with the biased variance (over n), as torch's BatchNorm1d(affine=False) does. Where a
+    variance overflows (in float32 from embeddings of 1e19 on) the loss is NaN.
 
     Args:
       z1: First views, [n, d], not normalised.
@@ -172,8 +173,11 @@ def vicreg(
 
 
 def _standardised(z: jax.Array) -> jax.Array:
-    """Each dimension with mean 0 and variance 1 over the batch."""
-    return (z - jnp.mean(z, axis=0)) * jax.lax.rsqrt(jnp.var(z, axis=0) + _BATCH_NORM_EPSILON)
+    """Each dimension with mean 0 and variance 1 over the batch; NaN where the variance is no number."""
+    centred, spread = z - jnp.mean(z, axis=0), jnp.var(z, axis=0)
+    # Of a variance that overflows the inverse would be 0: d as a loss, and no gradient, where training has diverged.
+    scale = jnp.where(jnp.isfinite(spread), jax.lax.rsqrt(spread + _BATCH_NORM_EPSILON), jnp.nan)
+    return centred * scale
 
 
 def _sum_of_squares_off_diagonal(x: jax.Array) -> jax.Array:

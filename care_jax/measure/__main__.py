@@ -18,6 +18,7 @@ if __name__ == "__main__":
     extras.require_train()
 
 import json
+import math
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -100,9 +101,18 @@ def main(argv: list[str]) -> None:
             print(table.headline(found), flush=True)
             if out is not None:
                 with writing_to(out, "--out"):
-                    replace_file(out / FILES[0], json.dumps(found, indent=2, allow_nan=False) + "\n")
+                    replace_file(out / FILES[0], json.dumps(_finite(found), indent=2, allow_nan=False) + "\n")
                     replace_file(out / FILES[1], page.text(found))
                 say(f"{out / FILES[0]} has these numbers, {out / FILES[1]} the pictures")
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite, which are not known, and for which JSON has no word."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _found(argv: list[str]) -> dict[str, Any]:

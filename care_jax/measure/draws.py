@@ -3,19 +3,18 @@
 from functools import cache, partial
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 
-from care_jax import metrics, trained
+from care_jax import trained
 from care_jax.command_line import say
 from care_jax.data import DataSet
 from care_jax.devices import sharding
 from care_jax.embed.image_set import ImageSet
-from care_jax.evaluate import equivariance_error
 from care_jax.evaluate.embedded import EmbeddedDataSet, make_embedder
 from care_jax.evaluate.evaluators import EVALUATORS
 from care_jax.evaluate.measure import Missing
+from care_jax.metrics import motion
 from care_jax.models import normalize
 
 NAMES = ("equivariance", "motion", "alignment")  # evaluators that need no label and no training images
@@ -64,22 +63,28 @@ def of_run(
 
 
 def of_arrays(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """The same numbers of one augmentation. Nothing is normalised.
+    """The same numbers of one augmentation, in float64. Nothing is normalised.
 
     Args:
       before: [n, d].
       after: [n, d], row i of the same input, augmented.
+
+    Returns:
+      By the names that summary.json has; None for what is not known, as gamma of embeddings that rounding alone moves.
     """
-    embeddings = [np.asarray(array, np.float32) for array in (before, after)]
-    rows = jax.device_get(equivariance_error.pair(*embeddings))
-    few = [array[: equivariance_error.MAX_PAIRWISE] for array in embeddings]
-    ratios = np.asarray(metrics.relative_equivariance_ratios(*few))[~np.eye(len(few[0]), dtype=bool)]
-    return {
-        "wahba_mean": float(rows["wahba"]),
-        "wahba_orthogonal_mean": float(rows["wahba_orthogonal"]),
-        "displacement_mean": float(rows["displacement"]),
-        "relative_equivariance_mean": float(ratios.mean()),
-        "relative_equivariance_median": float(np.median(ratios)),
-        "relative_equivariance_examples": len(few[0]),
-        "test_examples": len(before),
+    before, after = (np.asarray(array, np.float64) for array in (before, after))
+    scale = len(before) ** -0.5
+
+    def left(kind: motion.Kind) -> float:
+        return float(np.linalg.norm(before @ motion.best_map(before, after, kind=kind).T - after)) * scale
+
+    gamma = motion.relative_equivariance_quantiles(before, after, (0.5,))
+    found = {
+        "wahba_mean": left("rotation"),
+        "wahba_orthogonal_mean": left("orthogonal"),
+        "displacement_mean": float(np.linalg.norm(before - after)) * scale,
+        "relative_equivariance_mean": gamma.mean,
+        "relative_equivariance_median": gamma.quantiles[0.5],
     }
+    known = {name: value if np.isfinite(value) else None for name, value in found.items()}
+    return known | {"relative_equivariance_examples": gamma.n, "test_examples": len(before)}

@@ -1,5 +1,6 @@
 """What is printed: a line for each augmentation at each strength."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +68,7 @@ def _cells(entry: Numbers) -> tuple[str, ...]:
     share, follow = entry[SHARE], entry["follow_prediction"]
     between = "–" if share is None else f"{number(share['low'])} {number(share['high'])}"
     kinds = (mean(entry[f"{kind}_share_explained"]) for kind in ("centred", "orthogonal", "linear", "permuted"))
-    gamma = (f"{entry['relative_equivariance'][of]['0.5']:.3g}" for of in ("quantiles", "permuted"))
+    gammas = (entry["relative_equivariance"][of]["0.5"] for of in ("quantiles", "permuted"))
+    gamma = ("–" if value is None or math.isnan(value) else f"{value:.3g}" for value in gammas)  # rounding decides it
     hits = (mean(follow["mean_reciprocal_rank"]), mean(follow["hit_at_1"]))
     return mean(share), between, *kinds, f"{entry['displacement']:.3g}", *gamma, *hits

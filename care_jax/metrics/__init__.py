@@ -1,9 +1,10 @@
 """Measures of what an augmentation does to embeddings, and of what their neighbours know. Pure, jit-able, only JAX.
 
-NumPy, on the host: `metrics.motion`, measures that are held out, with intervals and null values; `metrics.procrustes`,
-what a small loss bounds; `metrics.clouds`, what is known of clouds of points.
+NumPy in float64, on the host: `metrics.motion`, measures that are held out, with intervals and null values;
+`metrics.procrustes`, what a small loss bounds; `metrics.clouds`, what is known of clouds of points.
 
-Everything is computed in float32 at least, with full-precision matrix products; float64 stays float64.
+Everything is computed in float32 at least, with full-precision matrix products; in JAX float64 stays float64 where it
+has 64 bits (`jax_enable_x64`), and is float32 elsewhere.
 Raises: every function raises a `ValueError` for shapes or ranges other than documented, which names the argument and
 what it got; those of the functions listed here name the function too.
 """

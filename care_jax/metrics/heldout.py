@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from jax.typing import ArrayLike
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# One draw [n, d], or several: [a, n, d], or any iterable of [n, d].
+# One draw [n, d], or several: [a, n, d], or any iterable of [n, d]. Arrays, or nested lists.
 Draws = ArrayLike | Iterable[ArrayLike]
 
 _LEVEL = 0.95
@@ -68,7 +69,7 @@ def interval(
 
 
 def checked(name: str, what: str, array: ArrayLike, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """An array [n, d], of NumPy or of JAX, as float64 of NumPy.
+    """An array [n, d], of NumPy or of JAX or nested lists, as float64 of NumPy.
 
     Args:
       name: of the function, for the error.
@@ -97,13 +98,15 @@ def is_number(dtype: Any) -> bool:
 
 
 def of_draws(name: str, what: str, draws: Draws, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Each draw [n, d] as float64, one in memory at a time; an array [n, d] is one draw.
+    """Each draw [n, d] as float64, one in memory at a time; an array [n, d], or a list of n rows, is one draw.
 
     Raises:
       ValueError: as of `checked`; there is none; an array of neither two nor three axes.
     """
     found, several = False, cast(Any, draws)
     axes = getattr(several, "ndim", None)  # of NumPy's arrays, of JAX's, ...
+    if isinstance(several, list | tuple) and several and np.ndim(several[0]) == 1:
+        axes = 2
     if axes not in (None, 2, 3):
         raise ValueError(f"{name}: {what} must be [n, d], or [a, n, d] of several draws; got {list(several.shape)}")
     for draw in [several] if axes == 2 else several:
@@ -113,14 +116,16 @@ def of_draws(name: str, what: str, draws: Draws, shape: tuple[int, ...]) -> Iter
         raise ValueError(f"{name}: {what} has no draw")
 
 
-def on_few_threads(function: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
-    """`function(before, ...)` with one thread of linear algebra where `before` [n, d] has few dimensions."""
+def on_few_threads(function: Callable[P, T]) -> Callable[P, T]:
+    """The function with one thread of linear algebra where its first argument, [n, d], has few dimensions."""
+    first = next(iter(inspect.signature(function).parameters))
 
     @functools.wraps(function)
-    def limited(before: Any, *args: P.args, **settings: P.kwargs) -> T:
-        controller = _thread_controller() if np.shape(before)[-1:] <= (_NARROW,) else None
+    def limited(*args: P.args, **settings: P.kwargs) -> T:
+        array: Any = args[0] if args else settings.get(first)
+        controller = _thread_controller() if np.shape(array)[-1:] <= (_NARROW,) else None
         with contextlib.nullcontext() if controller is None else controller.limit(limits=1, user_api="blas"):
-            return function(before, *args, **settings)
+            return function(*args, **settings)
 
     return limited
 

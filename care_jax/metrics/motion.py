@@ -2,10 +2,10 @@
 
 `before` [n, d] holds the embeddings f(x_i) in rows, `after` [n, d] those of the augmented inputs, f(a(x_i)); or `after`
 is several draws of augmentations, [a, n, d] or any iterable of [n, d], each with a map of its own. Arrays of NumPy or
-of JAX, of any type of number; NumPy computes in float64, on the host. Every number is held out: the inputs are cut into
-random halves, what is fitted on one is judged on the other, both ways. Intervals are 95 % bootstraps of the inputs, the
-same ones for all draws, with the maps as they are: they say how far the number is known for these maps, not how far
-other maps would be.
+of JAX, or nested lists, of any type of number; NumPy computes in float64, on the host. Every number is held out: the
+inputs are cut into random halves, what is fitted on one is judged on the other, both ways. Intervals are 95 %
+bootstraps of the inputs, the same ones for all draws, with the maps as they are: they say how far the number is known
+for these maps, not how far other maps would be.
 """
 
 import itertools
@@ -128,8 +128,8 @@ def rotation_angles(rotation: ArrayLike) -> np.ndarray:
       rotation: [d, d], orthogonal.
 
     Returns:
-      [d // 2] in degrees, 0 to 180, largest first. Of a reflection, whose lone eigenvalue -1 has no partner, it counts
-      as one half turn.
+      [d // 2] in degrees, 0 to 180, largest first. Of a reflection the lone eigenvalue -1, which has no partner, counts
+      as one half turn: where d is odd its planes leave none out for that, and there are (d + 1) // 2.
 
     Raises:
       ValueError: not square, not finite, or not orthogonal to 1e-3.
@@ -139,9 +139,11 @@ def rotation_angles(rotation: ArrayLike) -> np.ndarray:
         raise ValueError(f"rotation_angles: rotation must be [d, d]; got {list(rotation.shape)}")
     if not np.isfinite(rotation).all() or np.abs(rotation @ rotation.T - np.eye(len(rotation))).max(initial=0) > 1e-3:
         raise ValueError("rotation_angles: rotation is not orthogonal to 1e-3")
-    # Eigenvalues come in pairs exp(+-i angle): in order of the angle, every second is one of a pair.
+    # Eigenvalues come in pairs exp(+-i angle): in order of the angle, every second is one of a pair. The last of an odd
+    # number is a rotation's lone 1, but a pair's where the lone one is -1.
     angles = np.sort(np.abs(np.angle(np.linalg.eigvals(rotation))))[::-1]
-    return np.degrees(angles[::2][: len(rotation) // 2])
+    reflects = np.linalg.slogdet(rotation)[0] < 0
+    return np.degrees(angles[::2][: (len(rotation) + reflects) // 2])
 
 
 @on_few_threads

@@ -30,7 +30,8 @@ def knn_vote(
       Scores [q, c]; NaN for all classes of a query that has NaN among its similarities.
 
     Raises:
-      ValueError: If a shape does not fit, labels are no integers, or num_classes or temperature is not positive.
+      ValueError: If a shape does not fit, labels are no integers or more than JAX's hold, or num_classes or temperature
+        is not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -40,10 +41,11 @@ def knn_vote(
 
     Source: Wu et al. 2018 (instance discrimination), section 3.4; the kNN monitor of the official CARE code.
     """
-    similarities, labels = jnp.asarray(similarities), jnp.asarray(labels)
+    similarities, labels = jnp.asarray(similarities), _unconverted(labels)
     if similarities.ndim != 2 or similarities.shape != labels.shape or similarities.shape[1] == 0:
         raise ValueError(f"knn_vote: both arguments must be [q, k], k >= 1; got {similarities.shape}, {labels.shape}")
-    _check_labels("knn_vote", labels)
+    check_labels("knn_vote", labels)
+    labels = jnp.asarray(labels)
     if num_classes < 1:
         raise ValueError(f"knn_vote: num_classes must be positive; got {num_classes}")
     (similarities,) = promote(similarities)
@@ -182,12 +184,13 @@ def weighted_knn(
 
     Source: the kNN monitor of the official CARE code (k 200, temperature that of the loss; ImageNet100: k 20).
     """
-    queries, bank, bank_labels = jnp.asarray(queries), jnp.asarray(bank), jnp.asarray(bank_labels)
+    queries, bank, bank_labels = jnp.asarray(queries), jnp.asarray(bank), _unconverted(bank_labels)
     if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1]:
         raise ValueError(f"weighted_knn: queries [q, d] and bank [m, d] needed; got {queries.shape}, {bank.shape}")
     if bank_labels.shape != bank.shape[:1]:
         raise ValueError(f"weighted_knn: {len(bank)} bank rows need as many labels; got shape {bank_labels.shape}")
-    _check_labels("weighted_knn", bank_labels, num_classes)
+    check_labels("weighted_knn", bank_labels, num_classes)
+    labels = jnp.asarray(bank_labels)
     if not 1 <= k <= len(bank):
         raise ValueError(f"weighted_knn: k must be between 1 and the bank's {len(bank)} rows; got {k}")
     if min(block, bank_block) < 1:
@@ -195,22 +198,49 @@ def weighted_knn(
 
     def classify(some: jax.Array) -> jax.Array:
         cosines, rows = nearest(some, bank, k=k, bank_block=bank_block)
-        return winners(cosines, bank_labels[rows], num_classes=num_classes, temperature=temperature)
+        return winners(cosines, labels[rows], num_classes=num_classes, temperature=temperature)
 
     return in_blocks(classify, queries, block=block)
 
 
-def _check_labels(name: str, labels: jax.Array, num_classes: int | None = None) -> None:
-    """Whether they are integers; given num_classes, also in [0, num_classes), where their values are at hand."""
+def check_labels(name: str, labels: np.ndarray | jax.Array, num_classes: int | None = None) -> None:
+    """That they are integers which JAX's hold; given num_classes, also in [0, num_classes).
+
+    Args:
+      name: whose labels, for the error.
+      labels: any shape; before JAX has made them its own, which cuts 64 bits to 32. Only the type is examined of those
+        that jit traces, or that lie on devices of other processes.
+      num_classes: c, or None.
+
+    Raises:
+      ValueError: they are not.
+    """
     if labels.dtype != bool and not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"{name}: labels must be integers; got {labels.dtype}")
-    if num_classes is None or isinstance(labels, jax.core.Tracer) or not labels.is_fully_addressable:
+    if isinstance(labels, jax.core.Tracer) or (isinstance(labels, jax.Array) and not labels.is_fully_addressable):
         return
+    if num_classes is not None and num_classes >= 1:  # of fewer classes `knn_vote` tells
+        _check_range(name, labels, 0, num_classes)
+    held = jnp.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
+    if not np.can_cast(labels.dtype, held.dtype):
+        _check_range(name, labels, int(held.min), int(held.max) + 1)
+
+
+def _check_range(name: str, labels: np.ndarray | jax.Array, low: int, high: int) -> None:
     values = np.asarray(labels)
-    outside = np.flatnonzero((values < 0) | (values >= num_classes))
-    if num_classes >= 1 and len(outside):  # of fewer classes `knn_vote` tells
-        row = outside[0]
-        raise ValueError(f"{name}: labels must be in [0, {num_classes}); got {values[row]}, first in row {row}")
+    outside = np.argwhere((values < low) | (values >= high))
+    if len(outside):
+        place = ", ".join(map(str, outside[0]))
+        raise ValueError(
+            f"{name}: labels must be in [{low}, {high}); got {values[tuple(outside[0])]}, first in row {place}"
+        )
+
+
+def _unconverted(labels: ArrayLike) -> np.ndarray | jax.Array:
+    """An array, of NumPy where it is not JAX's already: as many bits as it was given with."""
+    if isinstance(labels, jax.Array) or any(isinstance(one, jax.core.Tracer) for one in jax.tree.leaves(labels)):
+        return jnp.asarray(labels)
+    return np.asarray(labels)
 
 
 def in_blocks(function: Callable[..., Any], *rows: jax.Array, block: int) -> Any:
@@ -250,12 +280,14 @@ def recall_at_k(retrieved_labels: ArrayLike, query_labels: ArrayLike) -> jax.Arr
       A float32 scalar in [0, 1]. Labels are integers: there is no NaN to pass on.
 
     Raises:
-      ValueError: If a shape does not fit, there is no query, or labels are no integers.
+      ValueError: If a shape does not fit, there is no query, or labels are no integers or more than JAX's hold: int32,
+        or int64 where it has 64 bits.
     """
-    retrieved_labels, query_labels = jnp.asarray(retrieved_labels), jnp.asarray(query_labels)
+    retrieved_labels, query_labels = _unconverted(retrieved_labels), _unconverted(query_labels)
     if retrieved_labels.ndim != 2 or retrieved_labels.shape[:1] != query_labels.shape or not len(query_labels):
         shapes = f"{retrieved_labels.shape} and {query_labels.shape}"
         raise ValueError(f"recall_at_k: labels must be [q, k] and [q], q >= 1; got {shapes}")
-    _check_labels("recall_at_k", retrieved_labels)
-    _check_labels("recall_at_k", query_labels)
+    check_labels("recall_at_k", retrieved_labels)
+    check_labels("recall_at_k", query_labels)
+    retrieved_labels, query_labels = jnp.asarray(retrieved_labels), jnp.asarray(query_labels)
     return jnp.mean(jnp.any(retrieved_labels == query_labels[:, None], axis=1), dtype=jnp.float32)

@@ -122,11 +122,21 @@ def test_a_shared_augmentation_makes_its_weights_once(drawn: Augmentation):
 def test_share_gives_a_groups_row_to_each_of_its_images(drawn: Augmentation, views: np.ndarray):
     groups = jax.tree.map(lambda x: x[:4], drawn)
     shared = augment.share(groups, 4)
+    assert type(shared) is Augmentation
     for name, x in shared._asdict().items():
         np.testing.assert_array_equal(x, getattr(drawn, name)[np.arange(16) // 4], err_msg=name)
     result = apply(shared, IMAGES, EVERYTHING)
     np.testing.assert_allclose(result[0], views[0], rtol=0, atol=2e-5)
     np.testing.assert_allclose(result[4:8], apply(row(groups, 1), IMAGES, EVERYTHING)[4:8], rtol=0, atol=2e-5)
+
+
+def test_share_keeps_the_type_of_what_was_drawn_for_clouds():
+    spec = augment.CloudSpec(rotation=True, scaling=0.3, jitter=0.05, dropping=0.3)
+    drawn = augment.sample_cloud(RANDOM.random((3, 8), np.float32), spec)
+    shared = augment.share(drawn, 2)
+    assert type(shared) is augment.CloudAugmentation
+    for name, x in shared._asdict().items():
+        np.testing.assert_array_equal(x, np.asarray(getattr(drawn, name))[np.arange(6) // 2], err_msg=name)
 
 
 @pytest.mark.slow

@@ -65,3 +65,27 @@ def test_a_device_needs_its_share_of_imagenet_and_a_few_blocks(num_devices):
     # What goes between devices: all queries once, and the candidates for them.
     sent = sum(one.num_bytes for one in collectives(program.as_text()))
     assert sent < 1.1 * 50_000 * (2048 + 2 * 200) * 4
+
+
+def test_only_as_many_neighbours_as_there_are_examples(blobs):
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    rows = place(blobs(40)[0], mesh)
+    assert nearest_examples(rows, rows, k=40)[1].shape == (40, 40)
+    for k in (0, 41):
+        with pytest.raises(ValueError, match=f"k must be between 1 and the bank's 40 examples; got {k}"):
+            nearest_examples(rows, rows, k=k)
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_every_example_has_one_label(blobs, labelled, part):
+    sets = labelled(blobs(40), blobs(20, seed=1))
+    found = nearest_examples(sets.train_features, sets.test_features, k=3)
+    name = "train_labels" if part == "training" else "test_labels"
+    own = getattr(sets, name)
+    for labels in (own[:10], np.tile(own, 2), own[:1], own[:, None]):
+        with pytest.raises(
+            ValueError, match=rf"{part} labels must be \[{len(own)}\], as the features; got \({len(labels)},"
+        ):
+            top1_of_votes(found, sets._replace(**{name: labels}), num_classes=3, temperature=0.1)
+    with pytest.raises(ValueError, match=f"{part} examples: labels must be in .* got 42949672.*, first in row 0"):
+        top1_of_votes(found, sets._replace(**{name: np.int64(own) + 2**32}), num_classes=3, temperature=0.1)

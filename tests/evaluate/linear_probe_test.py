@@ -57,6 +57,16 @@ def test_labels_out_of_range_are_refused(blobs, labelled):
         probe(sets, num_classes=2, optimizer=optax.sgd(0.1), epochs=1, batch_size=4)
 
 
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_every_example_has_one_label(blobs, labelled, part):
+    sets = labelled(blobs(40), blobs(20, seed=1))
+    name = "train_labels" if part == "training" else "test_labels"
+    own = getattr(sets, name)
+    for labels in (own[:10], np.tile(own, 2), own[:1], own[:, None]):
+        with pytest.raises(ValueError, match=rf"{part} labels 'class' must be \[{len(own)}\], as the features; got"):
+            probe(sets._replace(**{name: labels}), 3, optimizer=optax.sgd(0.1), epochs=1, batch_size=4)
+
+
 @pytest.mark.parametrize("num_devices", [1, 8])
 @pytest.mark.parametrize("broken", ["training", "test"])
 def test_a_broken_feature_has_no_accuracy(blobs, labelled, broken, num_devices):

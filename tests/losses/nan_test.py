@@ -1,5 +1,8 @@
 """NaN in, NaN out: one broken embedding shows in every loss and in its gradient, whatever the shapes hide."""
 
+import inspect
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +49,18 @@ def test_one_nan_shows(n, d):
         for name, (value, gradients) in values_and_gradients(*views).items():
             assert np.isnan(value), name
             assert np.isnan(gradients).any(), name
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_forward_mode_is_there_or_the_docstring_says_so(name):
+    """Lowered, not computed: whether a rule is missing shows then."""
+    rows = jax.ShapeDtypeStruct((4, 3), np.float32)
+    jvp = partial(jax.jit(lambda *pair: jax.jvp(PAIRED[name], pair, pair)).lower, rows, rows)
+    if "`jax.jvp` isn't defined" in " ".join(inspect.getdoc(getattr(losses, name)).split()):
+        with pytest.raises(TypeError, match="forward-mode"):
+            jvp()
+    else:
+        jvp()
 
 
 def test_points_of_the_hyperboloid_too():

@@ -153,6 +153,16 @@ def test_collapse_is_finite(dtype):
     np.testing.assert_allclose(all_losses(one, one)["barlow_twins"][0], 4)
 
 
+@pytest.mark.parametrize("scale", [1e20, 1e30])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_variance_that_overflows_shows_in_barlow_twins(scale, which):
+    """Its inverse is 0: as a number, d without a gradient would pass for a loss."""
+    both = [np.float32(z) for z in views()]
+    both[which][:, 2] *= np.float32(scale)  # one dimension of one view is enough
+    value, gradients = all_losses(*both)["barlow_twins"]
+    assert np.isnan(value) and np.isnan(gradients[which]).any()
+
+
 def test_half_precision_is_accumulated_in_float32():
     halves = [jnp.asarray(z, jnp.bfloat16) for z in views()]
     expected = loops(*(np.asarray(z, np.float64) for z in halves))

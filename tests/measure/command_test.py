@@ -11,6 +11,7 @@ import pytest
 from care_jax import augment, trained
 from care_jax.embed import image_set
 from care_jax.experiment.inputs import augment_spec
+from care_jax.measure import table
 from tests import browser
 
 
@@ -129,6 +130,36 @@ def test_two_arrays_are_measured_and_the_page_needs_nothing_else(measure, tmp_pa
     page.feed(text)
     assert not page.open and not page.fetched and page.pictures == 2
     assert "One rotation explains 100 %" in text and "<b>.npy" not in text and "width=device-width" in text
+
+
+def _saved(folder, before, after):
+    np.save(folder / "before.npy", before)
+    np.save(folder / "after.npy", after)
+    return "--embeddings=before.npy,after.npy"
+
+
+def test_large_numbers_are_measured(measure, tmp_path):
+    """Squares of 1e25 are none in float32."""
+    before = np.random.default_rng(0).normal(size=(60, 3))
+    for dtype in (np.float32, np.float64):
+        found = measure(_saved(tmp_path, (1e25 * before).astype(dtype), (1e25 * before[:, [1, 2, 0]]).astype(dtype)))
+        assert found["rotation_share_explained"]["mean"] == pytest.approx(1.0)
+        numbers = found["draws"]["numbers"]
+        assert numbers["wahba_mean"] < 1e-5 * numbers["displacement_mean"]
+
+
+def test_what_is_not_known_is_null_in_the_file(measure, tmp_path):
+    """A rotation so small that float32's last digits are all of gamma."""
+    before, angle = np.random.default_rng(0).normal(size=(60, 2)), 1e-4
+    turn = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    found = measure(_saved(tmp_path, np.float32(before), np.float32(before @ np.transpose(turn))))
+    (entry,) = found["augmentations"]["given"]["strengths"]
+    assert set(entry["relative_equivariance"]["quantiles"].values()) == {None}
+    assert entry["relative_equivariance"]["permuted"]["0.5"] > 0.01
+    assert found["draws"]["numbers"]["relative_equivariance_median"] is None
+    assert table.rows(found)[1][-4] == "–" and "nan" not in table.text(found)
+    exact = measure(_saved(tmp_path, before, before @ np.transpose(turn)))
+    assert exact["augmentations"]["given"]["strengths"][0]["relative_equivariance"]["quantiles"]["0.75"] < 1e-6
 
 
 @pytest.mark.slow

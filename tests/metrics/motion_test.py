@@ -53,6 +53,19 @@ def test_the_lone_half_turn_of_a_reflection_is_one_of_its_angles():
     np.testing.assert_allclose(motion.rotation_angles(reflection), [180, 90])
 
 
+@pytest.mark.parametrize("degrees", [(), (90.0,), (90.0, 28.6), (180.0, 45.0)])
+def test_a_reflection_of_odd_size_keeps_all_its_planes(degrees):
+    size = 2 * len(degrees) + 1
+    reflection = np.full((size, size), 0.0)
+    reflection[:-1, :-1], reflection[-1, -1] = turning(*degrees) if degrees else 0.0, -1.0
+    basis = orthogonal(4, size, 1)
+    found = motion.rotation_angles(basis @ reflection @ basis.T)
+    np.testing.assert_allclose(found, sorted((180.0, *degrees), reverse=True), atol=1e-5)
+    reflection[-1, -1] = 1.0
+    found = motion.rotation_angles(basis @ reflection @ basis.T)
+    np.testing.assert_allclose(found, sorted(degrees, reverse=True), atol=1e-5)
+
+
 def test_a_reflection_is_orthogonal_and_no_rotation():
     f = unit_rows(2, 80, 4)
     fa = f @ orthogonal(3, 4, determinant=-1).T
@@ -226,6 +239,8 @@ def test_arrays_of_jax_are_those_of_numpy(dtype):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
+        (lambda: motion.share_explained(F, [F.tolist()[0][0]]), "after must be numbers"),
+        (lambda: motion.share_explained(F, F[:7].tolist()), r"after must be \[8, 3\]"),
         (lambda: motion.share_explained(F[:3], F[:3]), "before must be numbers"),
         (lambda: motion.share_explained(F[0], F[0]), "before must be numbers"),
         (lambda: motion.share_explained(F, F[:, :2]), r"after must be \[8, 3\]"),

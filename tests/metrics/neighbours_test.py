@@ -163,6 +163,7 @@ def test_errors_name_the_function_and_the_value():
     knn = partial(metrics.weighted_knn, f, f, np.zeros(4, int), temperature=0.1, num_classes=2)
     labelled = partial(metrics.weighted_knn, f, f, k=1, temperature=0.1, num_classes=2)
     vote = partial(metrics.knn_vote, f, np.zeros((4, 3), int), num_classes=2)
+    vote_of = partial(metrics.knn_vote, f, num_classes=2, temperature=1.0)
     for call, message in [
         (lambda: knn(k=5), "k must be between 1 and the bank's 4 rows; got 5"),
         (lambda: knn(k=0), "got 0"),
@@ -175,11 +176,47 @@ def test_errors_name_the_function_and_the_value():
         (lambda: metrics.knn_vote(f, eye, num_classes=2, temperature=1.0), r"knn_vote: .*\(4, 3\), \(3, 3\)"),
         (lambda: vote(temperature=np.ones(2)), r"^knn_vote: temperature must be a scalar; got shape \(2,\)"),
         (lambda: metrics.knn_vote(f, f, num_classes=2, temperature=1.0), "^knn_vote: labels must be integers; got"),
-        (lambda: labelled(np.zeros(4)), "^weighted_knn: labels must be integers; got float32"),
+        (lambda: labelled(np.zeros(4)), "^weighted_knn: labels must be integers; got float64"),
         (lambda: labelled([0, 1, 2, 3]), r"^weighted_knn: labels must be in \[0, 2\); got 2, first in row 2"),
         (lambda: labelled([0, -1, 1, 0]), r"^weighted_knn: labels must be in \[0, 2\); got -1, first in row 1"),
-        (lambda: metrics.recall_at_k(f, np.zeros(4)), "^recall_at_k: labels must be integers; got float32"),
+        (lambda: metrics.recall_at_k(f, np.zeros(4)), "^recall_at_k: labels must be integers; got float64"),
+        (lambda: metrics.recall_at_k(np.full((4, 3), "a"), np.full(4, "a")), "^recall_at_k: .* integers; got <U1"),
+        (lambda: labelled(["cat", "dog", "cat", "dog"]), "^weighted_knn: labels must be integers; got <U3"),
+        (lambda: vote_of(np.full((4, 3), "a")), "^knn_vote: labels must be integers; got <U1"),
         (lambda: metrics.recall_at_k(f, np.zeros(3)), r"recall_at_k: .*\(4, 3\) and \(3,\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+WIDE = [2**32, 2**32 + 1, 2**31, -(2**31) - 1, np.uint64(2**63), np.uint32(2**32 - 1)]
+
+
+@pytest.mark.parametrize("label", WIDE)
+def test_labels_that_int32_does_not_hold_are_refused(label):
+    """They would be cut to 32 bits, and be another class."""
+    f, labels = np.eye(4, dtype=np.float32), np.zeros(4, np.asarray(label).dtype)
+    labels[1] = label
+    message = rf"labels must be in \[-2147483648, 2147483648\); got {label}, first in row 1"
+    with pytest.raises(ValueError, match=f"^recall_at_k: {message}"):
+        metrics.recall_at_k(labels[:, None], np.zeros(4, int))
+    with pytest.raises(ValueError, match=f"^recall_at_k: {message}"):
+        metrics.recall_at_k(np.zeros((4, 1), int), labels)
+    with pytest.raises(ValueError, match=f"^knn_vote: {message}"):
+        metrics.knn_vote(f[:, :1], labels[:, None], num_classes=2, temperature=1.0)
+    with pytest.raises(ValueError, match=rf"^weighted_knn: labels must be in \[0, 2\); got {label}, first in row 1"):
+        metrics.weighted_knn(f, f, labels, k=1, temperature=1.0, num_classes=2)
+    with pytest.raises(ValueError, match=r"integers; got object|2147483648"):
+        metrics.recall_at_k([[int(label)]], [1])
+
+
+def test_labels_of_any_integer_type_and_of_any_container_are_taken():
+    retrieved, own = np.array([[1, 2], [0, 3], [5, 5]]), np.array([2, 0, 4])
+    for dtype in (np.int8, np.uint64, jnp.int4):
+        assert metrics.recall_at_k(retrieved.astype(dtype), own.astype(dtype)) == np.float32(2 / 3)
+    assert metrics.recall_at_k(retrieved.tolist(), own.tolist()) == np.float32(2 / 3)
+    assert metrics.recall_at_k(jnp.asarray(retrieved), list(jnp.asarray(own))) == np.float32(2 / 3)
+    assert jax.jit(lambda a, b: metrics.recall_at_k([[a, b]], [b]))(1, 2) == 1.0
+    with jax.enable_x64(True):
+        assert metrics.recall_at_k(np.array([[2**32 + 1]]), np.array([1])) == 0.0
+        assert metrics.recall_at_k(np.array([[2**32 + 1]]), np.array([2**32 + 1])) == 1.0
