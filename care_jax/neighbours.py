@@ -159,7 +159,9 @@ def neighbours(
     if len(bank.skipped):
         say(bank.skipped.summary())
     if unusable:
-        say(f"the {what} of {len(unusable):,} {bank.examples.noun} are not finite, row {unusable[0]} first: left out")
+        say(
+            f"the {what} of {len(unusable):,} {bank.examples.noun} are not finite, number {unusable[0]} first: left out"
+        )
     say(f"{out} shows them")
 
 

@@ -154,7 +154,7 @@ def _of_file(path: Path, backbone: linen.Module) -> _Source:
     own, clouds = None, run.get("backbone") in models.CLOUD_BACKBONES
     backbones, further = (models.CLOUD_BACKBONES, "pooling") if clouds else (models.BACKBONES, "stem")
     if {"backbone", "width", further} <= run.keys() and run["backbone"] in backbones:
-        own = backbones[run["backbone"]](**{name: run[name] for name in ("width", further)})
+        own = backbones[run["backbone"]](**{name: run[name] for name in ("width", further)}, dtype=jnp.float32)
     if isinstance(tree, Mapping) and "variables" in tree:  # of a Flax file
         if own is None:
             raise ValueError(

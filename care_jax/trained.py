@@ -240,8 +240,13 @@ def images_flag(flag_values: flags.FlagValues = flags.FLAGS) -> str | None:
 
 
 def step_flag(argv: list[str]) -> str:
-    """The value of --step among flags that are not parsed yet; empty if there is none."""
-    return next((word.partition("=")[2] for word in argv if re.match(r"--?step=", word)), "")
+    """The value of --step among flags that are not parsed yet, the last as of all flags; empty if there is none."""
+    step = ""
+    for i, word in enumerate(argv):
+        if re.match(r"--?step(=|$)", word):
+            _, given, value = word.partition("=")
+            step = value if given else "".join(argv[i + 1 : i + 2])
+    return step
 
 
 def first_word(argv: list[str], flag_values: flags.FlagValues) -> str:

@@ -7,18 +7,21 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import ml_collections
 import numpy as np
 import pytest
 
-from care_jax import augment, data, methods, models
+from care_jax import augment, data, methods, models, pretrained
 from care_jax.configs import digits
 from care_jax.data import DataError
 from care_jax.devices import sharding
 from care_jax.evaluate import knn
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build, extensions
+from care_jax.experiment.architecture import make_encoder
 from care_jax.experiment.config import ConfigError, differences, from_plain, read_config, validate
+from care_jax.export import files, lines
 from care_jax.run import run, train
 from care_jax.train.placements import PLACEMENTS
 from care_jax.workdir import claim, plain, recover_config
@@ -80,6 +83,32 @@ def test_an_nnx_module_is_a_backbone(page):
     experiment = build.build(_config(model__backbone="pixels"))
     features = build.abstract_state(experiment).params["backbone"]
     assert experiment.dataset.name == "stripes" and features
+
+
+@pytest.mark.slow
+def test_the_backbone_of_the_page_is_exported_and_begun_from(page):
+    """The printed lines call it as the registry's entry says: with `stem`, `width` and `dtype`."""
+    out = str(page / "w.msgpack")
+    config = _config(model__init_from=out)
+    encoder = make_encoder(config)
+    images = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    variables = jax.device_get(encoder.init(jax.random.key(1), images))
+    settings = {name: config.model[name] for name in ("width", "stem")}
+    files.write(
+        page / "w.msgpack",
+        "flax",
+        variables,
+        head=False,
+        preprocessing=files.describe(config),
+        run={"backbone": "patches", **settings},
+    )
+    made: dict = {}
+    exec(lines.flax_lines("patches", settings, config.extensions, out, None)["Flax"], made)
+    theirs, (ours, _) = made["module"].apply(made["variables"], images), encoder.apply(variables, images)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-6)
+    initial = pretrained.read(config)
+    assert "backbone 7 of 7 arrays" in initial.told[0]
+    jax.tree.map(np.testing.assert_array_equal, initial.variables, made["variables"])
 
 
 def test_settings_of_an_operation_are_checked_as_all_others(page):

@@ -46,7 +46,7 @@ def test_files_and_numbers_are_looked_up(neighbours, saved_run, tmp_path, capsys
         saved_run.workdir, config, [str(query), "1"], out, images=str(saved_run.images), k=3, changes=["hue"]
     )
     header, *lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert header == ["image", "change", "rank", "cosine", "row", "file", "class"]
+    assert header == ["image", "change", "rank", "cosine", "number_in_set", "file", "class"]
     assert [line[:3] for line in lines] == [
         [word, change, str(rank)] for word in (str(query), "1") for change in ("", "hue") for rank in (1, 2, 3)
     ]
@@ -72,7 +72,7 @@ def test_clouds_are_looked_up_by_numbers_and_by_files(neighbours, saved_clouds, 
     query = structures / "p4.pdb"
     neighbours.neighbours(workdir, config, ["7", str(query)], out, images=str(structures), k=3)
     header, *lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert header == ["cloud", "change", "rank", "cosine", "row", "name"]
+    assert header == ["cloud", "change", "rank", "cosine", "number_in_set", "name"]
     assert [line[:3] for line in lines] == [
         [word, change, str(rank)]
         for word in ("7", str(query))

@@ -97,6 +97,23 @@ def test_the_settings_of_the_run_are_flags(saved_run, parsed):
     assert values["config"].value.train.batch_size == 16
 
 
+@pytest.mark.parametrize("words", [["--step=0"], ["--step", "0"], ["-step", "0"], ["--step=3", "--step", "0"]])
+def test_the_settings_are_those_of_the_checkpoint_that_a_flag_names(monkeypatch, words):
+    """However the flag is written: the weights are of that checkpoint too."""
+    asked = []
+    monkeypatch.setattr(trained, "config_of", lambda place, step: asked.append(step) or digits.get_config())
+    values = flags.FlagValues()
+    flags.DEFINE_string("step", "", "", flag_values=values)
+    argv = ["embed", "runs/x", *words]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert trained.parse(argv, "care-jax embed runs/x", values) == ["runs/x"]
+    assert asked == [values["step"].value] == ["0"]
+
+
+def test_no_flag_for_a_step_is_the_newest():
+    assert trained.step_flag(["embed", "runs/x", "--steps=3", "step"]) == trained.step_flag(["embed", "--step"]) == ""
+
+
 def test_images_and_a_part_of_the_data_are_not_both_given(tmp_path):
     values = flags.FlagValues()
     flags.DEFINE_string("images", None, "", flag_values=values)

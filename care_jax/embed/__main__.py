@@ -91,7 +91,7 @@ def embed(
     stream = embedder.stream(model.encoder_variables, chosen.examples)
     say(f"{what} of {chosen.name}, by step {model.step} of {model.workdir}")
     count, width, one = 0, 0, chosen.examples.noun.removesuffix("s")
-    unusable: list[int] = []  # rows of what is not finite
+    unusable: list[int] = []  # numbers in the set of what is not finite
     with writers.writing(out) as writer:
         for rows, features, embeddings in progress(stream, len(chosen.examples), one):
             values = features if what == "features" else embeddings
@@ -104,7 +104,7 @@ def embed(
     if len(chosen.skipped):
         say(chosen.skipped.summary())
     if unusable:
-        say(f"the {what} of {len(unusable):,} of {count:,} are not finite, the first of them row {unusable[0]}")
+        say(f"the {what} of {len(unusable):,} of {count:,} are not finite, number {unusable[0]} of the set first")
     print(f"{', '.join(map(str, writers.files(out)))}: {count:,} x {width} {what}", flush=True)
 
 

@@ -40,8 +40,13 @@ class ImageSet(NamedTuple):
     skipped: SkippedFiles
 
     def columns(self, rows: np.ndarray) -> dict[str, list[str | int]]:
-        """What is known of some of them, int [m]: "row", "file" or "name", and a column for each labelling."""
-        found: dict[str, list[str | int]] = {"row": [int(row) for row in rows]}
+        """What is known of some of them, int [m].
+
+        Returns:
+          "number_in_set", which is no row of an array that lacks files that can't be read; "file" or "name"; and a
+          column for each labelling.
+        """
+        found: dict[str, list[str | int]] = {"number_in_set": [int(row) for row in rows]}
         if self.files:
             found["file"] = [self.files[row] for row in rows]
         if self.examples.names:
@@ -113,10 +118,10 @@ def part_of(config: ml_collections.ConfigDict, part: str, model: Trained | None 
     return ImageSet(what, examples, files, labels, dataset.skipped)
 
 
-def tell_if_untrained(model: Trained, what: str) -> None:
+def tell_if_untrained(model: Trained, what: str, *, instead: str = "--what=features is what was trained") -> None:
     """Says where the embeddings that are asked for are of a projection head that nothing has trained."""
     if what == "embeddings" and not without_data(model.config).objective.projects:
-        say(f"{UNTRAINED.reason}; --what=features is what was trained")
+        say(f"{UNTRAINED.reason}; {instead}")
 
 
 def _tell_of_changes(dataset: data.DataSet, workdir: Path, part: str) -> None:

@@ -53,6 +53,7 @@ def export(place: Path, config: ml_collections.ConfigDict, out: Path, *, to: str
     Raises:
       UserError: one line.
     """
+    from care_jax.embed import image_set
     from care_jax.export import files, lines
 
     clouds = of_clouds(config)
@@ -60,6 +61,8 @@ def export(place: Path, config: ml_collections.ConfigDict, out: Path, *, to: str
     storage.check_writable(out, "--out")
     model = trained.load(place, step)
     trained.check_only(model.config, config, *(() if clouds else ("config.evaluate.center_fraction",)))
+    if head:
+        image_set.tell_if_untrained(model, "embeddings", instead="without --head the file holds what was trained")
     settings = {name: config.model[name] for name in ("width", "pooling" if clouds else "stem")}
     preprocessing = files.describe(config)
     run = {
@@ -94,6 +97,7 @@ _TITLES = {
     "torchvision": "torchvision:",
     "timm": "timm:",
     "Flax": "Flax:",
+    "files": "How image files became 8-bit RGB when the run was evaluated:",
     "preprocessing": "What the images went through when the run was evaluated:",
 }
 

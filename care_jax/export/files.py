@@ -29,7 +29,8 @@ def describe(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """What an image, or a cloud of points, went through when the run was evaluated: numbers, strings and lists alone.
 
     `resize` is the shorter side, in pixels, that an image is resized to; its central square of `image_size` is taken,
-    divided by 255, and normalised by `mean` and `std`, by channel.
+    divided by 255, and normalised by `mean` and `std`, by channel. The others say in words how a file became 8-bit RGB
+    before.
 
     Of a cloud `points` says what a row of it is, in words. Of the proteins `angstrom` is the unit of the coordinates,
     and `residues` the lengths of the pieces that chains are cut into, each about its own centre.
@@ -45,6 +46,9 @@ def describe(config: ml_collections.ConfigDict) -> dict[str, Any]:
         }
     spec = image_spec(build.evaluation_spec(config))
     return {
+        "orientation": "upright, as Exif says, or else XMP",
+        "transparent": "over white",
+        "sixteen_bits": "gray is divided by 257 and rounded; of colours the high byte is kept",
         "image_size": spec.size,
         "resize": round(spec.size / spec.center_fraction),
         "interpolation": "bilinear",

@@ -15,6 +15,23 @@ _NAMED: dict[tuple[tuple[int, ...], bool], str] = {
 }
 
 
+# What `data.decode` makes of a file; of what is rarer, see docs/export.md.
+_LOADER = (
+    "from PIL import Image, ImageOps",
+    "",
+    "def load(path):",
+    "    with Image.open(path) as opened:",
+    "        image = ImageOps.exif_transpose(opened)  # upright",
+    '    if image.mode.startswith("I"):  # gray of 16 bits, one level of which may be transparent',
+    '        clear, levels = image.info.pop("transparency", None), [round(level / 257) for level in range(65536)]',
+    '        image = image.convert("I").point([255 if i == clear else x for i, x in enumerate(levels)], "L")',
+    "    elif image.has_transparency_data:",
+    '        image = image.convert("RGBA")',
+    '        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)',
+    '    return image.convert("RGB")',
+)
+
+
 class ExportError(UserError, ValueError):
     """A model, or a file, that can't be exported so."""
 
@@ -32,8 +49,8 @@ def torch_lines(
       head: the projection head, where it is in the file.
 
     Returns:
-      "torchvision" and "timm" (of a Vision Transformer timm alone) -> lines that define `model`, and `head`; and
-      "preprocessing" -> lines that define `transform`.
+      "torchvision" and "timm" (of a Vision Transformer timm alone) -> lines that define `model`, and `head`; "files" ->
+      lines that define `load`, which reads an image file; and "preprocessing" -> lines that define `transform`.
 
     Raises:
       ExportError: neither library has such a network.
@@ -55,26 +72,29 @@ def torch_lines(
     if safetensors:
         for lines in blocks.values():
             lines.insert(lines.index(""), "from safetensors.torch import load_file")
-    blocks["preprocessing"] = _transform(preprocessing)
+    blocks |= {"files": list(_LOADER), "preprocessing": _transform(preprocessing)}
     return {name: "\n".join(lines) + "\n" for name, lines in blocks.items()}
 
 
 def flax_lines(
     network: str, settings: Mapping[str, Any], modules: tuple[str, ...], file: str, head: ProjectionHead | None
 ) -> dict[str, str]:
-    """What loads a Flax file: "Flax" -> lines that define `module` and `variables`.
+    """What loads a Flax file.
 
     Args:
       network: a name of `models.BACKBONES` or `models.CLOUD_BACKBONES`.
-      settings: its arguments.
+      settings: its arguments, but the type that it computes in.
       modules: that register it, where it is one's own.
       file: its name.
       head: the projection head, where it is in the file.
+
+    Returns:
+      "Flax" -> lines that define `module` and `variables`; of images "files" too, as of `torch_lines`.
     """
-    arguments = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    arguments = ", ".join([*(f"{name}={value!r}" for name, value in settings.items()), "dtype=jnp.float32"])
     clouds = network in CLOUD_BACKBONES
     of = "CLOUD_BACKBONES" if clouds else "BACKBONES"
-    lines = ["from flax import serialization", *(f"import {module}" for module in modules)]
+    lines = ["import jax.numpy as jnp", "from flax import serialization", *(f"import {module}" for module in modules)]
     lines += ["from care_jax import models", "", f"module = models.{of}[{network!r}]({arguments})"]
     result = "features [b, w]"
     if head is not None:
@@ -87,7 +107,8 @@ def flax_lines(
         if clouds
         else f"# module.apply(variables, images): {result} of normalised images [b, h, w, 3]",
     ]
-    return {"Flax": "\n".join(lines) + "\n"}
+    blocks = {"Flax": lines} if clouds else {"Flax": lines, "files": list(_LOADER)}
+    return {name: "\n".join(lines) + "\n" for name, lines in blocks.items()}
 
 
 def _torchvision_resnet(backbone: ResNet) -> list[str]:
@@ -220,4 +241,5 @@ def _transform(preprocessing: Mapping[str, Any]) -> list[str]:
         "    transforms.ToTensor(),",
         f"    transforms.Normalize({tuple(preprocessing['mean'])}, {tuple(preprocessing['std'])}),",
         "])",
+        f"# transform(load('photo.jpg')): [3, {preprocessing['image_size']}, {preprocessing['image_size']}]",
     ]

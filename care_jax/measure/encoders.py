@@ -19,6 +19,7 @@ from care_jax.command_line import UsageError, say
 from care_jax.data import DataError
 from care_jax.errors import printable
 from care_jax.experiment.settings import of_clouds
+from care_jax.metrics.heldout import is_number
 from care_jax.trained import Trained
 
 WHAT = ("embeddings", "features")
@@ -145,10 +146,12 @@ def _checked(named: str, function: Callable[[np.ndarray], Any]) -> Callable[[np.
             found = function(images)
             if hasattr(found, "detach"):  # a torch tensor, which may lie on a GPU
                 found = found.detach().cpu()
+                # NumPy has no bfloat16, and torch does not lend it JAX's.
+                found = found.float() if found.is_floating_point() else found
             array = np.asarray(found)
         except Exception as error:  # the function is code, and can raise anything
             raise DataError(f"--function={named}: it raised {_raised(error)}") from error
-        if array.ndim != 2 or array.dtype.kind not in "fiu" or len(array) != len(images) or not array.shape[1]:
+        if array.ndim != 2 or not is_number(array.dtype) or len(array) != len(images) or not array.shape[1]:
             raise DataError(
                 f"--function={named}: of {len(images)} images it gives {array.dtype}{list(array.shape)}; give numbers "
                 f"[{len(images)}, d], a row an image"

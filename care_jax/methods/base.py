@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from care_jax.augment import Drawn, Spec
 from care_jax.losses.arrays import promote
 from care_jax.methods.joined import ROW, joined
 from care_jax.models import Networks, ProjectionHead, normalize
-from care_jax.rules import POSITIVE, Setting, setting
+from care_jax.rules import POSITIVE, Setting, declared, setting
 
 # What the networks made of a batch, by name, each [v, b, ...]: of the invariance views `features` [v, b, w],
 # `projections` [v, b, d] and `embeddings` [v, b, d] (unit rows); of the equivariance views, if there are any,
@@ -92,14 +92,7 @@ class _Declared:
     settings: ClassVar[Mapping[str, Setting]] = {}
 
     def __init_subclass__(cls) -> None:
-        own, kinds = {}, get_type_hints(cls)
-        for name, value in list(vars(cls).items()):
-            if isinstance(value, Setting):
-                if kinds[name] not in (bool, int, float, str):
-                    raise TypeError(f"{cls.__name__}.{name} is a {kinds[name]}; make it a bool, int, float or str")
-                own[name] = value._replace(kind=kinds[name])
-                setattr(cls, name, value.default)
-        cls.settings = {**cls.settings, **own}
+        cls.settings = {**cls.settings, **declared(cls, cls.settings)}
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
     @classmethod

@@ -34,6 +34,7 @@ def test_a_folder_with_a_broken_image(embed, saved_run, tmp_path, capsys):
     embeddings = np.load(tmp_path / "x.npy")
     lines = (tmp_path / "x.csv").read_text().splitlines()
     assert embeddings.shape == (23, 8) and len(lines) == 24 and lines[2] == "2,ant/04.png,ant"
+    assert lines[0] == "number_in_set,file,class"  # line i + 1 is of row i of the array, without the broken one
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
 
     only = tmp_path / "only"
@@ -60,7 +61,7 @@ def test_what_is_not_finite_is_said(embed, saved_run, tmp_path, capsys, monkeypa
 
     monkeypatch.setattr(Embedder, "stream", stream)
     embed(saved_run.workdir, saved_run.config, tmp_path / "x.npy", images=str(saved_run.images))
-    assert "the features of 3 of 24 are not finite, the first of them row 3" in capsys.readouterr().err
+    assert "the features of 3 of 24 are not finite, number 3 of the set first" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -84,7 +85,7 @@ def test_clouds_have_names_and_nothing_is_left_of_a_failure(embed, saved_clouds,
     workdir, config, structures = saved_clouds
     embed(workdir, config, tmp_path / "x.npy")
     lines = (tmp_path / "x.csv").read_text().splitlines()
-    assert lines[0] == "row,name" and np.load(tmp_path / "x.npy").shape == (len(lines) - 1, 8)
+    assert lines[0] == "number_in_set,name" and np.load(tmp_path / "x.npy").shape == (len(lines) - 1, 8)
     assert re.fullmatch(r"0,p\d\.pdb:A residues 1-8", lines[1])
     embed(workdir, config, tmp_path / "y.npy", images=str(structures), what="embeddings")
     told = capsys.readouterr()

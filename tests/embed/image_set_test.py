@@ -48,7 +48,7 @@ def test_a_folder_is_taken_whole_in_depth(tmp_path, capsys):
     (tmp_path / "again").symlink_to(tmp_path / "ant")
     found = image_set.below(tmp_path)
     assert found.columns(np.arange(4)) == {
-        "row": [0, 1, 2, 3],
+        "number_in_set": [0, 1, 2, 3],
         "file": ["b.png", "again/a.png", "again/deep/c.jpg", "broken/x.png"],
         "class": ["", "again", "again", "broken"],
     }
@@ -98,13 +98,16 @@ def test_embeddings_of_a_head_that_nothing_trains_are_told_of(saved_run, capsys)
     image_set.tell_if_untrained(model, "features")
     assert not capsys.readouterr().err
     image_set.tell_if_untrained(model, "embeddings")
-    assert "nothing in this objective trains the projection head" in capsys.readouterr().err
+    told = "nothing in this objective trains the projection head, whose outputs embeddings are; "
+    assert f"{told}--what=features is what was trained" in capsys.readouterr().err
+    image_set.tell_if_untrained(model, "embeddings", instead="leave it")
+    assert f"{told}leave it" in capsys.readouterr().err
 
 
 def test_arrays_have_rows_and_labels(tiny_config):
     found = image_set.part_of(tiny_config(), "test")
     columns = found.columns(np.array([4, 1]))
-    assert columns["row"] == [4, 1] and columns.keys() == {"row", "class", "hue"}
+    assert columns["number_in_set"] == [4, 1] and columns.keys() == {"number_in_set", "class", "hue"}
 
 
 def test_what_is_not_there_is_one_line(tiny_config, tmp_path):
@@ -127,7 +130,7 @@ def test_a_part_of_clouds_is_embedded_as_the_evaluation_does(saved_clouds):
     np.testing.assert_allclose(features, expected.features.numpy(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(embeddings, expected.embeddings, atol=1e-5)
     assert chosen.name == f"the {len(rows)} clouds of the train part of proteins"
-    assert chosen.columns(rows[:2]) == {"row": [0, 1], "name": [*chosen.examples.names[:2]]}
+    assert chosen.columns(rows[:2]) == {"number_in_set": [0, 1], "name": [*chosen.examples.names[:2]]}
 
 
 def test_a_folder_of_structures_is_cut_whole(saved_clouds, tmp_path, capsys):

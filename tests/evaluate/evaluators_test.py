@@ -1,11 +1,15 @@
 """An evaluator is one table and one function: what runs when, and who reads the tables."""
 
+import json
 import math
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from care_jax.errors import UserError
 from care_jax.evaluate import evaluation, evaluators
 from care_jax.evaluate.evaluation import Evaluation, monitors
 from care_jax.evaluate.evaluators import EVALUATORS, find, measures
@@ -121,6 +125,56 @@ def test_periods_are_multiples_of_decimal_numbers_too(tiny_config):
     assert monitors(config) == {"knn": 1, "linear_probe": 3}
     config.evaluate.monitor = ()
     assert monitors(config) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (np.float32(0.5), 0.5),
+        (np.float64(0.5), 0.5),
+        (np.asarray(0.5, np.float16), 0.5),
+        (jnp.float32(0.5), 0.5),
+        (jnp.bfloat16(0.5), 0.5),
+        (np.int64(3), 3),
+        (jnp.int32(3), 3),
+        (3, 3),
+        (np.float32(np.nan), None),
+        (np.float32(np.inf), None),
+    ],
+)
+def test_scalars_of_numpy_and_jax_are_numbers(toys, given, expected):
+    """Drawn as a curve where they are floats, and written as JSON."""
+    made, _ = toys(evaluate__monitor=("knn",))
+    evaluation.EVALUATORS["knn"] = Evaluator(lambda labellings: {}, lambda embedded, settings: {"mine": given})
+    curve = {"mine": expected} if isinstance(expected, float) else {}
+    assert json.dumps(made.monitor(2)(4, {})) == json.dumps(curve)
+    test = SimpleNamespace(rows=[0], features=SimpleNamespace(finite=lambda: True), embeddings=np.ones((1, 2)))
+    experiment = SimpleNamespace(
+        config=made.experiment.config, dataset=SimpleNamespace(test=SimpleNamespace(noun="images"))
+    )
+    embedded = Mock(once=lambda function, settings: function(None, settings), part=lambda part: test, notes=())
+    embedded.experiment = experiment
+    numbers = evaluation.measure(embedded, ("knn",)).numbers
+    assert json.dumps(numbers) == json.dumps({"mine": expected, "test_examples": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (np.ones(2), r"array\(\[1\., 1\.\]\), a ndarray of shape \[2\]"),
+        ("0.5", "'0.5', a str"),
+        (np.complex64(1), "a complex64"),
+    ],
+)
+def test_what_is_no_number_names_its_evaluator(given, told):
+    def run(embedded, settings):
+        return {"mine": given}
+
+    embedded = Mock(once=lambda function, settings: function(embedded, settings))
+    where = r"^the evaluator tests\.evaluate\.evaluators_test\.test_what_is.*\.run gives mine = .*"
+    with pytest.raises(UserError, match=where + told + "; make it a float") as error:
+        Evaluator(lambda labellings: {}, run).numbers(embedded, None)
+    assert "\n" not in str(error.value)
 
 
 def test_embeddings_that_nothing_trains_are_not_told_of():

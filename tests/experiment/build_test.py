@@ -22,6 +22,12 @@ class _Encoded:
     def __len__(self) -> int:
         return 8192
 
+    def read(self, index: int) -> bytes:
+        raise AssertionError("pixels are asked for")
+
+    def name(self, index: int) -> str:
+        return f"image {index}"
+
 
 def _dataset(config) -> data.DataSet:
     side = config.data.image_size

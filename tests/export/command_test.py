@@ -55,6 +55,17 @@ def test_how_evaluation_cuts_images_is_written_and_may_be_changed(export, saved_
 
 
 @pytest.mark.slow
+def test_a_head_that_nothing_has_trained_is_told_of(export, saved_run, tmp_path, capsys, monkeypatch):
+    model = trained.load(saved_run.workdir)
+    model.config.loss.method, model.config.equivariance.on = "none", "features"
+    monkeypatch.setattr(trained, "load", lambda place, step: model)
+    told = "nothing in this objective trains the projection head, whose outputs embeddings are; without --head the file"
+    for head in (True, False):
+        export(saved_run.workdir, model.config, tmp_path / "x", to="flax", head=head)
+        assert (told in capsys.readouterr().err) == head
+
+
+@pytest.mark.slow
 def test_a_run_on_clouds_is_exported_and_begun_from(export, saved_clouds, tmp_path, capsys):
     workdir, config, structures = saved_clouds
     out = tmp_path / "weights.msgpack"

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from care_jax.data.decode import SourceImage
 from care_jax.export import files, lines
 from care_jax.export.lines import ExportError
 from care_jax.models import BACKBONES, Encoder, ProjectionHead, ResNet, VisionTransformer, variables_to_torch
+from tests.data.image_bytes import chunk, encode, png, smooth
 from tests.models.torch_libraries import torch_libraries
 
 SIDE = 32
@@ -70,8 +72,9 @@ def test_torchvision_and_timm_compute_the_same(backbone, kind, head, tmp_path, m
     variables = _variables(encoder)
     features, embeddings = jax.device_get(jax.jit(encoder.apply)(variables, IMAGES))
     blocks = _written(backbone, variables, kind, head)
-    assert set(blocks) == {"timm", "preprocessing"} | ({"torchvision"} if isinstance(backbone, ResNet) else set())
-    for library in blocks.keys() - {"preprocessing"}:
+    others = {"files", "preprocessing"}
+    assert set(blocks) == {"timm"} | others | ({"torchvision"} if isinstance(backbone, ResNet) else set())
+    for library in blocks.keys() - others:
         made = _run(blocks[library])
         with torch.no_grad():
             theirs = made["model"](torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
@@ -117,6 +120,41 @@ def test_the_printed_transform_is_that_of_evaluation(tmp_path, monkeypatch):
     np.testing.assert_allclose(theirs, (center - PREPROCESSING["mean"]) / PREPROCESSING["std"], atol=1e-5)
 
 
+def _with_exif(mode: str, kind: str, orientation: int) -> bytes:
+    image, exif = smooth(20, 31).convert(mode), Image.Exif()
+    exif[0x0112] = orientation
+    if mode == "RGBA":
+        image.putalpha(smooth(20, 31).getchannel(1))
+    return encode(image, kind, exif=exif)
+
+
+DEEP = np.random.default_rng(0).integers(0, 65536, (9, 13, 4))
+DEEP[2, 3, 0] = 0x1234
+FILES = {
+    **{f"turned by {i}": _with_exif("RGB", "JPEG", i) for i in range(1, 9)},
+    "turned, with alpha": _with_exif("RGBA", "PNG", 6),
+    "turned TIFF": _with_exif("RGB", "TIFF", 8),
+    "WebP with alpha": _with_exif("RGBA", "WEBP", 3),
+    "gray with alpha": encode(Image.merge("LA", smooth(20, 31).split()[:2])),
+    "palette with a transparent colour": encode(smooth(20, 31).quantize(16), transparency=3),
+    "gray of 16 bits": png(DEEP[..., :1], 16, 0),
+    "gray of 16 bits with a transparent level": png(DEEP[..., :1], 16, 0, chunk(b"tRNS", b"\x12\x34")),
+    "gray TIFF of 16 bits": encode(Image.fromarray(DEEP[..., 0].astype("<u2")), "TIFF"),
+    "colours of 16 bits": png(DEEP[..., :3], 16, 2),
+    "colours of 16 bits with alpha": png(DEEP, 16, 6),
+    "plain": encode(smooth(20, 31)),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_printed_loader_has_the_pixels_of_evaluation(name, tmp_path):
+    block = lines.flax_lines("resnet10", {"stem": "imagenet", "width": 4}, (), "x.msgpack", None)["files"]
+    (tmp_path / "image").write_bytes(FILES[name])
+    theirs = _run(block)["load"](tmp_path / "image")
+    assert theirs.mode == "RGB"
+    np.testing.assert_array_equal(theirs, SourceImage.from_bytes(FILES[name]).pixels())
+
+
 @pytest.mark.parametrize("head", [None, HEAD])
 def test_flax_reads_its_file(head, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -160,6 +198,12 @@ def test_a_kind_that_cannot_be_written_is_a_line(monkeypatch):
     with pytest.raises(ExportError, match=r"needs safetensors: pip install 'care_jax\[train\]'"):
         files.check_kind("safetensors")
     files.check_kind("flax")
+
+
+def test_what_became_of_a_file_is_said(tiny_config):
+    said = files.describe(tiny_config())
+    assert said.keys() == {"orientation", "transparent", "sixteen_bits", *PREPROCESSING}
+    assert json.loads(json.dumps(said)) == said
 
 
 def test_clouds_are_said_as_they_are(saved_clouds):

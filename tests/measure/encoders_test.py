@@ -52,11 +52,24 @@ IMAGES = np.random.default_rng(0).random((8, 8, 8, 3), np.float32)
         "(100 + images.mean((1, 2)) * (1 + 1e-5 * images.mean())).astype(np.float32)",  # of other batches
         "np.zeros((len(images), 3))",
         "np.float16(images.mean((1, 2)))",
+        "__import__('jax').numpy.asarray(images.mean((1, 2)), 'bfloat16')",
+        "np.round(images.mean((1, 2)) * 100).astype(int)",
     ],
 )
 def test_rounding_is_no_difference_between_rows(of_code, body):
     rows = of_code(f"def embed(images): return {body}").embed(IMAGES)
     assert rows.shape == (8, 3)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64", "int32"])
+def test_torch_rows_of_any_type_are_taken(of_code, kind):
+    torch = pytest.importorskip("torch")
+    rows = of_code(
+        "import torch\n"
+        f"def embed(images): return (256 * torch.from_numpy(images).mean((1, 2))).round().to(torch.{kind})"
+    ).embed(IMAGES)
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, (256 * torch.from_numpy(IMAGES).mean((1, 2))).round())  # exact in bfloat16
 
 
 def test_a_function_that_changes_its_images_gets_copies_and_is_checked_once(of_code, capsys):

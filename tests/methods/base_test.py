@@ -93,6 +93,46 @@ def test_fields_and_settings():
             sizes: list[int] = setting([], ANY, "several")
 
 
+def test_a_class_may_have_another_default_of_a_setting_that_is_unset():
+    class Annotated(MoCo):
+        momentum: float = 0.5
+
+    class Bare(MoCo):
+        momentum = 0.5
+
+    class Further(Annotated):
+        queue_size: int = 8
+
+    for cls in (Annotated, Bare, Further):
+        assert cls.settings["momentum"] == MoCo.settings["momentum"]._replace(default=0.5)
+        assert cls().momentum == cls.momentum == 0.5 and cls.settings.keys() == MoCo.settings.keys()
+    assert (Further().queue_size, Further(momentum=0.25).momentum) == (8, 0.25)
+    assert MoCo.settings["momentum"].default == MoCo().momentum != 0.5
+    with pytest.raises(TypeError, match=r"^Held\.momentum is a Field; give the setting a plain value$"):
+
+        class Held(MoCo):
+            momentum: float = dataclasses.field(default=0.5)
+
+
+def test_a_default_that_the_configuration_states_is_not_changed_in_silence():
+    """`make` is given what the configuration holds: the value of the class would never be used."""
+    told = r" = 0\.05 would change nothing: every configuration states temperature, which is 0\.5 until it is given a"
+    with pytest.raises(TypeError, match=r"^Annotated\.temperature" + told):
+
+        class Annotated(SimCLR):
+            temperature: float = 0.05
+
+    with pytest.raises(TypeError, match=r"^Bare\.temperature" + told):
+
+        class Bare(SimCLR):
+            temperature = 0.05
+
+    with pytest.raises(TypeError, match=r"^Feature\.on = 'features' would change nothing"):
+
+        class Feature(Care):
+            on: str = "features"
+
+
 @pytest.mark.parametrize(
     "other",
     [
