@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import ml_collections
 
-from care_jax import data, fits, loggers, pretrained, stops
+from care_jax import data, fits, loggers, pretrained, stops, storage
 from care_jax.command_line import say
-from care_jax.data import CLASS
+from care_jax.data import CLASS, tfds
 from care_jax.data.colors import SAMPLE
-from care_jax.devices import accelerator, agreement, provenance, sharding
+from care_jax.devices import accelerator, agreement, provenance, sharding, to_the_first, turns
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import evaluators, results
 from care_jax.evaluate.evaluation import Evaluation, monitors
@@ -30,6 +30,7 @@ from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.online_probe import Beside
 from care_jax.train.state import TrainState
 from care_jax.train.step import TrainStep
+from care_jax.train.timetable import Timetable, periods
 from care_jax.workdir import Claim, check_data, claim, plain
 
 
@@ -66,6 +67,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> bool:
         check = claimed.check if claimed else lambda: None
         kept = agreement.of_the_first("what the run chose when it began", lambda: claimed.kept if claimed else {})
         kept |= initial.chosen if initial else {}
+        _prepare_data(config)
         experiment = build.build(choice.filled(config, kept))
         if is_first():
             check_data(workdir, experiment.dataset)
@@ -133,15 +135,20 @@ def train(
         probe = make_probe(experiment)
         if initial is None and not saved:
             initial = pretrained.read(config)
-        timetable = loop.Timetable(
+        evaluate_every, checkpoint_every = periods(
+            config.train.evaluate_every_epochs, config.train.checkpoint_every_epochs, experiment.steps_per_epoch
+        )
+        timetable = Timetable(
             num_steps=experiment.num_steps,
             log_every=config.train.log_every,
-            evaluate_every=_steps(experiment, config.train.evaluate_every_epochs),
-            checkpoint_every=_steps(experiment, config.train.checkpoint_every_epochs),
+            evaluate_every=evaluate_every,
+            checkpoint_every=checkpoint_every,
             batch_size=config.train.batch_size,
             steps_per_call=config.train.steps_per_call,
         )
         _describe(experiment)
+        for line in timetable.notes(monitors(config).get("knn") if experiment.dataset.num_classes else None):
+            tell(line)
         counts = set(timetable.counts(max(saved, default=0)))
         began = time.perf_counter()
         programs = fits.compile_steps(experiment, counts, probe=probe, goes_on=bool(saved))
@@ -190,6 +197,7 @@ def train(
                 seconds_before=seconds + compiling,
                 prepare=programs.prepare,
                 stop=stop,
+                saved=lambda: _tell_skipped(experiment),
                 noun=experiment.dataset.pretrain.noun,
             )
     finally:
@@ -199,6 +207,15 @@ def train(
 def make_evaluation(experiment: Experiment) -> Evaluation:
     """One that a signal ends. Several processes embed together: one of them alone can't leave off."""
     return Evaluation(experiment, stops.check if jax.process_count() == 1 else lambda: None)
+
+
+def _prepare_data(config: ml_collections.ConfigDict) -> None:
+    """Several processes that download into one folder at the same time would take each other's files away."""
+    name, root = config.data.name, config.data.root
+    if agreement.is_alone() or not config.data.get("download") or name not in (*data.READ_BY_TFDS, "imagenet2012"):
+        return
+    where = root if root is None or storage.is_url(root) else storage.local_path(root, "config.data.root")
+    turns.in_turn("prepare the data", lambda: tfds.prepare(name, where))
 
 
 def _settle(experiment: Experiment, claimed: Claim | None) -> None:
@@ -229,16 +246,12 @@ def tell(text: str) -> None:
         say(text)
 
 
-def _steps(experiment: Experiment, epochs: float) -> int:
-    return max(round(epochs * experiment.steps_per_epoch), 1) if epochs else 0
-
-
 def _describe(experiment: Experiment) -> None:
     dataset, mesh = experiment.dataset, experiment.mesh
     tell(
         f"{dataset.name}: {dataset.description()}; "
         f"{experiment.num_steps} steps of {experiment.config.train.batch_size} on {mesh.size} {jax.default_backend()} "
-        f"device{'s' if mesh.size > 1 else ''}"
+        f"device{'s' if mesh.size > 1 else ''}{sharding.of_processes()}"
     )
     _tell_skipped(experiment)
     for line in unused.of_schedules(experiment.config, experiment.steps_per_epoch, experiment.num_steps):
@@ -264,7 +277,8 @@ def _then(before: str | None, now: str | None) -> str:
 
 
 def _tell_skipped(experiment: Experiment) -> None:
-    """Of files that could not be used, where there are more than when it was last told."""
+    """Of files that any process could not use, where there are more than when it was last told; all call it."""
+    to_the_first.skipped(experiment.dataset.skipped)
     if news := experiment.dataset.skipped.news():
         tell(news)
 

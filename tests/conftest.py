@@ -141,6 +141,7 @@ def make_tiny_config(**overrides: object) -> ml_collections.ConfigDict:
         "train.batch_size": 32,
         "train.num_steps": 6,
         "train.log_every": 2,
+        "train.steps_per_call": 1,
         "train.evaluate_every_epochs": 0.0,
         "train.checkpoint_every_epochs": 2 / 44,  # two steps of 44 an epoch
         "equivariance.num_groups": 4,

@@ -118,7 +118,7 @@ def test_ctrl_c_saves_and_exits_with_status_0(finished, tmp_path):
         *TINY,
         f"--workdir={workdir}",
         "--config.train.num_steps=1000",
-        "--config.train.steps_per_call=1",  # of which the finished run has compiled it
+        "--config.train.steps_per_call=4",  # of which the finished run has compiled it
         "--config.train.checkpoint_every_epochs=0.0",
         "--config.train.log_every=1",
     )

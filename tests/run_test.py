@@ -68,14 +68,17 @@ def _summary(workdir: Path) -> dict:
 
 def test_a_flat_folder_switches_the_probes_off_and_needs_no_tensorflow(tiny_config, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # importing it fails
+    # What another process of several would tell at the end.
+    theirs = lambda files: files.join({"theirs.png": "empty file"}, by="process 1 on host1")  # noqa: E731
+    monkeypatch.setattr(results, "to_the_first", Mock(skipped=theirs))
     root = _folder(tmp_path / "images", classes=False)
     assert run.run(_config(tiny_config, root, "device"), tmp_path / "run")
     said = capsys.readouterr().err
     assert "training and 5 test images, unlabelled; 3 steps" in said and "no labels" in said
-    assert "skipped 2 image files" in said
+    assert "skipped 2 image files" in said and "skipped 3 image files" in said
     summary = _summary(tmp_path / "run")
     assert summary["linear_probe_top1"] is None and summary["knn_top1"] is None
-    assert summary["wahba_mean"] > 0 and summary["skipped_files"] == 2
+    assert summary["wahba_mean"] > 0 and summary["skipped_files"] == 3
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
 
 
@@ -126,6 +129,51 @@ def test_skipped_files_are_told_before_training_and_again_only_where_there_are_m
     assert [len(lines) for lines in skipped] == [1, 0, int(late)]
     assert "skipped 2 image files" in skipped[0][0]
     assert not late or "skipped 3 image files" in skipped[2][0]
+
+
+def test_files_skipped_by_any_process_are_told_at_each_save(tiny_config, tmp_path, monkeypatch, capsys):
+    """Not at the end of a run of weeks."""
+    experiment = build.build(tiny_config(train__num_steps=4))
+    names = iter(["a.png", "b.png", "c.png"])
+
+    def tell(files):
+        files.join({next(names): "unreadable: Permission denied"}, by="process 3 on host3")
+
+    monkeypatch.setattr(run.to_the_first, "skipped", tell)
+    assert run.train(experiment, tmp_path).finished
+    lines = [line for line in capsys.readouterr().err.splitlines() if "met by process 3 on host3" in line]
+    assert ["skipped 3" in line for line in lines] == [False, False, True]  # at the start, and after steps 2 and 4
+
+
+@pytest.mark.parametrize(("monitor", "told"), [(("knn",), True), (("equivariance",), False)])
+def test_evaluations_that_rank_nothing_are_said(tiny_config, tmp_path, monkeypatch, capsys, monitor, told):
+    """And steps a call that no call makes."""
+    monkeypatch.setattr(run.fits, "compile_steps", Mock(side_effect=NotImplementedError))
+    periods = {"train.evaluate_every_epochs": 2 / 44, "train.checkpoint_every_epochs": 3 / 44}
+    config = tiny_config(**periods, **{"train.steps_per_call": 5, "evaluate.monitor": monitor})
+    with pytest.raises(NotImplementedError):
+        run.train(build.build(config), tmp_path)
+    said = capsys.readouterr().err
+    assert ("1 of 3 evaluations fall on a save" in said) == told
+    assert "train.steps_per_call is 5, but a save or an evaluation is due every 2 steps" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "download", "alone", "prepared"),
+    [
+        ("cifar10", True, False, True),
+        ("cifar10", False, False, False),
+        ("cifar10", True, True, False),
+        ("digits", True, False, False),
+    ],
+)
+def test_processes_prepare_their_data_in_turn(tiny_config, tmp_path, monkeypatch, name, download, alone, prepared):
+    calls = []
+    monkeypatch.setattr(run.agreement, "is_alone", lambda: alone)
+    monkeypatch.setattr(run.turns, "in_turn", lambda what, do: (calls.append(what), do()))
+    monkeypatch.setattr(run.tfds, "prepare", lambda *given: calls.append(given))
+    run._prepare_data(tiny_config(data__name=name, data__root=str(tmp_path), data__download=download))
+    assert calls == (["prepare the data", (name, tmp_path)] if prepared else [])
 
 
 def test_a_missing_folder_is_said_before_anything_is_made(tiny_config, tmp_path):

@@ -32,6 +32,7 @@ flags.DEFINE_integer("kills", 0, "First start the run in a process of its own an
 flags.DEFINE_string("whole", None, "First of all train the same in this folder, in a process that nothing kills.")
 flags.DEFINE_integer("num_steps", 6, "Updates.")
 flags.DEFINE_integer("pause_at", 0, "Wait before this step, for longer than anyone does.")
+flags.DEFINE_string("skip", None, "A file that all processes but the first can't use.")
 flags.DEFINE_string("coordinator_address", None, "As of care_jax.main.")
 flags.DEFINE_integer("num_processes", None, "As of care_jax.main.")
 flags.DEFINE_integer("process_id", None, "As of care_jax.main.")
@@ -53,6 +54,8 @@ def train(path: Path) -> None:
         experiment = small_experiment(FLAGS.num_steps)
         if FLAGS.pause_at:
             _pause(FLAGS.pause_at, build)
+        if FLAGS.skip and not distributed.is_first():
+            experiment.dataset.skipped.add(FLAGS.skip, "unreadable: Permission denied")
         if distributed.is_first():
             with workdir.claim(path, experiment.config):
                 run.train(experiment, path, stop=stop)

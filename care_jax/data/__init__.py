@@ -18,7 +18,7 @@ from care_jax.data.description import describe
 from care_jax.data.device import ResidentImages, put_resident, take
 from care_jax.data.digits import load_digits
 from care_jax.data.errors import DataError
-from care_jax.data.examples import CLASS, DataSet, EncodedImages, Examples, SkippedFiles
+from care_jax.data.examples import CLASS, DataSet, EncodedImages, Examples
 from care_jax.data.fashion import load_fashion
 from care_jax.data.image_folder import load_image_folder
 from care_jax.data.in_order import batches_in_order
@@ -26,6 +26,7 @@ from care_jax.data.indices import batch_indices
 from care_jax.data.manifest import check_unchanged, files_changed
 from care_jax.data.pipeline import host_batches
 from care_jax.data.proteins import LENGTHS, STRIDE, load_proteins
+from care_jax.data.skipped import SkippedFiles
 from care_jax.data.tfds import load_imagenet, load_small
 
 __all__ = [

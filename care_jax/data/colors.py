@@ -10,8 +10,9 @@ import numpy as np
 from care_jax import augment
 from care_jax.augment import AugmentSpec
 from care_jax.data.errors import DataError
-from care_jax.data.examples import Examples, SkippedFiles
+from care_jax.data.examples import Examples
 from care_jax.data.in_order import batches_in_order
+from care_jax.data.skipped import SkippedFiles
 
 SAMPLE = 10_000  # images; of more, as many are drawn, the same ones each time
 _BATCH_SIZE = 250

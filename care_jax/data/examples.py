@@ -1,8 +1,6 @@
 """What every data set is once loaded: examples, images or clouds of points, and their labels."""
 
-import collections
 import dataclasses
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +8,7 @@ import numpy as np
 
 from care_jax.data.errors import DataError, some
 from care_jax.data.files import Listing
+from care_jax.data.skipped import SkippedFiles
 
 # The labelling that says what an image shows; a data set names others itself (the hue of the digits).
 CLASS = "class"
@@ -40,7 +39,8 @@ class Examples:
       names: of each, for people; empty where they have none.
 
     Raises:
-      DataError: an array of another type or shape; the message names the first value to blame, where one is.
+      DataError: images that are neither, an array of another type or shape; the message names the first value to blame,
+        where one is.
     """
 
     images: np.ndarray | EncodedImages
@@ -48,6 +48,11 @@ class Examples:
     names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.images, np.ndarray | EncodedImages):
+            raise DataError(
+                "images must be a NumPy array, or have len, read(index) and name(index), as EncodedImages has; got "
+                f"{type(self.images).__name__}: np.asarray makes an array of a list, or of one of another library's"
+            )
         if self.clouds:
             _check_clouds(self.pixels)
         elif self.resident:
@@ -111,65 +116,6 @@ class _Some:
 
     def name(self, index: int) -> str:
         return self.images.name(int(self.rows[index]))
-
-
-class SkippedFiles:
-    """Counts the files of a kind that could not be used: each once, however often it is met, from any thread.
-
-    >>> skipped = SkippedFiles()
-    >>> for _ in range(2):
-    ...     skipped.add("photos/a.jpg", "truncated")
-    >>> len(skipped), skipped.summary()
-    (1, 'skipped 1 image file that could not be used (1 truncated), first photos/a.jpg')
-    """
-
-    def __init__(self, kind: str = "image file") -> None:
-        self._kind = kind
-        self._reasons: dict[str, str] = {}
-        self._told = 0
-        self._lock = threading.Lock()
-
-    def add(self, path: str, reason: str) -> None:
-        """Records that `path` was skipped, and why; the first reason given for a path stands."""
-        with self._lock:
-            self._reasons.setdefault(path, reason)
-
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._reasons)
-
-    def __contains__(self, path: str) -> bool:
-        with self._lock:
-            return path in self._reasons
-
-    @property
-    def reasons(self) -> dict[str, str]:
-        """path -> reason, sorted by path (a copy)."""
-        with self._lock:
-            return dict(sorted(self._reasons.items()))
-
-    def news(self) -> str:
-        """The `summary` where files were added since this was last asked for; else empty.
-
-        >>> skipped = SkippedFiles()
-        >>> skipped.add("photos/a.jpg", "truncated")
-        >>> bool(skipped.news()), bool(skipped.news())
-        (True, False)
-        """
-        with self._lock:
-            before, self._told = self._told, len(self._reasons)
-            has_grown = self._told > before
-        return self.summary() if has_grown else ""
-
-    def summary(self) -> str:
-        """One line: how many so far, why, and the first of them; empty if none was skipped."""
-        reasons = self.reasons
-        if not reasons:
-            return ""
-        counts = collections.Counter(reasons.values())
-        why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
-        files = self._kind if len(reasons) == 1 else f"{self._kind}s"
-        return f"skipped {len(reasons)} {files} that could not be used ({why}), first {next(iter(reasons))}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,10 @@ import numpy as np
 
 from care_jax.data.decode import SourceImage, UnreadableImageError, central_square, reduction_for
 from care_jax.data.errors import DataError
-from care_jax.data.examples import CLASS, DataSet, Examples, SkippedFiles
+from care_jax.data.examples import CLASS, DataSet, Examples
 from care_jax.data.files import UNKNOWN_SIZE, Listing, open_unchanged
 from care_jax.data.folder_layout import HELD_OUT, LabelledFiles, evenly_spaced, find_layout
+from care_jax.data.skipped import SkippedFiles
 from care_jax.machine import available_memory
 
 # How many files are decoded in full before training on a folder that stays encoded.

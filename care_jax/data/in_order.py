@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from care_jax.data.decode import UnreadableImageError, central_square, reduction_for
-from care_jax.data.examples import Examples, SkippedFiles
+from care_jax.data.examples import Examples
 from care_jax.data.indices import local_rows
 from care_jax.data.reader import Reader
+from care_jax.data.skipped import SkippedFiles
 from care_jax.data.tf_data import available_threads
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]

@@ -15,10 +15,11 @@ import numpy as np
 from care_jax import augment
 from care_jax.augment import Augmentation, AugmentSpec, ViewPlan, image_spec
 from care_jax.data.assembly import Assembly, Share
-from care_jax.data.examples import Examples, SkippedFiles
+from care_jax.data.examples import Examples
 from care_jax.data.host_draws import step_augmentations
 from care_jax.data.indices import local_rows
 from care_jax.data.reader import Reader
+from care_jax.data.skipped import SkippedFiles
 from care_jax.data.tf_data import available_threads, import_tensorflow, iterate
 
 HOST_PLACEMENTS = ("host", "decode")

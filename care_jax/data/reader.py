@@ -2,8 +2,9 @@
 
 from care_jax.data.decode import SourceImage, UnreadableImageError
 from care_jax.data.errors import DataError
-from care_jax.data.examples import Examples, SkippedFiles
+from care_jax.data.examples import Examples
 from care_jax.data.files import check_own_fault
+from care_jax.data.skipped import SkippedFiles
 
 
 class Reader:

@@ -2,16 +2,13 @@
 
 ArrayRecord files are made for that. A TFRecord file is a chain of lengths and bytes, so it is walked once to learn
 where its records start. Labels lie in the records too: finding them reads the data set once, and both are then kept
-beside the data in one small file a split.
+in one small file a split (record_index.py).
 """
 
 import os
 import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +16,7 @@ from tqdm import tqdm
 
 from care_jax.data.errors import DataError
 from care_jax.data.files import open_unchanged
+from care_jax.data.record_index import Index
 
 # A record: length (uint64, little endian), its CRC (uint32), as many bytes of data, their CRC (uint32).
 _LENGTH = struct.Struct("<Q")
@@ -67,19 +65,20 @@ class TfrecordSource:
 
 
 def index_tfrecords(
-    paths: Sequence[str], deserialize: Callable[[bytes], Mapping[str, Any]], index_path: Path, description: str
+    index: Index, deserialize: Callable[[bytes], Mapping[str, Any]], description: str
 ) -> tuple[TfrecordSource, np.ndarray]:
     """Opens TFRecord files for random access, and gives the label of every example, int32 [n].
 
     Args:
-      paths: local files, in order.
+      index: of the files.
       deserialize: bytes of a record -> its features, "label" among them.
-      index_path: where the index is kept.
       description: of the records, for messages.
 
     Raises:
       DataError: a file is not a whole TFRecord file, or the index is of other files.
     """
+
+    paths = index.files
 
     def build() -> dict[str, np.ndarray]:
         with ThreadPoolExecutor(_SCAN_THREADS) as threads:
@@ -87,11 +86,11 @@ def index_tfrecords(
         labels = read_labels(TfrecordSource(paths, starts, deserialize), description)
         return {"labels": labels, "starts": np.concatenate(starts), "counts": np.asarray([len(s) for s in starts])}
 
-    index = cached(index_path, build, ("labels", "starts", "counts"))
-    starts = np.split(index["starts"], np.cumsum(index["counts"])[:-1])
+    arrays = index.read(("labels", "starts", "counts"), build)
+    starts = np.split(arrays["starts"], np.cumsum(arrays["counts"])[:-1])
     if [int(s[-1]) for s in starts] != [os.path.getsize(path) for path in paths]:
-        raise DataError(f"{index_path} does not belong to the files beside it: delete it")
-    return TfrecordSource(paths, starts, deserialize), index["labels"]
+        raise DataError(f"{index.path} does not belong to {os.path.dirname(paths[0])}: delete it")
+    return TfrecordSource(paths, starts, deserialize), arrays["labels"]
 
 
 def find_records(path: str | os.PathLike[str]) -> np.ndarray:
@@ -162,22 +161,3 @@ def read_labels(source: RecordSource, description: str) -> np.ndarray:
         for count in threads.map(read, parts):
             progress.update(count)
     return labels
-
-
-def cached(path: Path, build: Callable[[], dict[str, np.ndarray]], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays `names` stored at `path`; built, and stored if the folder can be written to, where there are none.
-
-    Nothing in the file is ever executed: arrays of objects, which are pickled, are not read but built anew.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in names}
-    except (OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error):
-        arrays = build()  # there is none, or another kind of file
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    try:
-        np.savez(partial, **arrays)  # type: ignore[arg-type]  # its stub takes the names for options
-        os.replace(partial, path)  # whole or not at all, also when several processes build it
-    except OSError:
-        partial.unlink(missing_ok=True)
-    return arrays

@@ -13,9 +13,9 @@ import numpy as np
 
 from care_jax.data.chains import Chain
 from care_jax.data.errors import DataError, some
-from care_jax.data.examples import SkippedFiles
 from care_jax.data.files import UNKNOWN_SIZE, check_own_fault, file_at, look_up
 from care_jax.data.folder_tree import Tree
+from care_jax.data.skipped import SkippedFiles
 
 _FORMATS = {".pdb": "Pdb", ".ent": "Pdb", ".cif": "Mmcif", ".mmcif": "Mmcif"}
 EXTENSIONS = (*_FORMATS, *(f"{extension}.gz" for extension in _FORMATS))

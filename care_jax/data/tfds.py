@@ -15,7 +15,8 @@ import numpy as np
 from care_jax.data.errors import DataError
 from care_jax.data.examples import CLASS, DataSet, Examples
 from care_jax.data.files import Listing, list_files
-from care_jax.data.records import RecordImages, RecordSource, cached, index_tfrecords, read_labels
+from care_jax.data.record_index import Index
+from care_jax.data.records import RecordImages, RecordSource, index_tfrecords, read_labels
 from care_jax.data.tf_data import import_tensorflow
 
 _CHUNK = 512
@@ -75,7 +76,8 @@ def load_imagenet(
 ) -> DataSet:
     """ImageNet (ILSVRC 2012), left encoded; its validation split is the test set.
 
-    The first use reads all records once, for their labels, which are kept beside the data: minutes, on a local disk.
+    The first use reads all records once, for their labels, which are kept beside the data, or in the user's cache
+    folder where the data's can't be written to: minutes, on a local disk.
 
     Args:
       root: data directory of TensorFlow Datasets, on a local file system; None is its default.
@@ -90,13 +92,28 @@ def load_imagenet(
     builder = _builder("imagenet2012", root, download)
     classes = builder.info.features["label"].names
     kept = list(range(len(classes))) if class_file is None else read_class_file(class_file, classes)
+    notes: list[str] = []
     with _reading("imagenet2012", builder):
-        train, test = (_encoded(builder, split, kept) for split in ("train", "validation"))
+        train, test = (_encoded(builder, split, kept, notes) for split in ("train", "validation"))
         files = {split: _shards(builder, split) for split in ("train", "validation")}
     if not len(train) or not len(test):
         raise DataError(f"imagenet2012 in {builder.data_dir} has no example of the classes in {class_file}")
     names = {CLASS: [classes[index] for index in kept]}
-    return DataSet("imagenet2012", train, train, test, {CLASS: len(kept)}, files=files, class_names=names)
+    return DataSet("imagenet2012", train, train, test, {CLASS: len(kept)}, files=files, class_names=names, notes=notes)
+
+
+def prepare(name: str, root: str | os.PathLike[str] | None) -> None:
+    """Fetches and prepares a data set where it is missing; by one process at a time in a folder.
+
+    Args:
+      name: as of TensorFlow Datasets.
+      root: data directory of TensorFlow Datasets; None is its default.
+
+    Raises:
+      DataError: it can't be downloaded or prepared.
+    """
+    import_tensorflow()
+    _builder(name, root, download=True)
 
 
 def read_class_file(path: str | os.PathLike[str], classes: list[str]) -> list[int]:
@@ -219,28 +236,32 @@ def _shards(builder: Any, split: str) -> Listing:
     return list_files(root, [os.path.relpath(file, root) for file in files])
 
 
-def _encoded(builder: Any, split: str, kept: list[int]) -> Examples:
-    """The examples of the kept classes, in the order of the split, relabelled 0, 1, ... in the order of `kept`."""
+def _encoded(builder: Any, split: str, kept: list[int], notes: list[str]) -> Examples:
+    """The examples of the kept classes, in the order of the split, relabelled 0, 1, ... in the order of `kept`.
+
+    Where their labels could not be kept beside them, that is added to `notes`.
+    """
     import tensorflow_datasets as tfds
 
     description = f"{builder.name} {split}"
     decoders = {"image": tfds.decode.SkipDecoding()}
-    path = Path(builder.data_dir) / f"care_jax-{split}.npz"
+    # A mocked data set has examples, but no splits and no files.
+    files = builder.info.splits[split].filepaths if split in builder.info.splits else []
+    index = Index(Path(builder.data_dir) / f"care_jax-{split}.npz", [os.fspath(file) for file in files], notes)
     source: RecordSource
     try:
         source = builder.as_data_source(split=split, decoders=decoders)
-        labels = cached(path, lambda: {"labels": read_labels(source, description)}, ("labels",))["labels"]
+        labels = index.read(("labels",), lambda: {"labels": read_labels(source, description)})["labels"]
         if len(labels) != len(source):
-            raise DataError(f"{path} does not belong to the files beside it: delete it")
+            raise DataError(f"{index.path} does not belong to {builder.data_dir}: delete it")
     except NotImplementedError:  # prepared as TFRecord
-        files = [os.fspath(file) for file in builder.info.splits[split].filepaths]
         deserialize = functools.partial(builder.info.features.deserialize_example_np, decoders=decoders)
-        source, labels = index_tfrecords(files, deserialize, path, description)
+        source, labels = index_tfrecords(index, deserialize, description)
     num_classes = builder.info.features["label"].num_classes
     if labels.min(initial=0) < 0 or labels.max(initial=0) >= num_classes:
         raise DataError(
             f"{description} has a label outside [0, {num_classes}) in {builder.data_dir}: "
-            f"delete {path}, which is made anew, and if that does not help prepare the data set again"
+            f"delete {index.path}, which is made anew, and if that does not help prepare the data set again"
         )
     new_label = np.full(num_classes, -1, np.int32)
     new_label[kept] = np.arange(len(kept))

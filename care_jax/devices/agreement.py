@@ -89,15 +89,15 @@ def agree(what: str, facts: Mapping[str, str]) -> None:
     Raises:
       DistributedError: they differ; the line names the facts, the processes, their hosts and what each has.
     """
-    index, count = _place()
+    index, count = place()
     own = {"host": socket.gethostname(), "facts": dict(facts)}
     if index:
-        _put(f"{what}/{index}", own)
-        verdict = _get(f"{what}/verdict", f"process 0 to compare the {what}")
+        put(f"{what}/{index}", own)
+        verdict = get(f"{what}/verdict", f"process 0 to compare the {what}")
     else:
-        others = [_get(f"{what}/{i}", f"process {i} to send its {what}") for i in range(1, count)]
+        others = [get(f"{what}/{i}", f"process {i} to send its {what}") for i in range(1, count)]
         verdict = difference([own, *others])
-        _put(f"{what}/verdict", verdict)
+        put(f"{what}/verdict", verdict)
     if verdict:
         raise DistributedError(verdict)
 
@@ -111,10 +111,10 @@ def of_the_first(what: str, value: Callable[[], Any]) -> Any:
     """
     if is_alone():
         return value()
-    if _place()[0]:
-        return _get(f"first/{what}", f"process 0 to tell {what}")
+    if place()[0]:
+        return get(f"first/{what}", f"process 0 to tell {what}")
     mine = value()
-    _put(f"first/{what}", mine)
+    put(f"first/{what}", mine)
     return mine
 
 
@@ -141,7 +141,7 @@ def difference(said: list[dict[str, Any]]) -> str:
 
 def is_alone() -> bool:
     """Whether this is the only process, which has no one to agree with."""
-    return _place()[1] <= 1
+    return place()[1] <= 1
 
 
 def _who(indices: list[int], said: list[dict[str, Any]]) -> str:
@@ -157,15 +157,15 @@ def _text(value: Any) -> str:
 @contextmanager
 def _token(workdir: Path) -> Iterator[str]:
     """The name of a file that the first process keeps in the folder for so long; for itself, none."""
-    if _place()[0]:
-        yield _get("token", "process 0 to write into the workdir")
+    if place()[0]:
+        yield get("token", "process 0 to write into the workdir")
         return
     for left in workdir.glob(".token-*"):  # by a run that was killed
         left.unlink(missing_ok=True)
     token = workdir / f".token-{secrets.token_hex(8)}"
     token.write_text("seen by all processes of a run if they share this folder")
     try:
-        _put("token", token.name)
+        put("token", token.name)
         yield ""
     finally:
         token.unlink(missing_ok=True)
@@ -183,7 +183,8 @@ def _seen(workdir: Path, name: str) -> str:
         time.sleep(0.2)
 
 
-def _place() -> tuple[int, int]:
+def place() -> tuple[int, int]:
+    """The number of this process, and how many there are."""
     # JAX's own answer would start the devices, which wait for each other.
     from jax._src.distributed import global_state
 
@@ -196,13 +197,26 @@ def _client() -> Any:
     return global_state.client
 
 
-def _put(key: str, value: Any) -> None:
+def put(key: str, value: Any) -> None:
+    """Lays a value of JSON's types down where all processes find it; each key once."""
     # JSON in ASCII: a path may hold bytes that are no text.
     _client().key_value_set(f"care_jax/{key}", json.dumps(value))
 
 
-def _get(key: str, awaited: str) -> Any:
-    """Waits as long as it takes, for reading data may take hours; a process that is lost ends this one."""
+def take_away(key: str) -> None:
+    """Removes what lies there: the coordinator keeps everything else to the end of the run."""
+    _client().key_value_delete(f"care_jax/{key}")
+
+
+def get(key: str, awaited: str) -> Any:
+    """What lies there, once it does.
+
+    Waits as long as it takes, for reading data may take hours; a process that is lost ends this one.
+
+    Args:
+      key: as of `put`.
+      awaited: what is, for those who wait.
+    """
     began = reminded = time.monotonic()
     while True:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from care_jax.devices import relay, rendezvous, watch
+from care_jax.devices import local_devices, relay, rendezvous, watch
 from care_jax.devices.rendezvous import DistributedError, Place
 from care_jax.devices.watch import say
 
@@ -32,8 +32,8 @@ def start(
     """Joins this process to the others of its run; call it before anything else touches JAX's devices.
 
     With arguments, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment, these are used.
-    Without, a SLURM step or an MPI run of several tasks and a Cloud TPU describe themselves. Otherwise the process is
-    alone, and nothing happens.
+    Without, a SLURM step or an MPI run of several tasks and a Cloud TPU describe themselves; of the GPUs that it sees a
+    task takes those of `local_devices.of_task`. Otherwise the process is alone, and nothing happens.
 
     Args:
       coordinator_address: host:port of process 0, that all can reach.
@@ -126,10 +126,14 @@ def _start_timeout() -> float:
 def _join_cluster(cluster: str) -> None:
     """As the cluster describes itself: what JAX's own start would find is found before it, to meet the others there."""
     method = None if cluster == "tpu" else cluster  # JAX knows which of its kinds of TPU environments this is
+    left: dict[str, Any] = {}  # what JAX's own start is told, where it is left to that
+    if method:
+        # An empty list is not None: of that JAX would make the one device that it gives a task.
+        left = {"cluster_detection_method": method, "local_device_ids": local_devices.of_task(os.environ, method)}
     try:
         from jax._src.clusters import ClusterEnv
 
-        address, count, index, local = ClusterEnv.auto_detect_unset_distributed_params(
+        address, count, index, _ = ClusterEnv.auto_detect_unset_distributed_params(
             None, None, None, None, method, int(_start_timeout())
         )
         host, port = _split(str(address))
@@ -138,12 +142,12 @@ def _join_cluster(cluster: str) -> None:
         raise
     except Exception as error:  # no part of JAX's public interface; and what it asks may not answer
         say(f"the processes do not meet before JAX starts, because {cluster} can't be asked where ({error})")
-        _initialize(**({} if method is None else {"cluster_detection_method": method}))
+        _initialize(**left)
         return
     if place.count > 1:
-        _come_together(place, local_device_ids=local, cluster_detection_method="deactivate")
+        _come_together(place, **(left | {"cluster_detection_method": "deactivate"}))
     else:
-        _initialize(**({} if method is None else {"cluster_detection_method": method}))
+        _initialize(**left)
 
 
 def _come_together(place: Place, **arguments: Any) -> None:

@@ -24,7 +24,7 @@ _OWN_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")  # the num
 
 
 def found() -> dict[str, str]:
-    """What numbers come from beside settings and data, by name: versions, a digest of our sources, flags of JAX, XLA."""
+    """What numbers come from beside settings and data, by name: versions, a digest of our sources, flags."""
     programs = {"care_jax": _sources(), "Python": ".".join(map(str, sys.version_info[:3]))}
     for package in _PACKAGES:
         try:

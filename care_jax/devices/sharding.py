@@ -54,3 +54,8 @@ def from_process(sharding: NamedSharding, rows: np.ndarray) -> jax.Array:
 def described(mesh: Mesh) -> str:
     """Number and kind of a mesh's devices."""
     return f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
+
+
+def of_processes() -> str:
+    """How the devices are spread over the processes, for the line at the start; empty of one process."""
+    return f", {len(jax.local_devices())} in each of {jax.process_count()} processes" if jax.process_count() > 1 else ""

@@ -11,7 +11,7 @@ import numpy as np
 
 from care_jax import fits, storage
 from care_jax.command_line import say
-from care_jax.devices import sharding
+from care_jax.devices import sharding, to_the_first
 from care_jax.devices.distributed import is_first
 from care_jax.evaluate import baseline, evaluators, plots, report, sections, verdict
 from care_jax.evaluate.baseline import Baseline
@@ -68,6 +68,7 @@ def write(
         say(note)
     with fits.told(experiment.config, "evaluation"):
         measured = evaluation.measure(step, variables)
+    to_the_first.skipped(experiment.dataset.skipped)
     for note in measured.notes if is_first() else ():
         say(note)
     rows = [row for row in read_metrics(workdir) if row["step"] <= step]

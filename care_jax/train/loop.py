@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from care_jax import stops
+from care_jax.devices import to_the_first
 from care_jax.devices.distributed import is_first
 from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.meter import Meter
@@ -21,44 +22,9 @@ from care_jax.train.metric_writer import MetricWriter
 from care_jax.train.placements import Batch
 from care_jax.train.state import TrainState
 from care_jax.train.step import TrainStep
+from care_jax.train.timetable import Timetable
 
 Monitor = Callable[[int, Mapping[str, Any]], dict[str, float]]
-
-
-class Timetable(NamedTuple):
-    """When things are due, in steps; 0 means only after the last step.
-
-    Attributes:
-      num_steps: updates in the whole run.
-      log_every: rows of metrics; each is the mean over the steps since the row before.
-      evaluate_every: calls of the monitor.
-      checkpoint_every: saves.
-      batch_size: images a step, for the speed.
-      steps_per_call: steps that the device makes in one call, where nothing falls due between them.
-    """
-
-    num_steps: int
-    log_every: int
-    evaluate_every: int
-    checkpoint_every: int
-    batch_size: int
-    steps_per_call: int = 1
-
-    def due(self, every: int, step: int, count: int = 1) -> bool:
-        """Whether something that happens `every` steps happens in the last `count` of `step` updates."""
-        return step == self.num_steps or (every > 0 and step // every > (step - count) // every)
-
-    def counts(self, step: int) -> Iterator[int]:
-        """Steps of each call after `step` updates: `steps_per_call`, or single ones up to the next save or evaluation.
-
-        A function of the step alone, so that a resumed run makes the calls that it would have made.
-        """
-        everies = [every for every in (self.evaluate_every, self.checkpoint_every) if every > 0]
-        while step < self.num_steps:
-            end = min([self.num_steps, *((step // every + 1) * every for every in everies)])
-            count = self.steps_per_call if step + self.steps_per_call <= end else 1
-            yield count
-            step += count
 
 
 class Outcome(NamedTuple):
@@ -102,12 +68,13 @@ class _Progress:
         yield
         self._began += time.perf_counter() - began
 
-    def show(self, step: int, numbers: Mapping[str, float]) -> None:
+    def show(self, step: int, numbers: Mapping[str, float], waiting: str = "") -> None:
+        """A row; `waiting` is the process whose share of waiting it has, where there are several."""
         if self._silent:
             return
         hidden = ("learning_rate", "gradient_norm", "images_per_second", "data_wait_share")
         terms = {name: f"{value:.4g}" for name, value in numbers.items() if name not in hidden}
-        speed = f"{numbers['images_per_second']:.0f} {self._noun}/s, waiting {numbers['data_wait_share']:.0%}"
+        speed = f"{numbers['images_per_second']:.0f} {self._noun}/s, waiting {numbers['data_wait_share']:.0%}{waiting}"
         described = ", ".join(f"{name} {value}" for name, value in terms.items())
         if not self._bar.disable:
             self._bar.set_postfix_str(f"{described}, {speed}", refresh=False)
@@ -164,6 +131,7 @@ def run(
     seconds_before: float = 0.0,
     prepare: Callable[[TrainState, Batch], None] = lambda state, batch: None,
     stop: Callable[[], str] = lambda: "",
+    saved: Callable[[], None] = lambda: None,
     noun: str = "images",
 ) -> Outcome:
     """Trains from the state's step to the last one.
@@ -183,6 +151,7 @@ def run(
       seconds_before: spent by earlier parts of this run.
       prepare: (state, batch), before the first call of the step with as many steps: compiles it, in no row's time.
       stop: asked before each call of the step: the name of what asks to stop, empty for nothing.
+      saved: called after each save, by all processes.
       noun: what is trained on, as people are told.
 
     Raises:
@@ -192,11 +161,21 @@ def run(
     step = int(state.step)
     bar = _Progress(timetable.num_steps, step, noun)
 
+    waiting = ""
+
+    def longest(share: float) -> float:
+        """Of all processes: all are as slow as the one whose data are late, and that one may not be the first."""
+        nonlocal waiting
+        shares = to_the_first.told("its share of waiting for data", share)
+        slowest = max(range(len(shares)), key=shares.__getitem__)
+        waiting = f" (process {slowest})" if len(shares) > 1 else ""
+        return float(shares[slowest])
+
     def write(step: int, numbers: dict[str, float]) -> None:
         writer.write(step, numbers)
-        bar.show(step, numbers)
+        bar.show(step, numbers, waiting)
 
-    meter = Meter(timetable.batch_size, write)
+    meter = Meter(timetable.batch_size, write, longest)
     prepared: set[int] = set()
     seconds = seconds_before
     stopped_by = ""
@@ -206,6 +185,7 @@ def run(
         seconds = seconds_before + time.perf_counter() - began
         writer.sync()
         checkpoints.save(state, info={**info, "seconds": seconds}, metrics=metrics)
+        saved()
 
     try:
         for count in timetable.counts(step):

@@ -39,11 +39,14 @@ class Meter:
     Args:
       batch_size: images a step.
       write: (step, numbers) of each row; called by the thread.
+      longest: the share of a row's time that this process waited for data -> that of the process that waited longest;
+        called by the thread, once a row.
     """
 
-    def __init__(self, batch_size: int, write: Write):
+    def __init__(self, batch_size: int, write: Write, longest: Callable[[float], float] = lambda share: share):
         self._batch_size = batch_size
         self._write = write
+        self._longest = longest
         self._calls: list[tuple[int, Metrics]] = []
         self._waited = self._paused = 0.0
         self._rows: queue.Queue[_Row | None] = queue.Queue()
@@ -129,7 +132,7 @@ class Meter:
         means = {name: float(np.mean(values)) for name, values in numbers.items()}
         elapsed = max(now - self._start - row.paused, 1e-9)
         means["images_per_second"] = count * self._batch_size / elapsed
-        means["data_wait_share"] = min(row.waited / elapsed, 1.0)
+        means["data_wait_share"] = self._longest(min(row.waited / elapsed, 1.0))
         self._start = now
         if not self._closed:
             self._write(last, means)

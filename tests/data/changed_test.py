@@ -15,6 +15,7 @@ from care_jax.augment import AugmentSpec, ViewPlan
 from care_jax.data import DataError, Examples, SkippedFiles, records
 from care_jax.data.files import list_files, look_up
 from care_jax.data.image_folder import FolderImages
+from care_jax.data.record_index import Index
 
 SPEC = AugmentSpec(size=4, mean=(0.5,) * 3, std=(0.2,) * 3)
 COUNT = 8
@@ -271,7 +272,7 @@ def deserialize(record):
 def test_records_that_change_stop_the_run_too(tmp_path):
     path = tmp_path / "shard"
     write_records(path)
-    source, _ = records.index_tfrecords([str(path)], deserialize, tmp_path / "index.npz", "tiny")
+    source, _ = records.index_tfrecords(Index(tmp_path / "index.npz", [str(path)], []), deserialize, "tiny")
     examples = Examples(records.RecordImages(source, np.arange(COUNT), "tiny"))
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
@@ -285,7 +286,7 @@ def test_records_that_change_stop_the_run_too(tmp_path):
 def test_a_damaged_record_is_skipped(tmp_path):
     path = tmp_path / "shard"
     write_records(path)
-    source, _ = records.index_tfrecords([str(path)], deserialize, tmp_path / "index.npz", "tiny")
+    source, _ = records.index_tfrecords(Index(tmp_path / "index.npz", [str(path)], []), deserialize, "tiny")
     path.write_bytes(path.read_bytes().replace(b"3:x", b"3xx"))
     images = records.RecordImages(source, np.arange(COUNT), "tiny")
     with pytest.raises(OSError, match="damaged record"):

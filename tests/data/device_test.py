@@ -7,6 +7,7 @@ import pytest
 
 from care_jax import data
 from care_jax.data import Examples
+from tests.data.image_bytes import Encoded
 
 
 @pytest.fixture
@@ -44,9 +45,5 @@ def test_clouds_stay_as_they_are():
 
 
 def test_encoded_examples_have_no_pixels():
-    class Encoded:
-        def __len__(self):
-            return 1
-
     with pytest.raises(ValueError, match="resident=True"):
-        data.put_resident(Examples(Encoded()))
+        data.put_resident(Examples(Encoded([b""])))

@@ -1,13 +1,13 @@
-"""The containers: examples, labels, data sets, skipped files."""
+"""The containers: examples, labels, data sets."""
 
 import doctest
-import threading
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from care_jax.data import errors, examples
-from care_jax.data.examples import DataError, DataSet, EncodedImages, Examples, SkippedFiles
+from care_jax.data.examples import DataError, DataSet, EncodedImages, Examples
 
 
 def test_doctests():
@@ -28,6 +28,19 @@ def test_examples_check_their_arrays():
         Examples(images, {"class": np.zeros(3, np.int32)})
     with pytest.raises(ValueError, match="'class'"):
         Examples(images, {"class": np.zeros(2, np.int64)})
+
+
+@pytest.mark.parametrize(
+    "images",
+    [[[[[0] * 3] * 4] * 4] * 2, jnp.zeros((2, 4, 4, 3), jnp.uint8), (b"one",), None],
+    ids=lambda x: type(x).__name__,
+)
+def test_images_that_are_neither_an_array_nor_encoded_are_one_line(images):
+    with pytest.raises(
+        DataError, match=r"^images must be a NumPy array, or have len, read.*; got .*: np\.asarray"
+    ) as error:
+        Examples(images)
+    assert type(images).__name__ in str(error.value)
 
 
 def test_encoded_examples_are_not_resident():
@@ -65,37 +78,6 @@ def test_a_data_set_describes_itself():
     assert DataSet("x", bare, bare, bare, {}).description() == "3 training and 3 test images, unlabelled"
     with pytest.raises(DataError, match="x has 7 classes 'class', but 8 names"):
         DataSet("x", one, one, one, {"class": 7, "hue": 4}, class_names=names)
-
-
-def test_skipped_files_are_counted_once_by_many_threads():
-    skipped = SkippedFiles()
-
-    def meet():
-        for i in range(200):
-            skipped.add(f"{i % 50:02d}.png", "truncated" if i % 2 else "not an image")
-
-    threads = [threading.Thread(target=meet) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(skipped) == 50
-    assert "07.png" in skipped
-    assert "50.png" not in skipped
-    assert skipped.reasons["07.png"] == "truncated"
-    told = "skipped 50 image files that could not be used (25 not an image, 25 truncated), first 00.png"
-    assert skipped.summary() == told
-
-
-def test_the_first_reason_stands():
-    skipped = SkippedFiles()
-    skipped.add("a.png", "empty file")
-    skipped.add("a.png", "not an image")
-    assert skipped.reasons == {"a.png": "empty file"}
-
-
-def test_nothing_skipped_is_nothing_to_tell():
-    assert SkippedFiles().summary() == ""
 
 
 def test_some_of_the_examples_are_read_where_they_lie():
@@ -176,14 +158,3 @@ def test_a_data_set_is_of_one_kind():
             DataSet("mixed", *parts, {})
     with pytest.raises(DataError, match="the test part of chains holds no clouds"):
         DataSet("chains", clouds, clouds, clouds.take(np.array([], int)), {})
-
-
-def test_what_was_skipped_is_news_once_and_again_where_it_has_grown():
-    skipped = SkippedFiles()
-    assert skipped.news() == ""
-    skipped.add("a.png", "truncated")
-    assert skipped.news() == skipped.summary() and skipped.news() == ""
-    skipped.add("a.png", "met again")
-    assert skipped.news() == ""
-    skipped.add("b.png", "truncated")
-    assert skipped.news().startswith("skipped 2 image files")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from care_jax import data
-from care_jax.data import DataError
+from care_jax.data import DataError, record_index, records
 from care_jax.data import tfds as loaders
 from care_jax.data.files import list_files
 
@@ -248,6 +248,41 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
     assert "\n" not in str(e.value)
     with pytest.raises(DataError, match="not prepared"):  # and nothing is downloaded unasked
         data.load("cifar10", root=tmp_path)
+
+
+def test_it_is_prepared_without_being_read(tmp_path, monkeypatch):
+    """In turn by the processes of a run, before all of them read it together."""
+    calls = []
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: calls.append(self.data_dir_root))
+    monkeypatch.setattr(loaders, "_chunks", None)
+    loaders.prepare("cifar10", tmp_path)
+    assert [str(where) for where in calls] == [str(tmp_path)]
+
+
+def test_labels_that_are_kept_elsewhere_are_said(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    copy = tmp_path / "data" / "imagenet2012" / "5.1.0"
+    shutil.copytree(root / "imagenet2012" / "5.1.0", copy, ignore=shutil.ignore_patterns("*.npz"))
+    monkeypatch.setattr(record_index.np, "savez", refusing(copy, np.savez))
+    for _ in range(2):
+        imagenet = data.load("imagenet2012", root=tmp_path / "data")
+        kept = f"; labels are kept in {tmp_path}/cache/care_jax/labels, as {copy} could not be written to"
+        assert imagenet.description().endswith(kept)
+        numbers = [number(imagenet.train.images, i) for i in range(13)]
+        assert imagenet.train.labels["class"].tolist() == [i % CLASSES for i in numbers]
+        monkeypatch.setattr(loaders, "read_labels", None)  # the second start needs it no more
+        monkeypatch.setattr(records, "read_labels", None)
+
+
+def refusing(folder, save):
+    """As `save`, but for files in this folder."""
+
+    def saved(path, **arrays):
+        if path.parent == folder:
+            raise PermissionError(13, "Permission denied")
+        save(path, **arrays)
+
+    return saved
 
 
 def test_a_damaged_copy(root, tmp_path):

@@ -32,6 +32,14 @@ class Coordinator:
                 raise RuntimeError(f"DEADLINE_EXCEEDED: GetKeyValue() timed out with key: {key}")
             return self._values[key]
 
+    def key_value_delete(self, key):
+        with self._changed:
+            del self._values[key]
+
+    def left(self):
+        with self._changed:
+            return sorted(self._values)
+
 
 @pytest.fixture
 def together(monkeypatch):
@@ -41,7 +49,7 @@ def together(monkeypatch):
     monkeypatch.setattr(agreement, "_client", lambda: coordinator)
 
     def run(count, call):
-        monkeypatch.setattr(agreement, "_place", lambda: (this.index, count))
+        monkeypatch.setattr(agreement, "place", lambda: (this.index, count))
         lines = [None] * count
 
         def process(index):
@@ -170,7 +178,7 @@ def test_what_else_the_coordinator_says_is_no_patience(together, monkeypatch):
             raise RuntimeError("UNAVAILABLE: Socket closed")
 
     monkeypatch.setattr(agreement, "_client", Gone)
-    monkeypatch.setattr(agreement, "_place", lambda: (1, 2))
+    monkeypatch.setattr(agreement, "place", lambda: (1, 2))
     with pytest.raises(RuntimeError, match="UNAVAILABLE"):
         agreement.agree("data", {})
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import chex
 import jax
 import pytest
+from jax._src import distributed as jax_distributed
 from jax._src.clusters import ClusterEnv
 
 from care_jax.command_line import user_errors
@@ -31,7 +33,9 @@ PROGRAM = Path(__file__).parents[1] / "small_run.py"
 def initialized(monkeypatch):
     """What `jax.distributed.initialize` would have been given."""
     for name in [
-        name for name in os.environ if name.startswith(("SLURM_", "OMPI_", "JAX_COORD", "JAX_NUM", "JAX_PROC"))
+        name
+        for name in os.environ
+        if name.startswith(("SLURM_", "OMPI_", "JAX_COORD", "JAX_NUM", "JAX_PROC", "JAX_LOCAL"))
     ]:
         monkeypatch.delenv(name)
     calls: list[dict] = []
@@ -94,7 +98,7 @@ def test_a_proxy_is_no_way_to_the_coordinator(initialized, met, monkeypatch):
 
 SLURM = {
     **{"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "2"},
-    **{"SLURM_STEP_NODELIST": "node[03-06]", "SLURM_LOCALID": "0"},
+    **{"SLURM_STEP_NODELIST": "node[03-06]", "SLURM_LOCALID": "0", "SLURM_STEP_TASKS_PER_NODE": "1(x4)"},
 }
 
 
@@ -117,13 +121,38 @@ def test_the_tasks_of_a_slurm_step_meet_where_jax_would_have_them_meet(initializ
         monkeypatch.setenv(name, value)
     distributed.start()
     assert met == [Place("node03", 61447, 4, 2, "slurm (process 0 is at node03:61447)")]
-    assert initialized[0]["local_device_ids"] == [0] and initialized[0]["num_processes"] == 4
+    (given,) = initialized
+    assert given["num_processes"] == 4 and given["cluster_detection_method"] == "deactivate"
+    assert given["local_device_ids"] == []  # all that it sees: it is alone on its node
+
+
+@pytest.mark.parametrize("tasks", ["1(x4)", "4"])
+def test_jax_makes_the_gpus_of_a_task_visible_and_no_others(initialized, met, monkeypatch, tasks):
+    """By way of JAX's own start, up to where it would connect: what it was told, not what it was given."""
+    for name, value in {**SLURM, "SLURM_STEP_TASKS_PER_NODE": tasks, "CUDA_VISIBLE_DEVICES": "0,1,2,3"}.items():
+        monkeypatch.setenv(name, value)
+    distributed.start()
+
+    class Connecting(Exception):
+        pass
+
+    def connect(*_, **__):
+        raise Connecting
+
+    told = {}
+    state = jax_distributed.State()
+    monkeypatch.setattr(jax_distributed.config, "update", told.__setitem__)
+    monkeypatch.setattr(jax_distributed._jax, "get_distributed_runtime_client", connect)
+    with pytest.raises(Connecting):
+        state.initialize(**initialized[0])
+    assert told.get("jax_cuda_visible_devices") == (None if tasks == "1(x4)" else "0")
 
 
 def test_a_cluster_that_cannot_be_asked_is_left_to_jax(initialized, met, monkeypatch, capsys):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")  # and nothing else of it: JAX finds no address
     distributed.start()
     assert met == [] and [call["cluster_detection_method"] for call in initialized] == ["ompi"]
+    assert initialized[0]["local_device_ids"] == []
     assert "the processes do not meet before JAX starts, because ompi can't be asked where" in capsys.readouterr().err
 
 
@@ -327,9 +356,12 @@ def test_two_processes_train_what_one_does(tmp_path, monkeypatch):
     assert two[1].returncode == 2
     assert len(err.splitlines()) == 1 and err.startswith("care_jax: process 0 of 2, on ") and "is lost (" in err
     two[0].communicate()
-    first, second = (_finish(process) for process in _start_two(tmp_path / "two", "--num_steps=8"))
+    first, second = (_finish(process) for process in _start_two(tmp_path / "two", "--num_steps=8", "--skip=a.png"))
     assert "going on from step 4 of 8" in first
     assert "going on" not in second and "images/s" not in second  # one speaks for both
+    assert re.search(r"images/s, waiting \d+% \(process [01]\), ", first) and "8 cpu devices, 4 in each of 2 p" in first
+    assert f"(1 unreadable: Permission denied), first a.png; met by process 1 on {socket.gethostname()}\n" in first
+    assert first.count("a.png") == 1 and "a.png" not in second
     chex.assert_trees_all_close(_params(tmp_path / "two", 8), _params(tmp_path / "alone", 8), rtol=1e-5, atol=1e-5)
     rows = [[json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()] for name in ("two", "alone")]
     for together, single in zip(*rows, strict=True):

@@ -1,5 +1,6 @@
 """The loop: what it logs, when it saves, and how it stops."""
 
+import functools
 import itertools
 import os
 import signal
@@ -14,6 +15,7 @@ from care_jax.train.checkpoint import Checkpoints
 from care_jax.train.meter import NonFiniteLossError
 from care_jax.train.metric_writer import MetricWriter, read_metrics
 from care_jax.train.state import TrainState
+from care_jax.train.timetable import Timetable
 
 
 def _state() -> TrainState:
@@ -30,7 +32,7 @@ def _step(state: TrainState, batch: jax.Array) -> tuple[TrainState, dict[str, ja
 
 def _run(path, batches, *, state=None, start=0, stop=lambda: "", monitor=None, prepare=lambda *_: None, **overrides):
     settings = {"num_steps": 10, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 5, "batch_size": 4}
-    timetable = loop.Timetable(**{**settings, **overrides})
+    timetable = Timetable(**{**settings, **overrides})
     checkpoints = Checkpoints(path / "checkpoints")
     batches = iter(batches)
     with MetricWriter(path, start_step=start) as writer:
@@ -68,16 +70,8 @@ def test_evaluates_and_saves_when_due_and_at_the_end(tmp_path):
 
 
 def test_steps_of_one_call_end_where_something_is_due(tmp_path):
-    """Calls of 4 steps, saves every 10, evaluations every 6: single steps lead up to each, resumed or not."""
-    timetable = loop.Timetable(
-        num_steps=23, log_every=4, evaluate_every=6, checkpoint_every=10, batch_size=4, steps_per_call=4
-    )
-    counts = list(timetable.counts(0))
-    assert counts == [4, 1, 1, 4, 1, 1, 4, 1, 1, 1, 1, 1, 1, 1]
-    ends = list(itertools.accumulate(counts))
-    for i, end in enumerate(ends):
-        assert list(timetable.counts(end)) == counts[i + 1 :]
-    settings = timetable._asdict() | {"num_steps": 20, "evaluate_every": 0}
+    """Calls of 4 steps, saves every 10; which calls there are is timetable_test's."""
+    settings = {"num_steps": 20, "log_every": 4, "evaluate_every": 0, "checkpoint_every": 10, "steps_per_call": 4}
     outcome = _run(tmp_path, range(20), **settings)
     assert float(outcome.state.params["w"][0]) == sum(range(20))
     rows = [row for row in read_metrics(tmp_path) if "loss" in row]
@@ -200,6 +194,34 @@ def test_waiting_for_data_is_measured(tmp_path, monkeypatch):
     assert _run(tmp_path / "fast", range(6), num_steps=6, evaluate_every=0, checkpoint_every=0).finished
     fast = [row for row in read_metrics(tmp_path / "fast") if "loss" in row]
     assert fast[-1]["data_wait_share"] < 0.5
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_row_has_the_waiting_of_the_process_that_waits_longest(tmp_path, monkeypatch, capsys, processes):
+    """A slow disk anywhere makes all wait, in the first process for a collective."""
+    told = []
+
+    def all_tell(what, share):
+        told.append(share)
+        return [share] if processes == 1 else [share / 2, 0.875, 0.25]
+
+    monkeypatch.setattr(loop.to_the_first, "told", all_tell)
+    _run(tmp_path, range(4), num_steps=4, evaluate_every=0, checkpoint_every=0)
+    shares = [row["data_wait_share"] for row in read_metrics(tmp_path) if "loss" in row]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "images/s" in line]
+    assert len(shares) == len(told) == len(lines) == 2
+    if processes == 1:
+        assert shares == told and not any("process" in line for line in lines)
+    else:
+        assert shares == [0.875] * 2 and all("images/s, waiting 88% (process 1), " in line for line in lines)
+
+
+def test_after_each_save_it_is_said_to_all(tmp_path, monkeypatch):
+    saved = []
+    told = functools.partial(loop.run, saved=lambda: saved.append(1))
+    monkeypatch.setattr(loop, "run", told)
+    _run(tmp_path, range(10))
+    assert len(saved) == 2
 
 
 def test_writer_drops_the_steps_that_are_made_again(tmp_path):

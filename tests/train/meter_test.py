@@ -82,6 +82,24 @@ def test_what_a_pause_takes_is_in_no_row():
     np.testing.assert_allclose([row["data_wait_share"] for row in written], [0.25, 0.0], rtol=0.3)
 
 
+def test_a_row_has_the_waiting_that_all_processes_agree_on():
+    """Asked once a row, by the thread: the loop waits for no other process."""
+    written, asked = [], []
+
+    def longest(share):
+        asked.append((share, threading.current_thread().name))
+        return 0.75
+
+    meter = Meter(10, lambda step, numbers: written.append(numbers), longest)
+    for step in (1, 2):
+        meter.add(step, Device(0.0).step())
+        meter.row()
+    meter.wait()
+    meter.close()
+    assert [row["data_wait_share"] for row in written] == [0.75] * 2
+    assert asked == [(0.0, "meter")] * 2
+
+
 def test_what_a_row_was_not_written_for_is_raised_in_the_loop_and_ends_the_rows():
     written = []
     meter = Meter(10, lambda step, numbers: written.append(step))
