@@ -31,6 +31,7 @@ from care_jax.train.online_probe import Beside
 from care_jax.train.state import TrainState
 from care_jax.train.step import TrainStep
 from care_jax.train.timetable import Timetable, periods
+from care_jax.train.trace import traced
 from care_jax.workdir import Claim, check_data, claim, plain
 
 
@@ -179,10 +180,13 @@ def train(
                 f"views and labels of the training {noun}, no linear_probe_top1 of held-out ones{begins}"
             )
             step_fn = Beside(programs, probe[1])
-        with MetricWriter(workdir, start_step=start, enabled=is_first(), warn=tell, loggers=to) as writer:
+        with (
+            MetricWriter(workdir, start_step=start, enabled=is_first(), warn=tell, loggers=to) as writer,
+            traced(step_fn, config.train.trace_steps, workdir / "trace", tell) as called,
+        ):
             return loop.run(
                 state,
-                step_fn,
+                called,
                 build.make_stacked_batches(experiment, start, timetable.counts(start)),
                 timetable=timetable,
                 checkpoints=checkpoints,

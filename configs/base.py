@@ -121,6 +121,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Where the rows of metrics.jsonl go too, and at the end the numbers and the pictures: tensorboard (a folder in the
     # workdir), wandb, mlflow; (): nowhere. docs/running.md has what they need.
     train.loggers = ("tensorboard",)
+    # Steps that JAX's profiler records at each start, after the first call, into trace/ of the workdir; 0: none.
+    train.trace_steps = 0
     train.keep_last = 2  # checkpoints kept, besides the one with the best k-nearest-neighbour accuracy
 
     config.evaluate = evaluate = ml_collections.ConfigDict()

@@ -14,6 +14,7 @@ _FREE = (
     "config.train.log_every",
     "config.train.keep_last",
     "config.train.loggers",
+    "config.train.trace_steps",
     "config.augment.num_threads",
     "config.data.root",
     "config.data.download",

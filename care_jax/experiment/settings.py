@@ -85,6 +85,7 @@ _SETTINGS: dict[str, tuple[Kind, Rule]] = {
     "train.evaluate_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.checkpoint_every_epochs": (float, _EPOCHS_OR_NONE),
     "train.keep_last": (int, at_least(1)),
+    "train.trace_steps": (int, at_least(0)),
     "train.loggers": ((str, None), _NOT_EMPTY),
     "evaluate.monitor": ((str, None), _NOT_EMPTY),
     "evaluate.monitor_examples": (int, at_least(1)),
@@ -165,6 +166,7 @@ STOOD_FOR_NONE = {
 ADDED: dict[str, Any] = {
     "extensions": (),
     "train.loggers": ("tensorboard",),
+    "train.trace_steps": 0,
     "evaluate.monitor": ("knn",),
     "evaluate.monitor_examples": None,
     "model.init_from": None,

@@ -16,7 +16,10 @@ BOUNDS = {
     "model.head_size train.batch_size": ((2,), (1,)),
     "loss.momentum": ((0.0, 1.0), (-0.1, 1.1)),
     "optimizer.momentum evaluate.probe.momentum": ((0.0, 0.99), (-0.1, 1.0)),
-    "equivariance.weight loss.off_diagonal_weight optimizer.weight_decay train.num_steps": ((0,), (-1,)),
+    "equivariance.weight loss.off_diagonal_weight optimizer.weight_decay train.num_steps train.trace_steps": (
+        (0,),
+        (-1,),
+    ),
     "loss.queue_size equivariance.num_groups train.keep_last train.log_every evaluate.knn_k": ((1,), (0,)),
     "evaluate.monitor_examples": ((1,), (0,)),
     "optimizer.step_factor evaluate.center_fraction": ((0.1, 1.0), (0.0, 1.1)),
