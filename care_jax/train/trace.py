@@ -57,7 +57,9 @@ class _Recorder:
         jax.profiler.start_trace(self._folder)
 
     def close(self) -> None:
-        """Writes what is being recorded, of a run that ends before too."""
+        """Writes what is being recorded, of a run that ends before too; says where there was nothing to record."""
+        if self._calls == 1:
+            self._tell("train.trace_steps: nothing is recorded, for this start made one call of the step, its first")
         if self._recording:
             self._recording = False
             if self._try(jax.profiler.stop_trace):

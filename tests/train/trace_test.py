@@ -44,9 +44,13 @@ def test_a_run_that_ends_before_leaves_what_there_is(profiler, tmp_path):
 def test_none_are_recorded_where_none_are_asked_for(profiler, tmp_path):
     with traced(_step, 0, tmp_path, print) as step:
         assert step is _step
-    with traced(_step, 5, tmp_path, print) as step:
+    told = []
+    with traced(_step, 5, tmp_path, told.append):
+        pass  # of a finished run there is nothing to say
+    assert told == []
+    with traced(_step, 5, tmp_path, told.append) as step:
         step(0, 1)
-    assert profiler == []
+    assert profiler == [] and "made one call of the step" in told[0]
 
 
 def test_a_recording_that_fails_is_told_and_costs_no_step(tmp_path):
