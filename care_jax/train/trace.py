@@ -53,6 +53,10 @@ class _Recorder:
         return state, metrics
 
     def _start(self) -> None:
+        try:
+            str(self._folder).encode()
+        except UnicodeEncodeError as error:  # which the profiler would meet when it is to write
+            raise ValueError("the profiler writes to no folder whose name is not UTF-8") from error
         self._folder.mkdir(parents=True, exist_ok=True)  # a recording that can't be written could never be ended
         jax.profiler.start_trace(self._folder)
 

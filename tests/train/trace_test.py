@@ -1,5 +1,7 @@
 """Steps recorded by JAX's profiler: so many, after the first call; a recording that fails costs no step."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -61,6 +63,14 @@ def test_a_recording_that_fails_is_told_and_costs_no_step(tmp_path):
         for _ in range(3):
             state, _ = step(state, 1)
     assert state == 3 and len(told) == 1 and told[0].startswith("train.trace_steps: nothing is recorded (")
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path):
+    told, state = [], 0
+    with traced(_step, 1, tmp_path / os.fsdecode(b"caf\xe9"), told.append) as step:
+        for _ in range(3):
+            state, _ = step(state, 1)
+    assert state == 3 and len(told) == 1 and "name is not UTF-8" in told[0]
 
 
 def test_a_recording_is_files_that_viewers_open(tmp_path):
