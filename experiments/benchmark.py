@@ -258,7 +258,6 @@ def _taken(
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("only", [], "Methods to compare, by the names of their folders; nothing: all.")
     flags.DEFINE_list(
         "chosen_by", [], "Measures whose mean decides which value is taken; nothing: the probe of the class."
     )

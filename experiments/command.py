@@ -41,6 +41,7 @@ def start(
     """
     config_flags.DEFINE_config_file("config", config, "The configuration.", lock_config=True)
     flags.DEFINE_string("workdir", workdir, "Folder of the runs and of the table.")
+    flags.DEFINE_list("only", [], "Rows to make, by the names of their folders; nothing: all.")
     flags.DEFINE_integer("seeds", seeds, "Training seeds, from 0.", lower_bound=1)
     flags.DEFINE_list(
         "reuse", [], "Folders of other tables, by commas: runs of the same settings are copied from there."
@@ -57,7 +58,7 @@ def start(
             check_term(given.config)
             workdir = local_path(given.workdir, "--workdir")
             reuse = reused(given.reuse)  # before what takes time
-            table = make_table(given.config)
+            table = chosen(make_table(given.config), given.only)
             if not checked:
                 check_given(table, given.config)
             text = run_table(
@@ -73,6 +74,18 @@ def start(
             print(text, flush=True)
 
     app.run(main, flags_parser=lambda argv: parse_flags(argv, f"--config={config}"))
+
+
+def chosen(table: Table, only: Sequence[str]) -> Table:
+    """The table of the rows of `only`, in the table's order; all where it is empty.
+
+    Raises:
+      UsageError: no such row.
+    """
+    unknown = [name for name in only if name not in table.rows]
+    if unknown:
+        raise UsageError(f"--only={unknown[0]} is no row; there are {', '.join(table.rows)}")
+    return table._replace(rows={name: row for name, row in table.rows.items() if not only or name in only})
 
 
 def reused(folders: Sequence[str]) -> list[Path]:

@@ -23,7 +23,7 @@ from typing import Any
 import ml_collections
 from absl import flags
 
-from care_jax.command_line import UsageError, given_settings
+from care_jax.command_line import given_settings
 from care_jax.experiment import build
 from care_jax.sweep.table import Row, Table
 from experiments import command, own_settings
@@ -94,36 +94,29 @@ def make_table(
     config: ml_collections.ConfigDict,
     images: int,
     num_steps: int,
-    only: Sequence[str] = (),
     sweep: str = "",
     given: Collection[str] = (),
 ) -> Table:
-    """The table, or some of its rows, or a sweep.
+    """The table, or a sweep.
 
     Args:
       config: of all rows; its lambda is that of CARE on SimCLR.
       images: that are trained on.
       num_steps: updates a run.
-      only: rows to make; empty for all.
       sweep: lambdas to try for CARE on every base, by commas; nothing for the table.
       given: the settings that the command line gave.
 
     Raises:
-      UsageError: no such row, or no such number; a lambda of 0.
+      UsageError: no such number; a lambda of 0.
     """
     weights = command.numbers("--sweep", sweep)
-    chosen = swept(config, images, num_steps, weights, given) if sweep else rows(config, images, num_steps, given)
-    unknown = [name for name in only if name not in chosen]
-    if unknown:
-        raise UsageError(f"--only={unknown[0]} is no row; there are {', '.join(chosen)}")
-    chosen = {name: row for name, row in chosen.items() if not only or name in only}
+    made = swept(config, images, num_steps, weights, given) if sweep else rows(config, images, num_steps, given)
     compared = ("relative_equivariance_median", "linear_probe_top1")
-    return Table(("base", "term", "lambda"), chosen, COLUMNS, compared)
+    return Table(("base", "term", "lambda"), made, COLUMNS, compared)
 
 
 if __name__ == "__main__":
     flags.DEFINE_integer("steps", 200, "Updates a run: about a minute on two CPU cores.", lower_bound=1)
-    flags.DEFINE_list("only", [], "Rows to make, by the names of their folders; nothing: all.")
     flags.DEFINE_string("sweep", "", "lambdas to try for CARE on every base, by commas, instead of the table's rows.")
     FLAGS = flags.FLAGS
 
@@ -131,7 +124,7 @@ if __name__ == "__main__":
 
     def _make_table(config: ml_collections.ConfigDict) -> Table:
         images, given = len(build.load_data(config).pretrain), given_settings()
-        table = make_table(config, images, FLAGS.steps, FLAGS.only, FLAGS.sweep, given)
+        table = make_table(config, images, FLAGS.steps, FLAGS.sweep, given)
         said.append(own_settings.told(config, images, given, [row.settings for row in table.rows.values()]))
         return table
 

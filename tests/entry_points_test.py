@@ -327,6 +327,7 @@ def test_the_experiments(name, workdirs, tmp_path):
     own = {
         "care_vs_simclr": {
             "--weights=a": [workdir, "--weights=a"],
+            "--only=a is no row; there are simclr, care": [workdir, "--only=a"],
             "weight": [workdir, "--weights=-1"],
             f"--reuse={tmp_path} has no finished run": [workdir, f"--reuse={tmp_path}"],
         },

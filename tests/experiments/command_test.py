@@ -63,6 +63,14 @@ def test_settings_that_the_data_lacks_are_refused(given):
         command.check_given(TABLE, config)
 
 
+def test_rows_are_chosen_by_their_folders_in_the_tables_order():
+    assert command.chosen(TABLE, []) == TABLE
+    assert list(command.chosen(TABLE, ["care", "plain"]).rows) == ["plain", "care"]
+    assert command.chosen(TABLE, ["care"]) == TABLE._replace(rows={"care": TABLE.rows["care"]})
+    with pytest.raises(UsageError, match=r"^--only=a is no row; there are plain, care$"):
+        command.chosen(TABLE, ["care", "a"])
+
+
 def test_rows_of_care_are_not_made_with_another_term():
     config = digits.get_config()
     command.check_term(config)

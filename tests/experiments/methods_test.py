@@ -42,12 +42,9 @@ def test_the_table_of_methods_has_every_base_and_every_rival():
         made = configured(digits.get_config(), row.settings, seed=0)
         assert (made.loss.method, made.train.num_steps) == (row.labels[0], 7)
         assert made.equivariance.term in row.labels[1] or row.labels[1] == "–"
-    assert list(methods.make_table(digits.get_config(), 1438, 7, only=["vicreg", "byol"]).rows) == ["byol", "vicreg"]
 
 
 def test_mistakes_are_one_line():
-    with pytest.raises(UsageError, match="--only=a is no row; there are simclr, "):
-        methods.make_table(digits.get_config(), 1438, 7, only=["a"])
     with pytest.raises(UsageError, match="--sweep=1,a: give numbers"):
         methods.make_table(digits.get_config(), 1438, 7, sweep="1,a")
     with pytest.raises(UsageError, match="--weights=a: give numbers"):
