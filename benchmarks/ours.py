@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks import settings
 from benchmarks.settings import Case
 from care_jax import augment, data, methods, models
-from care_jax.devices import sharding
+from care_jax.devices import cores, sharding
 from care_jax.train import optim
 from care_jax.train.placements import PLACEMENTS, ViewPlan
 from care_jax.train.state import init_state
@@ -56,7 +56,8 @@ class Ours:
     """
 
     def __init__(self, case: Case):
-        mesh = sharding.make_mesh(jax.devices()[:1])
+        cores.share_out([case.batch_size])  # as a run does
+        mesh = sharding.make_mesh(jax.devices()[:1] if jax.default_backend() != "cpu" else None)
         schedule = optim.make_schedule("constant", settings.LEARNING_RATE, num_steps=1)
         optimizer = optim.make_optimizer("adam", schedule, weight_decay=settings.WEIGHT_DECAY)
         encoder, self._plan = make_encoder(case), make_plan(case)

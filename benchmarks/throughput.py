@@ -17,8 +17,8 @@ from absl import app, flags, logging
 
 from care_jax import data
 from care_jax.configs import base, digits
-from care_jax.devices import sharding
-from care_jax.experiment import build
+from care_jax.devices import cores, sharding
+from care_jax.experiment import build, choice
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("only", None, ["digits", "resnet18"], "One of the cases.")
@@ -68,6 +68,8 @@ def main(argv: list[str]) -> None:
     """Prints a row a case."""
     del argv
     logging.set_verbosity(logging.ERROR)
+    configs = {name: CASES[name]() for name in ([FLAGS.only] if FLAGS.only else CASES)}
+    cores.share_out(size for config in configs.values() for size in choice.cut_batches(config))
     print(
         f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores ({platform.machine()}), ",
         end="",
@@ -75,8 +77,7 @@ def main(argv: list[str]) -> None:
     print(f"jax {jax.__version__}, {time.strftime('%Y-%m-%d')}")
     print("| case | batch | seconds a step, median | fastest – slowest | images/s | compilation s |")
     print("|---|---|---|---|---|---|")
-    for name in [FLAGS.only] if FLAGS.only else CASES:
-        config = CASES[name]()
+    for name, config in configs.items():
         times, compilation = step_times(config, FLAGS.steps)
         median = float(np.median(times))
         print(

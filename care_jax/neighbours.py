@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from care_jax import trained
 from care_jax.command_line import UsageError, say, user_errors
 from care_jax.data import DataError, Examples
-from care_jax.devices import compilation_cache
+from care_jax.devices import compilation_cache, cores
 from care_jax.embed import changes as changing
 from care_jax.embed import image_set, queries
 from care_jax.errors import printable
@@ -77,6 +77,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)
     with user_errors():
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
+        cores.share_out()
         neighbours(
             local_path(argv[1], "WORKDIR"),
             FLAGS.config,

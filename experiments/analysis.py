@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from matplotlib.figure import Figure
 
 from care_jax.command_line import parse_flags, say, user_errors
-from care_jax.devices import compilation_cache
+from care_jax.devices import compilation_cache, cores
 from care_jax.evaluate import plots
 from care_jax.evaluate.measure import Measure
 from care_jax.storage import folder_for, local_path, replace_file, writing_to
@@ -135,6 +135,7 @@ def start(name: str, analyse: Callable[[FinishedTable], Analysis], *, workdir: s
         logging.set_verbosity(logging.ERROR)
         with user_errors():
             compilation_cache.switch_on(given.compilation_cache, warn=say)
+            cores.share_out()
             place = local_path(given.workdir, "--workdir")
             table = FinishedTable(place, given.against, given.only)
             out = local_path(given.out, "--out") if given.out else place

@@ -8,8 +8,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from care_jax.command_line import UsageError, given_settings, parse_flags, say, user_errors
-from care_jax.devices import compilation_cache, sharding
-from care_jax.experiment import build
+from care_jax.devices import compilation_cache, cores, sharding
+from care_jax.experiment import build, choice
 from care_jax.experiment.config import leaves
 from care_jax.experiment.unused import check_data, unused
 from care_jax.storage import local_path
@@ -55,6 +55,8 @@ def start(
         logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
         with user_errors():
             compilation_cache.switch_on(given.compilation_cache, warn=say)
+            if given.jobs == 1:  # else runs have processes of their own
+                cores.share_out(choice.cut_batches(given.config))
             check_term(given.config)
             workdir = local_path(given.workdir, "--workdir")
             reuse = reused(given.reuse)  # before what takes time

@@ -71,7 +71,7 @@ def _cost(config: ml_collections.ConfigDict) -> int:
     from care_jax import pretrained
     from care_jax.cost import hardware, measured, report, suggest
     from care_jax.cost.estimate import Report, estimate, needed_memory
-    from care_jax.devices import sharding
+    from care_jax.devices import cores, sharding
     from care_jax.experiment import build, choice, extensions, stand_in
     from care_jax.experiment.config import validate
     from care_jax.experiment.names import choices
@@ -87,6 +87,7 @@ def _cost(config: ml_collections.ConfigDict) -> int:
     images = stand_in.images(config, FLAGS.num_examples)
     if config.data.root is None:
         config.data.root = "not_read"  # which a run would ask for
+    cores.share_out(choice.cut_batches(config))
     mesh = sharding.make_mesh(topologies.devices(FLAGS.topology))
     build.check(config, mesh)
     # The weights need not be here, and are read only where they say what the network is.

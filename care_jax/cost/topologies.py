@@ -50,8 +50,9 @@ def prepare(topology: str) -> None:
     """Sets what has to be set before JAX is imported.
 
     Args:
-      topology: "cpu", "cpu:8" (as many CPU devices, which stand in for any others), "gpu" (this machine's), "h100:8"
-        (hosts of eight), or a TPU's version and its chips, "v5e:16x16".
+      topology: "cpu" (this machine's cores, as a run shares them out), "cpu:8" (as many CPU devices, which stand in
+        for any others), "gpu" (this machine's), "h100:8" (hosts of eight), or a TPU's version and its chips,
+        "v5e:16x16".
 
     Raises:
       TopologyError: one line, for a name that can't be one, or where what compiles for it is not installed.
@@ -66,9 +67,9 @@ def prepare(topology: str) -> None:
         os.environ["JAX_PLATFORMS"] = "cpu"
         if kind in GPUS:
             _prepare_for_gpus(topology)
-        elif "jax" not in sys.modules:
+        elif layout and "jax" not in sys.modules:
             flags = os.environ.get("XLA_FLAGS", "")
-            os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={layout or 1}"
+            os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={layout}"
         return
     if kind not in _TPUS or not re.fullmatch(r"\d+x\d+(x\d+)?", layout):
         axes = "4x4x8" if kind in _CUBES else "16x16"
@@ -111,7 +112,7 @@ def devices(topology: str) -> list["jax.Device"]:
             found = jax.devices(kind)
         except RuntimeError as error:
             raise TopologyError(f"--topology={topology}: JAX finds no {kind.upper()} in this machine") from error
-        count = int(layout) if layout else 1 if kind == "cpu" else len(found)
+        count = int(layout or len(found))
         if count > len(found):
             raise TopologyError(f"--topology={topology}: JAX finds {len(found)} in this machine")
         return found[:count]

@@ -27,7 +27,7 @@ def unused(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) 
         return ""
     if any((root / path).exists() for path in _NVIDIA) and environment.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):
         return f"an NVIDIA GPU is here, but this JAX computes on CPUs: {_for_driver(_driver(root))}"
-    if _has_tpu(root):
+    if has_tpu(root):
         return "a TPU is here, but this JAX computes on CPUs: pip install 'care_jax[tpu]'"
     return ""
 
@@ -50,7 +50,8 @@ def _for_driver(version: str) -> str:
     return f"its driver {version} is too old, JAX needs {_EXTRAS[-1][0]} or newer, and then the extra {_EXTRAS[-1][1]}"
 
 
-def _has_tpu(root: Path) -> bool:
+def has_tpu(root: Path = Path("/")) -> bool:
+    """Whether this machine is a TPU's host."""
     for device in (root / "sys/bus/pci/devices").glob("*"):
         with suppress(OSError):
             if (device / "vendor").read_text().strip() == _GOOGLE and (device / "device").read_text().strip() in _TPUS:

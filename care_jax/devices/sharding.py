@@ -1,8 +1,13 @@
 """Where arrays live: one mesh axis, `data`; parameters on every device, batches cut over them."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+T = TypeVar("T")
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -25,6 +30,16 @@ def along_axis(mesh: Mesh, axis: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(None,) * axis, "data"))
 
 
+def within(mesh: Mesh, function: Callable[..., T]) -> Callable[..., T]:
+    """The same function, but what is traced in it can look up which devices share a batch out, as convolutions do."""
+
+    def traced(*arguments: Any) -> T:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    return traced
+
+
 def check_divides(mesh: Mesh, name: str, batch_size: int, parts: int = 1) -> None:
     """Raises ValueError unless the devices of the mesh divide each part of the batch.
 
@@ -42,8 +57,13 @@ def check_divides(mesh: Mesh, name: str, batch_size: int, parts: int = 1) -> Non
         raise ValueError(
             f"{name} is {batch_size}, which {mesh.size} devices{parted} do not divide; "
             f"use a multiple of {unit}, {batch_size // unit * unit or unit} for instance"
-            + (f"; or {fewer} of the devices (CUDA_VISIBLE_DEVICES)" if fewer and jax.process_count() == 1 else "")
+            + (f"; or {fewer} of the devices ({_chosen_by(mesh, fewer)})" if fewer and jax.process_count() == 1 else "")
         )
+
+
+def _chosen_by(mesh: Mesh, number: int) -> str:
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return f"JAX_NUM_CPU_DEVICES={number}" if on_cpu else "CUDA_VISIBLE_DEVICES"
 
 
 def from_process(sharding: NamedSharding, rows: np.ndarray) -> jax.Array:

@@ -22,7 +22,7 @@ from absl import app, flags, logging
 from care_jax import trained
 from care_jax.command_line import UsageError, say, user_errors
 from care_jax.data import DataError
-from care_jax.devices import compilation_cache
+from care_jax.devices import compilation_cache, cores
 from care_jax.storage import local_path
 
 EXAMPLE = "care-jax embed runs/digits --images=photos --out=photos.npy"
@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)
     with user_errors():
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
+        cores.share_out()
         if FLAGS.out is None:
             raise UsageError(f"--out is missing: {EXAMPLE} for instance")
         embed(

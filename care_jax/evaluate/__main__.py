@@ -28,7 +28,7 @@ from absl import app, flags, logging
 
 from care_jax import fits, help, trained
 from care_jax.command_line import UsageError, fail, given_settings, parse_flags, say, user_errors
-from care_jax.devices import compilation_cache, sharding
+from care_jax.devices import compilation_cache, cores, sharding
 from care_jax.evaluate import baseline, results, transfer
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.experiment import build, extensions, unused
@@ -57,6 +57,7 @@ def main(argv: list[str]) -> None:
         if not FLAGS.workdir:
             raise UsageError("--workdir is missing: the folder of a run, care-jax evaluate runs/digits for instance")
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
+        cores.share_out()
         workdir = local_path(FLAGS.workdir, "--workdir")
         unused.report(FLAGS.config, given_settings(), say)
         if FLAGS.on is not None and FLAGS.baseline is not None:

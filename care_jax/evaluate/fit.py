@@ -66,7 +66,7 @@ class Fit:
         drawn = settings.get("augmentation", "crop_flip") == "crop_flip"  # clouds have no such setting
         spec = augmentation(experiment.plan.invariance) if drawn else self._embedder.spec
         step = partial(_step, backbone, self._optimizer, spec, mesh, experiment.config.model.remat)
-        self._step = jax.jit(step, donate_argnums=0, out_shardings=whole)
+        self._step = jax.jit(sharding.within(mesh, step), donate_argnums=0, out_shardings=whole)
         self._count = jax.jit(partial(_count, backbone, self._embedder.spec, mesh), out_shardings=whole)
         self._init = jax.jit(self._begin, out_shardings=whole)
 

@@ -25,16 +25,14 @@ _BATCHES_AN_EPOCH = 4  # at least, where the data set is small
 _WIDTH = {"cpu": 32, "accelerator": 64}
 _GROUP = 16  # images, at least; as in the paper
 _OF_DATA_SET = "dataset"
+_BATCHES = ("train.batch_size", "equivariance.batch_size")
 _ANY_COLORS = Colors((0.5,) * 3, (0.25,) * 3)
 
 
 def open_colors(config: ml_collections.ConfigDict) -> None:
     """Takes "dataset" out of data.mean and data.std: another word for no value, computed from the training images."""
     for name in COLORS:
-        try:
-            value = _value(config, name)
-        except (LookupError, AttributeError, TypeError, RequiredValueError):
-            continue  # which is refused where settings are checked
+        value = _unchecked(config, name)
         word = value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value
         if isinstance(word, str) and word == _OF_DATA_SET:
             with config.ignore_type():
@@ -100,6 +98,12 @@ def described(chosen: Mapping[str, Any]) -> str:
     return " ".join(f"--config.{name}={str(value).replace(' ', '')}" for name, value in chosen.items())
 
 
+def cut_batches(config: ml_collections.ConfigDict) -> list[int]:
+    """What devices have to divide: (micro-)batches that have a value. Of settings that nobody has checked yet."""
+    parts, *sizes = (_number(config, name) for name in ("train.micro_batches", *_BATCHES))
+    return [size // parts for size in sizes if size and parts]
+
+
 def smaller(config: ml_collections.ConfigDict, mesh: Mesh, num_examples: int) -> str:
     """The largest batch that so many examples make and the devices and groups divide, as advice; empty where none is.
 
@@ -139,3 +143,16 @@ def _key(name: str) -> str:
 def _value(config: ml_collections.ConfigDict, name: str) -> Any:
     section, _, key = name.rpartition(".")
     return config[section][key]
+
+
+def _unchecked(config: ml_collections.ConfigDict, name: str) -> Any:
+    """None for what is not there, which is refused where settings are checked."""
+    try:
+        return _value(config, name)
+    except (LookupError, AttributeError, TypeError, RequiredValueError):
+        return None
+
+
+def _number(config: ml_collections.ConfigDict, name: str) -> int:
+    value = _unchecked(config, name)
+    return value if isinstance(value, int) and value > 0 else 0

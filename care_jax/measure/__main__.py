@@ -29,7 +29,7 @@ from absl import app, flags, logging
 
 from care_jax import trained
 from care_jax.command_line import UsageError, fail, parse_flags, say, user_errors
-from care_jax.devices import compilation_cache
+from care_jax.devices import compilation_cache, cores
 from care_jax.embed import image_set
 from care_jax.evaluate import results, strengths
 from care_jax.experiment.settings import of_clouds
@@ -91,6 +91,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)
     with user_errors():
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
+        cores.share_out()
         out = None if FLAGS.out is None else local_path(FLAGS.out, "--out")
         with nullcontext() if out is None else folder_for(out, FILES, "--out"):
             found = _found(argv)

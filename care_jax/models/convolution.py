@@ -12,11 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 
 from care_jax.losses.arrays import wide
 
 # More features than this, on one side at least, and XLA:CPU takes its fast library.
 _FEW_FEATURES = 16
+_AXIS = "data"  # of the devices that share a batch out, in `care_jax.devices.sharding`
 
 
 def _conv(
@@ -124,31 +126,39 @@ def _input_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array,
 def _over_chunks(
     of_chunk: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, gradient: jax.Array, most_bytes: int
 ) -> jax.Array:
-    """The sum of `of_chunk` over chunks of images, of x and the gradient together no more bytes than a cache holds.
-
-    The batch may be sharded over all devices: each of them then sums over its own images, and the sums meet once.
-    """
+    """The sum of `of_chunk` over chunks of images, of x and the gradient together no more bytes than a cache holds."""
     b = len(x)
-    devices = math.gcd(b, jax.device_count())
-    share = b // devices
     bytes_per_image = x.dtype.itemsize * (x.size + gradient.size) // b
-    chunk = max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * bytes_per_image <= most_bytes))
-    lead = devices > 1  # a single device needs no axis
-    if lead:
-        of_chunk = jax.vmap(of_chunk)
-        x, gradient = (y.reshape(devices, share, *y.shape[1:]) for y in (x, gradient))
+    chunk = max(n for n in range(1, b + 1) if b % n == 0 and (n == 1 or n * bytes_per_image <= most_bytes))
 
     def add_chunk(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
         # Sliced here, not by the scan: for arrays of another shape XLA would make x a second time.
-        return total + of_chunk(
-            *(jax.lax.dynamic_slice_in_dim(y, start, chunk, int(lead)) for y in (x, gradient))
-        ), None
+        return total + of_chunk(*(jax.lax.dynamic_slice_in_dim(y, start, chunk) for y in (x, gradient))), None
 
-    sums = jax.eval_shape(of_chunk, *(jax.lax.slice_in_dim(y, 0, chunk, axis=int(lead)) for y in (x, gradient)))
+    sums = jax.eval_shape(of_chunk, *(jax.lax.slice_in_dim(y, 0, chunk) for y in (x, gradient)))
     zeros = jnp.zeros(sums.shape, sums.dtype)
-    # Two at a time keep both cores busy: a convolution of few features takes one.
-    total, _ = jax.lax.scan(add_chunk, zeros, jnp.arange(0, share, chunk), unroll=2)
-    return total.sum(0) if lead else total
+    # Two at a time keep two cores busy: a convolution of few features takes one.
+    return jax.lax.scan(add_chunk, zeros, jnp.arange(0, b, chunk), unroll=2)[0]
+
+
+def _over_own_chunks(
+    of_chunk: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, gradient: jax.Array, most_bytes: int
+) -> jax.Array:
+    """The same where devices share the images: each sums over its own, and the sums meet once.
+
+    XLA would bring all images to every device: it shares no convolution out in which they are the features.
+    """
+    over_chunks = functools.partial(_over_chunks, of_chunk, most_bytes=most_bytes)
+    mesh = jax.sharding.get_abstract_mesh()
+    shared_out = mesh.axis_names == (_AXIS,) and mesh.axis_types == (AxisType.Auto,) and mesh.size > 1
+    if not shared_out or len(x) % mesh.size:
+        return over_chunks(x, gradient)
+    return jax.shard_map(
+        lambda *own: jax.lax.psum(over_chunks(*own), _AXIS),
+        in_specs=PartitionSpec(_AXIS),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )(x, gradient)
 
 
 def _kernel_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> jax.Array:
@@ -157,7 +167,7 @@ def _kernel_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array
     if len(kernel) == 1:
         # Over chunks too: XLA would transpose the whole gradient.
         product = functools.partial(jnp.einsum, "nhwi,nhwo->io", preferred_element_type=dtype)
-        return _over_chunks(product, x[:, ::stride, ::stride], gradient, 2**22)[None, None]
+        return _over_own_chunks(product, x[:, ::stride, ::stride], gradient, 2**22)[None, None]
     ends = _ends(x, kernel, gradient, stride)
 
     def by_convolution(x: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -165,21 +175,7 @@ def _kernel_gradient_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array
         x, gradient = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
         return _conv(x, gradient, ends, rhs_dilation=(stride, stride), preferred_element_type=dtype)
 
-    def by_patches(x: jax.Array, gradient: jax.Array) -> jax.Array:
-        """The same. Devices share a matrix product; of a convolution on each XLA would gather all."""
-        h, w = gradient.shape[1:3]
-        x = jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*end, 0) for end in ends), (0, 0, 0)))
-        size = len(kernel)
-        patches = [
-            x[:, i : i + stride * (h - 1) + 1 : stride, j : j + stride * (w - 1) + 1 : stride]
-            for i in range(size)
-            for j in range(size)
-        ]
-        product = jnp.einsum("nhwki,nhwo->iko", jnp.stack(patches, 3), gradient, preferred_element_type=dtype)
-        return product.reshape(x.shape[-1], size, size, -1)
-
-    of_chunk = by_convolution if jax.device_count() == 1 else by_patches
-    return _over_chunks(of_chunk, x, gradient, 2**20).transpose(1, 2, 0, 3)
+    return _over_own_chunks(by_convolution, x, gradient, 2**20).transpose(1, 2, 0, 3)
 
 
 def _gradients_on_cpu(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
@@ -199,6 +195,9 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     On CPUs it and its gradients are written in the forms above, elsewhere they are XLA's own; the same numbers up to
     rounding. (XLA's for GPUs, too, in jaxlib 0.10: it aborts over the gradient of a strided 1x1 convolution that is
     written as a matrix product.) The price is that forward-mode differentiation (`jax.jvp`) isn't defined.
+
+    Where several CPU devices share the batch out, differentiate within `jax.sharding.use_abstract_mesh` of their mesh,
+    whose one axis is `data`: then each takes the kernel's gradient of its own images. Otherwise each takes that of all.
 
     Args:
       x: [b, h, w, in].

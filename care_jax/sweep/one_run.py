@@ -21,7 +21,8 @@ if __name__ == "__main__" and sys.argv[2]:
 from absl import logging
 
 from care_jax.command_line import say, user_errors
-from care_jax.devices import compilation_cache
+from care_jax.devices import compilation_cache, cores
+from care_jax.experiment import choice
 from care_jax.experiment.config import from_plain
 from care_jax.sweep.runs import finished_run
 
@@ -31,7 +32,9 @@ def main() -> None:
     logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant
     with user_errors():
         compilation_cache.switch_on(warn=say)
-        finished_run(from_plain(json.load(sys.stdin)), Path(sys.argv[1]))
+        config = from_plain(json.load(sys.stdin))
+        cores.share_out(choice.cut_batches(config))
+        finished_run(config, Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -104,10 +104,12 @@ def make_train_step(
         )
         return state, metrics, outputs
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return updated(state, batch)[:2]
+    update = sharding.within(mesh, updated)
 
-    return step if probe is None else probe.beside(updated)
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return update(state, batch)[:2]
+
+    return step if probe is None else probe.beside(update)
 
 
 def accumulated_gradients(

@@ -77,22 +77,22 @@ def test_flags_reach_the_estimate_and_figures_the_file(cost, asked, tmp_path, ca
 
 
 def test_json_in_place_of_the_text(cost, asked, capsys):
-    assert cost("--topology=cpu", "--json=-") == 0
+    assert cost("--topology=cpu:1", "--json=-") == 0
     assert json.loads(capsys.readouterr().out)["memory"]["peak"] == 128 * 2**21
 
 
 def test_a_step_that_does_not_fit_or_compile_is_status_1(cost, asked, capsys):
-    assert cost("--topology=cpu", "--config.train.batch_size=1280") == 1
+    assert cost("--topology=cpu:1", "--config.train.batch_size=1280") == 1
     assert "it DOES NOT FIT" in capsys.readouterr().out
     images = "--num_examples=10000"
-    assert cost("--topology=cpu", images, "--config.train.batch_size=4096") == 1
+    assert cost("--topology=cpu:1", images, "--config.train.batch_size=4096") == 1
     assert "compiles      no, in 614 s\nreason        RESOURCE_EXHAUSTED" in capsys.readouterr().out
 
 
 def test_the_largest_batch(cost, asked, tmp_path, monkeypatch, capsys):
     file, memory = tmp_path / "cost.json", 1000 * 2**21
     monkeypatch.setattr(hardware, "of_device", lambda device, count: hardware.Hardware(None, None, memory))
-    assert cost("--topology=cpu", "--suggest", f"--json={file}", "--num_examples=100000") == 0
+    assert cost("--topology=cpu:1", "--suggest", f"--json={file}", "--num_examples=100000") == 0
     found = json.loads(file.read_text())
     assert 1000 - 1000 // 16 <= found["suggestion"] <= 1000 and found["suggestion"] % 8 == 0
     assert found["batch_size"] == found["suggestion"] and found["memory"]["peak"] <= memory
@@ -102,13 +102,13 @@ def test_the_largest_batch(cost, asked, tmp_path, monkeypatch, capsys):
     assert err.count("peak") == len(asked)
     with pytest.raises(UsageError, match="how much memory a cpu has is not known"):
         monkeypatch.setattr(hardware, "of_device", lambda device, count: hardware.of_kind("other"))
-        cost("--topology=cpu", "--suggest")
+        cost("--topology=cpu:1", "--suggest")
 
 
 def test_what_is_refused_for_another_reason_ends_the_search(cost, asked, monkeypatch):
     monkeypatch.setattr(estimate, "estimate", lambda *_, **__: {**FOUND, "compiles": False, "reason": "INTERNAL: no"})
     with pytest.raises(UsageError, match="batch 128 does not compile, and not for want of memory: INTERNAL: no"):
-        cost("--topology=cpu", "--suggest")
+        cost("--topology=cpu:1", "--suggest")
 
 
 def test_every_batch_that_is_tried_for_a_plain_baseline_is_one_that_runs(cost, monkeypatch, capsys):
@@ -143,7 +143,7 @@ def test_the_network_is_that_of_a_pretrained_file(cost, monkeypatch, tmp_path, c
         return copy.deepcopy(FOUND)
 
     monkeypatch.setattr(estimate, "estimate", fake)
-    own = ("--topology=cpu", "--config.model.backbone=resnet10", "--config.model.stem=imagenet")
+    own = ("--topology=cpu:1", "--config.model.backbone=resnet10", "--config.model.stem=imagenet")
     assert cost(*own, "--config.model.width=None", f"--config.model.init_from={tmp_path / 'x'}") == 0
     assert widths == [4]
     assert f"chosen for config.model.init_from={tmp_path / 'x'}: --config.model.width=4" in capsys.readouterr().err
@@ -153,9 +153,9 @@ def test_the_network_is_that_of_a_pretrained_file(cost, monkeypatch, tmp_path, c
 
 
 def test_an_online_probe_is_said_not_to_be_counted(cost, asked, capsys):
-    assert cost("--topology=cpu") == 0
+    assert cost("--topology=cpu:1") == 0
     assert "online_probe" not in capsys.readouterr().out
-    assert cost("--topology=cpu", "--config.evaluate.online_probe=True") == 0
+    assert cost("--topology=cpu:1", "--config.evaluate.online_probe=True") == 0
     assert "evaluate.online_probe: the classifier that it trains beside is not counted" in capsys.readouterr().out
 
 
@@ -163,4 +163,4 @@ def test_an_incomplete_configuration_is_one_line(cost, tmp_path):
     file = tmp_path / "bare.py"
     file.write_text("import ml_collections\ndef get_config(): return ml_collections.ConfigDict({'seed': 0})\n")
     with pytest.raises(UserError, match=r"^config\.\w+.* is missing; start from configs/base.py, which has them all$"):
-        cost("--topology=cpu", f"--config={file}")
+        cost("--topology=cpu:1", f"--config={file}")

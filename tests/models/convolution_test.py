@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from care_jax.devices import sharding
 from care_jax.models.convolution import _gradients, _gradients_on_tpu, convolve
 
 # (size, stride, input, out_features). Of the kernels and strides of a ResNet, one for each form: maps whose every
@@ -47,15 +47,18 @@ def _all_gradients(convolution, stride, x, kernel):
     return output, *gradients(jnp.sin(jnp.arange(output.size, dtype=output.dtype)).reshape(output.shape))
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("shared_out", [False, True])
 @pytest.mark.parametrize(("size", "stride", "shape", "out_features"), CASES)
-def test_output_and_gradients_equal_xlas(monkeypatch, devices, size, stride, shape, out_features):
-    monkeypatch.setattr(jax, "device_count", lambda: devices)  # the form of the kernel's gradient depends on it
+def test_output_and_gradients_equal_xlas(shared_out, size, stride, shape, out_features):
+    devices = (7 if shape[0] == 7 else 2) if shared_out else 1
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    function = lambda *operands: [  # noqa: E731
+        _all_gradients(function, stride, *operands) for function in (convolve_at, _plain)
+    ]
     with jax.enable_x64(True):
         operands = _operands(size, shape, out_features, np.float64)
-        ours, theirs = jax.jit(
-            lambda *operands: [_all_gradients(function, stride, *operands) for function in (convolve_at, _plain)]
-        )(*operands)
+        places = (sharding.along_axis(mesh, 0), sharding.replicated(mesh))
+        ours, theirs = jax.jit(sharding.within(mesh, function), in_shardings=places)(*operands)
     for our, their in zip(ours, theirs, strict=True):
         assert our.dtype == np.float64
         assert np.linalg.norm(our - their) < 1e-12 * np.linalg.norm(their)
@@ -90,8 +93,7 @@ def _slow_convolutions(compiled_text):
         (3, 1, (4, 1, 1, 128), 128),
     ],
 )
-def test_xla_takes_its_fast_library_in_a_loop_too(monkeypatch, size, stride, shape, out_features):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+def test_xla_takes_its_fast_library_in_a_loop_too(size, stride, shape, out_features):
     x, kernel = _operands(size, shape, out_features, np.float32)
 
     def in_a_loop(convolution):
@@ -112,15 +114,18 @@ def test_xla_takes_its_fast_library_in_a_loop_too(monkeypatch, size, stride, sha
 
 @pytest.mark.parametrize(("shape", "out_features"), [((16, 2, 2, 20), 20), ((16, 8, 8, 20), 20), ((16, 8, 8, 4), 4)])
 def test_devices_sum_over_their_own_images(shape, out_features):
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    mesh = sharding.make_mesh()
     x, kernel = _operands(3, shape, out_features, np.float32)
-    cut, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    cut, whole = sharding.along_axis(mesh, 0), sharding.replicated(mesh)
     gradients = jax.jit(
-        partial(_all_gradients, convolve_at, 1), in_shardings=(cut, whole), out_shardings=(cut, cut, whole)
+        sharding.within(mesh, partial(_all_gradients, convolve_at, 1)),
+        in_shardings=(cut, whole),
+        out_shardings=(cut, cut, whole),
     )
     text = gradients.lower(x, kernel).compile().as_text()
     assert len(re.findall(r" all-reduce\(", text)) == 1
     assert not re.search(r"\b(all-gather|all-to-all|collective-permute)", text)
+    assert "__ynn_fusion" not in text or not _slow_convolutions(text)
     for ours, theirs in zip(gradients(x, kernel), _all_gradients(_plain, 1, x, kernel), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
