@@ -12,7 +12,7 @@ import jax
 import ml_collections
 
 from care_jax.command_line import say
-from care_jax.devices import memory
+from care_jax.devices import memory, sharding
 from care_jax.devices.distributed import is_first
 from care_jax.devices.memory import ProgramMemory, amount
 from care_jax.errors import UserError, wanting_memory
@@ -22,10 +22,12 @@ from care_jax.experiment.config import ConfigError
 from care_jax.experiment.programs import CompiledSteps, Probe
 from care_jax.experiment.settings import of_clouds
 
+_DEVICES = "JAX_NUM_CPU_DEVICES"
 _TRIES = 3  # programs that are compiled for one kind of settings
 _FACTORS = tuple(2**i for i in range(1, 16))
 # What the settings that need less cost otherwise.
 _PRICES = {
+    _DEVICES: "the same numbers but for rounding, more time",
     "model.remat": "the same numbers, more time",
     "train.micro_batches": "the loss of the whole batch, batch norm sees one part at a time",
     "train.batch_size": "another loss, and the learning rate does not follow by itself",
@@ -54,7 +56,9 @@ class Tried(NamedTuple):
         return self.needs is not None and self.needs.peak <= available
 
     def __str__(self) -> str:
-        flags = " ".join(f"--config.{name}={value}" for name, value in self.settings.items())
+        flags = " ".join(
+            f"{'' if name == _DEVICES else '--config.'}{name}={value}" for name, value in self.settings.items()
+        )
         needs = "too much to compile" if self.needs is None else amount(self.needs.peak)
         return f"{flags} ({'; '.join([needs, *(_PRICES[name] for name in self.settings)])})"
 
@@ -128,6 +132,9 @@ def _compile(steps: CompiledSteps, count: int) -> ProgramMemory | None:
 
 def _fitting(experiment: Experiment, count: int, needed: ProgramMemory | None, available: int) -> list[Tried]:
     """Of each kind of settings what fits, or the last that was tried; of two together where neither does."""
+    alone = _on_one_cpu_device(experiment, count, available)
+    if alone:
+        return [alone]
     if needed is not None and needed.peak - needed.temporaries > available:
         return []  # what none of them changes is too much already
     config = experiment.config
@@ -141,6 +148,17 @@ def _fitting(experiment: Experiment, count: int, needed: ProgramMemory | None, a
         both = [{**settings, "model.remat": True} for settings in parts]
         found.append(_first_that_fits(experiment, both, count, recomputed and recomputed.needs, available))
     return [one for one in found if one]
+
+
+def _on_one_cpu_device(experiment: Experiment, count: int, available: int) -> Tried | None:
+    """Without what each of several CPU devices has to itself; None where there is one, or it does not fit either."""
+    devices = list(experiment.mesh.devices.flat)
+    if devices[0].platform != "cpu" or len(devices) == 1 or jax.process_count() > 1:
+        return None
+    _tell(f"with {_DEVICES}=1:")
+    alone = build.build(experiment.config, sharding.make_mesh(devices[:1]), experiment.dataset)
+    tried = Tried({_DEVICES: 1}, _compile(CompiledSteps(alone, tell=_tell), count))
+    return tried if tried.fits(available * len(devices)) else None
 
 
 def _first_that_fits(
@@ -195,10 +213,12 @@ def _does_not_fit(experiment: Experiment, needed: ProgramMemory | None, availabl
 
 
 def _advice(experiment: Experiment, tried: list[Tried], available: int, goes_on: bool) -> str:
-    fit = [str(one) for one in tried if one.fits(available)]
+    fit = [str(one) for one in tried if one.fits(available) or _DEVICES in one.settings]
     if fit:
         others = (
-            "; the run in --workdir goes on with another model.remat, for the others use another" if goes_on else ""
+            "; the run in --workdir goes on with another model.remat, for the others use another"
+            if goes_on and not any(_DEVICES in one.settings for one in tried)
+            else ""
         )
         return f"Compiled, and fits: {'; or '.join(fit)}{others}"
     failed = f" (tried: {'; '.join(map(str, tried))})" if tried else ", whatever the batch"

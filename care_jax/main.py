@@ -41,14 +41,15 @@ def main(argv: list[str]) -> None:
         # Imported late: a mistyped flag should answer at once.
         from care_jax import run
         from care_jax.devices import compilation_cache, cores, distributed
-        from care_jax.experiment import choice, extensions, unused
+        from care_jax.experiment import continuation, extensions, unused
 
         distributed.start(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
         compilation_cache.switch_on(FLAGS.compilation_cache, warn=say)
-        cores.share_out(choice.cut_batches(FLAGS.config))
+        workdir = local_path(FLAGS.workdir, "--workdir")
+        cores.share_out(continuation.cut_batches(FLAGS.config, workdir))
         extensions.load(FLAGS.config)
         unused.report(FLAGS.config, given_settings(), run.tell)
-        run.run(FLAGS.config, local_path(FLAGS.workdir, "--workdir"))
+        run.run(FLAGS.config, workdir)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,9 @@ def train(
             if int(state.step) == experiment.num_steps:
                 device = info.get("device")
             else:
-                device = _then(info.get("device"), device)
+                saved_on, device = info.get("device"), _then(info.get("device"), device)
+                if saved_on and device != saved_on:
+                    tell(f"other devices ({device}): from here on steps differ by rounding")
             tell(f"going on from step {int(state.step)} of {experiment.num_steps}, {_sha_note(info)}")
         for line in initial.lines(config.data) if initial and not saved else ():
             tell(line)

@@ -11,11 +11,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 
 from care_jax import trained
 from care_jax.command_line import UsageError, say
 from care_jax.data import DataSet
+from care_jax.devices import sharding
 from care_jax.errors import UserError
 from care_jax.evaluate import plots
 from care_jax.evaluate.embedded import EmbeddedDataSet, make_embedder
@@ -108,7 +110,9 @@ class FinishedTable:
                     raise UsageError(f"{folder} is of other data or sizes than the runs before it; analyse them apart")
                 dataset: DataSet = load_data(key)
                 check_data(folder, dataset)
-                experiment = build.build(config, dataset=dataset)
+                # Not what it trained on: its batch need not be divided here.
+                experiment = build.build(config, sharding.make_mesh(jax.devices()[:1]), dataset)
+                experiment = experiment._replace(mesh=sharding.make_mesh())
                 # Of the invariance branch every input has two draws, however many the evaluation has of the other.
                 shared = config.evaluate.num_augmentations if branch == "equivariance" else 0
                 draws = getattr(experiment.plan, branch), config.evaluate.seed, shared

@@ -24,7 +24,7 @@ def compiled(monkeypatch):
         found.append((config.train.batch_size, config.train.micro_batches, config.model.remat))
         an_image = 3 if config.model.remat else 8
         images = config.train.batch_size // config.train.micro_batches
-        return ProgramMemory(10 * MIB, an_image * images * MIB, 0, 0)
+        return ProgramMemory(10 * MIB, an_image * images * MIB // steps.experiment.mesh.size, 0, 0)
 
     monkeypatch.setattr(fits, "_compile", compile_)
     return found
@@ -83,6 +83,16 @@ def test_nothing_fits(experiment, compiled, monkeypatch, available, told, tried)
     assert len(compiled) == tried + 1
 
 
+@pytest.mark.parametrize(("available", "fits_alone"), [(265, True), (260, False)])
+def test_one_cpu_device_needs_less_than_two(experiment, compiled, monkeypatch, available, fits_alone):
+    config = experiment.config
+    two = build.build(config, sharding.make_mesh(jax.devices()[:2]), experiment.dataset)
+    line = _refused(two, monkeypatch, available * MIB, goes_on=True)
+    assert f"and for each of 2 CPU devices there are {available}.0 MiB" in line
+    alone = "Compiled, and fits: JAX_NUM_CPU_DEVICES=1 (522.0 MiB; the same numbers but for rounding, more time)"
+    assert line.endswith(alone) == fits_alone and ("--config.model.remat=True" in line) != fits_alone
+
+
 def test_a_run_that_goes_on_keeps_its_settings(experiment, compiled, monkeypatch):
     assert "goes on with another model.remat, for the others" in _refused(
         experiment, monkeypatch, 521 * MIB, goes_on=True
@@ -118,7 +128,7 @@ def test_other_errors_keep_their_own_words(experiment):
 
 
 def test_a_run_ends_before_its_first_step_and_leaves_the_workdir_free(tiny_config, compiled, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda mesh: 100 * MIB)
+    monkeypatch.setattr(memory, "available", lambda mesh: 20 * MIB)
     config = tiny_config()
     with pytest.raises(DoesNotFitError):
         run.run(config, tmp_path)

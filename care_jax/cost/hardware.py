@@ -86,10 +86,10 @@ def of_kind(device_kind: str) -> Hardware:
 
 
 def of_device(device: "jax.Device", count: int) -> Hardware:
-    """The same of one of some devices that may be there: CPUs share the machine's memory, a GPU says what it gives."""
+    """The same of one of some devices that may be there: CPUs share memory and cache, a GPU says what it gives."""
     found = of_kind(device.device_kind)
     if device.platform == "cpu":
-        return found._replace(memory=machine.memory() // count, cache=_cpu_cache())
+        return found._replace(memory=machine.memory() // count, cache=_cpu_cache() // count)
     if device.platform == "gpu" and device.client.runtime_type != "compile_only_runtime":
         limit = (device.memory_stats() or {}).get("bytes_limit")
         return found if limit is None else found._replace(memory=limit)

@@ -70,6 +70,7 @@ def prepare(topology: str) -> None:
         elif layout and "jax" not in sys.modules:
             flags = os.environ.get("XLA_FLAGS", "")
             os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={layout}"
+            os.environ.pop("JAX_NUM_CPU_DEVICES", None)  # which would go before it
         return
     if kind not in _TPUS or not re.fullmatch(r"\d+x\d+(x\d+)?", layout):
         axes = "4x4x8" if kind in _CUBES else "16x16"

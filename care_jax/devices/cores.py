@@ -12,37 +12,37 @@ import jax
 
 from care_jax.devices import accelerator, distributed
 
-MOST = 4  # each has the parameters, the optimiser's state and resident images to itself
+MOST = 2  # more have not been timed; each has parameters, the optimiser's state and resident images to itself
 _COUNT = "--xla_force_host_platform_device_count"
-# A process that was suspended, or had to wait for a core, is not stuck: XLA would end it after 40 seconds.
+# A process that was suspended, or had to wait for a core, is not stuck: XLA would end it after a minute.
 _WAITING = "--xla_cpu_collective_call"
-_PATIENCE = f"{_WAITING}_warn_stuck_timeout_seconds=600 {_WAITING}_terminate_timeout_seconds=604800"
+_PATIENCE = f"{_WAITING}_warn_stuck_timeout_seconds=600 {_WAITING}_terminate_timeout_seconds=3600"
 
 
 def share_out(divide: Iterable[int] = ()) -> None:
     """Makes the cores that this process may use devices of JAX; to be called before anything is computed.
 
-    They are 1, 2 or 4, no more than the cores. JAX_NUM_CPU_DEVICES and XLA_FLAGS that say how many go first. Nothing
+    They are 1 or 2, no more than the cores. JAX_NUM_CPU_DEVICES and XLA_FLAGS that say how many go first. Nothing
     changes in one of several processes, on a TPU's host, and where JAX has begun; nor do GPUs.
 
     Args:
       divide: what the number has to divide, of batches for instance.
     """
-    told = getattr(jax.config, "jax_num_cpu_devices", -1) != -1 or _COUNT in os.environ.get("XLA_FLAGS", "")
-    if told or distributed.is_active() or accelerator.has_tpu():
+    if distributed.is_active() or accelerator.has_tpu():
         return
-    number = count(available(), divide)
-    with suppress(RuntimeError):  # it has begun
-        jax.config.update("jax_num_cpu_devices", number)
-        if number > 1 and _WAITING not in os.environ.get("XLA_FLAGS", ""):
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_PATIENCE}".strip()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if getattr(jax.config, "jax_num_cpu_devices", -1) == -1 and _COUNT not in flags:
+        with suppress(RuntimeError):  # it has begun
+            jax.config.update("jax_num_cpu_devices", count(available(), divide))
+    if _WAITING not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_PATIENCE}".strip()
 
 
 def count(cores: int, divide: Iterable[int] = ()) -> int:
     """The largest power of two up to MOST and the cores that divides all of `divide`.
 
-    >>> count(6), count(3, [128, 64]), count(8, [50])
-    (4, 2, 2)
+    >>> count(6), count(1), count(8, [50]), count(8, [33])
+    (2, 1, 2, 1)
     """
     number, sizes = MOST, list(divide)
     while number > 1 and (number > cores or any(size % number for size in sizes)):

@@ -1,5 +1,6 @@
 """Where arrays live: one mesh axis, `data`; parameters on every device, batches cut over them."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -64,6 +65,13 @@ def check_divides(mesh: Mesh, name: str, batch_size: int, parts: int = 1) -> Non
 def _chosen_by(mesh: Mesh, number: int) -> str:
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     return f"JAX_NUM_CPU_DEVICES={number}" if on_cpu else "CUDA_VISIBLE_DEVICES"
+
+
+def dividing(mesh: Mesh, batch_size: int) -> Mesh:
+    """As many of a process's devices as divide a batch; of several processes all of them, in a multiple of batches."""
+    if jax.process_count() > 1:
+        return mesh
+    return make_mesh(list(mesh.devices.flat[: math.gcd(mesh.size, batch_size)]))
 
 
 def from_process(sharding: NamedSharding, rows: np.ndarray) -> jax.Array:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import jax
+
 from care_jax.command_line import say
 from care_jax.data import CLASS
 from care_jax.devices.distributed import is_first
@@ -62,7 +64,8 @@ def _of_share(embedded: EmbeddedDataSet, settings: Any, fraction: float) -> Numb
     accuracies: list[float] = []
     for seed in range(tuning.num_seeds):
         chosen, told = balanced(labels, fraction, seed=settings.seed, draw=seed)
-        unit = embedded.embedder.mesh.size
+        # In a process alone as many devices take part as divide the batch.
+        unit = embedded.embedder.mesh.size if jax.process_count() > 1 else 1
         batch_size = min(tuning.batch_size, len(chosen)) // unit * unit
         if batch_size < _LEAST:
             missing = Missing(f"a batch of {min(tuning.batch_size, len(chosen))} images is too small on {unit} devices")

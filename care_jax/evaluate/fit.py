@@ -41,8 +41,8 @@ class Fit:
     Args:
       embedded: its encoder and data set; its variables are the start, and stay as they are.
       settings: `config.evaluate.finetune`.
-      batch_size: images a step, a multiple of the number of devices; of the last images of an epoch that fill no batch
-        each epoch leaves out others.
+      batch_size: images a step, which as many devices share as divide it, and all of several processes; of the last
+        images of an epoch that fill no batch each epoch leaves out others.
       num_steps: updates.
     """
 
@@ -61,7 +61,10 @@ class Fit:
         self._optimizer = optim.make_optimizer(
             settings.optimizer, rates, weight_decay=settings.weight_decay, momentum=settings.momentum
         )
-        mesh, whole = self._embedder.mesh, sharding.replicated(self._embedder.mesh)
+        self._mesh = mesh = sharding.dividing(self._embedder.mesh, batch_size)
+        whole = sharding.replicated(mesh)
+        if mesh != self._embedder.mesh:
+            self._start = jax.device_put(self._start, whole)
         backbone = experiment.encoder.backbone
         drawn = settings.get("augmentation", "crop_flip") == "crop_flip"  # clouds have no such setting
         spec = augmentation(experiment.plan.invariance) if drawn else self._embedder.spec
@@ -80,7 +83,7 @@ class Fit:
         """
         key = jax.random.key(seed)
         state = self._init(self._start, jax.random.fold_in(key, 0))
-        batches = _batches(self._embedder, train, seed, self._batch_size, self.num_steps)
+        batches = _batches(self._embedder, self._mesh, train, seed, self._batch_size, self.num_steps)
         # The first step holds the compilation, of which no speed can be told.
         state, loss = self._step(state, *next(batches), jax.random.fold_in(key, 1))
         jax.block_until_ready(loss)
@@ -96,7 +99,7 @@ class Fit:
         for images, indices, mask in self._embedder.batches(test):
             self._embedder.check()
             of_rows = np.where(mask, test.labels[CLASS][indices], -1)
-            right, real = self._count(state, *_put(self._embedder.mesh, images, of_rows))
+            right, real = self._count(state, *_put(self._mesh, images, of_rows))
             correct, count = correct + float(right), count + int(real)
         return correct / count if count else math.nan
 
@@ -173,7 +176,7 @@ def _count(
 
 
 def _batches(
-    embedder: Embedder, examples: Examples, seed: int, batch_size: int, num_steps: int
+    embedder: Embedder, mesh: Mesh, examples: Examples, seed: int, batch_size: int, num_steps: int
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
     """Images uint8 [b, h, w, 3] and labels [b] of each step, every example at most once an epoch."""
     index, count = jax.process_index(), jax.process_count()
@@ -187,7 +190,7 @@ def _batches(
         )
         own = np.split(epoch, count, axis=1)[index]
         for images, rows in zip(_images(embedder, examples, epoch, own), own, strict=True):
-            yield _put(embedder.mesh, images, examples.labels[CLASS][rows])
+            yield _put(mesh, images, examples.labels[CLASS][rows])
 
 
 def _images(embedder: Embedder, examples: Examples, epoch: np.ndarray, own: np.ndarray) -> Iterator[np.ndarray]:

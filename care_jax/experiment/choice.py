@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections.config_dict import RequiredValueError
 
 from care_jax.data.colors import Colors
+from care_jax.devices import cores
 from care_jax.experiment.settings import CHOSEN, COLORS, ONLY_IMAGES, of_clouds
 
 # Images of 64 x 64 that a run of configs/image_folder.py sees by its end: within an hour on two CPU cores, minutes on a
@@ -25,7 +26,6 @@ _BATCHES_AN_EPOCH = 4  # at least, where the data set is small
 _WIDTH = {"cpu": 32, "accelerator": 64}
 _GROUP = 16  # images, at least; as in the paper
 _OF_DATA_SET = "dataset"
-_BATCHES = ("train.batch_size", "equivariance.batch_size")
 _ANY_COLORS = Colors((0.5,) * 3, (0.25,) * 3)
 
 
@@ -79,7 +79,9 @@ def choose(
         found["model.width"] = _WIDTH[kind]
     batch_size, part = config.train.batch_size, config.equivariance.batch_size
     if batch_size is None:
-        batch_size = found["train.batch_size"] = _batch_size(config, num_examples, _LARGEST_BATCH[kind], mesh.size)
+        # Of a CPU, however many cores it has, the same.
+        devices = math.lcm(mesh.size, cores.MOST) if kind == "cpu" else mesh.size
+        batch_size = found["train.batch_size"] = _batch_size(config, num_examples, _LARGEST_BATCH[kind], devices)
     if "equivariance.num_groups" in wanted:
         images = batch_size if part is None else part
         found["equivariance.num_groups"] = math.gcd(images, 2 ** (max(images // _GROUP, 1).bit_length() - 1))
@@ -98,9 +100,17 @@ def described(chosen: Mapping[str, Any]) -> str:
     return " ".join(f"--config.{name}={str(value).replace(' ', '')}" for name, value in chosen.items())
 
 
-def cut_batches(config: ml_collections.ConfigDict) -> list[int]:
-    """What devices have to divide: (micro-)batches that have a value. Of settings that nobody has checked yet."""
-    parts, *sizes = (_number(config, name) for name in ("train.micro_batches", *_BATCHES))
+def cut_batches(config: ml_collections.ConfigDict, chosen: int = 0) -> list[int]:
+    """What devices have to divide: (micro-)batches that have a value.
+
+    Args:
+      config: settings that nobody has checked yet.
+      chosen: the batch, where it has no value; 0 for none.
+    """
+    sizes = [_number(config, "train.batch_size") or chosen]
+    if _unchecked(config, "equivariance.weight"):
+        sizes.append(_number(config, "equivariance.batch_size"))
+    parts = _number(config, "train.micro_batches")
     return [size // parts for size in sizes if size and parts]
 
 

@@ -1,10 +1,13 @@
 """What may differ between a run and what is asked of it later: to go on, to be evaluated again, to stand in a table."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
+from care_jax.experiment import choice
 from care_jax.experiment.choice import filled, without_value
 from care_jax.experiment.config import ConfigError, differences, leaves
 from care_jax.methods import METHODS
@@ -34,6 +37,14 @@ def kept_choices(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDic
     """What a run chose when it began, by dotted names, for settings that have no value now."""
     before = leaves(begun)
     return {name: before[name] for name in without_value(now) if before.get(name) is not None}
+
+
+def cut_batches(config: ml_collections.ConfigDict, workdir: Path) -> list[int]:
+    """What devices have to divide, as `choice.cut_batches`, with the batch that the run in `workdir` has chosen."""
+    kept = 0
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):  # none, or one that is refused later
+        kept = json.loads((workdir / "config.json").read_text())["train"]["batch_size"]
+    return choice.cut_batches(config, kept if isinstance(kept, int) else 0)
 
 
 def check_goes_on(begun: ml_collections.ConfigDict, now: ml_collections.ConfigDict, workdir: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
 import ml_collections
 
 from care_jax import methods
@@ -117,7 +118,7 @@ def report(config: ml_collections.ConfigDict, given: Sequence[str], tell: Callab
     """
     check_data(config, given)
     if lines := unused(config, given):
-        build.check(config, sharding.make_mesh())
+        build.check(config, sharding.make_mesh(jax.devices()[:1]))
         for line in lines:
             tell(line)
 

@@ -22,7 +22,7 @@ from absl import logging
 
 from care_jax.command_line import say, user_errors
 from care_jax.devices import compilation_cache, cores
-from care_jax.experiment import choice
+from care_jax.experiment import continuation
 from care_jax.experiment.config import from_plain
 from care_jax.sweep.runs import finished_run
 
@@ -33,8 +33,9 @@ def main() -> None:
     with user_errors():
         compilation_cache.switch_on(warn=say)
         config = from_plain(json.load(sys.stdin))
-        cores.share_out(choice.cut_batches(config))
-        finished_run(config, Path(sys.argv[1]))
+        workdir = Path(sys.argv[1])
+        cores.share_out(continuation.cut_batches(config, workdir))
+        finished_run(config, workdir)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def _chosen(num_examples: int, mesh=MESH, **settings) -> dict:
         (5000, {"train__batch_size": 96, "equivariance__batch_size": 64}, None, 4, 24.0),
         (5000, {"equivariance__num_groups": 12}, 72, None, 24.0),
         (45, {"equivariance__num_groups": 16}, 32, None, 400.0),  # no groups of one image
-        (45, {"equivariance__batch_size": 20, "train__micro_batches": 4}, 20, 1, 400.0),
+        (45, {"equivariance__batch_size": 20, "train__micro_batches": 4}, 24, 1, 400.0),
         (5000, {"train__epochs": 7.0}, 64, 4, None),
     ],
 )
@@ -45,6 +45,12 @@ def test_by_the_number_of_images_and_what_is_given(num_examples, settings, batch
     expected = {"train.batch_size": batch_size, "equivariance.num_groups": groups, "train.epochs": epochs}
     assert {name: found.get(name) for name in expected} == expected
     assert found.keys() == {*CHOSEN} - given and found["model.width"] == 32
+
+
+@pytest.mark.parametrize("settings", [{"equivariance__num_groups": 5}, {"train__micro_batches": 3}])
+def test_the_same_on_one_core_and_on_more(settings):
+    one, two = (_chosen(1000, sharding.make_mesh(jax.devices()[:count]), **settings) for count in (1, 2))
+    assert one == two and one["train.batch_size"] % 2 == 0
 
 
 def test_more_where_the_device_is_no_cpu():
