@@ -98,8 +98,9 @@ def test_shares_of_the_labels(embedded):
 
 @pytest.mark.slow
 def test_what_can_not_be_tuned_is_said(embedded, monkeypatch):
+    few = embedded(8, finetune__batch_size=4)
+    few.part("train")  # by one process
     with monkeypatch.context() as of_two:
-        few = embedded(8, finetune__batch_size=4)
         of_two.setattr(jax, "process_count", lambda: 2)
         assert _run(finetune, few)["finetune_top1"] == Missing("a batch of 4 images is too small on 8 devices")
     off = embedded(8, finetune__enabled=False)
