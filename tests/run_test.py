@@ -252,7 +252,16 @@ def test_a_stopped_run_goes_on_to_the_same_parameters(tiny_config, tmp_path, mon
     assert outcome.finished
     assert f"of other programs (jax {jax.__version__} -> another): steps may differ" in capsys.readouterr().err
     assert outcome.info["device"] == sharding.described(experiment.mesh)  # of both parts, once
+    assert "other devices" not in capsys.readouterr().err
     assert params_sha256(outcome.state.params) == params_sha256(whole.params)
+
+
+def test_other_devices_are_said(tiny_config, tmp_path, capsys):
+    experiment = build.build(_config(tiny_config, _folder(tmp_path / "images", classes=False), "device"))
+    asked = iter(["", "SIGTERM"])
+    run.train(experiment, tmp_path, stop=lambda: next(asked))
+    run.train(build.build(experiment.config, sharding.make_mesh(jax.devices()[:1])), tmp_path)
+    assert "other devices (8 x cpu, then 1 x cpu): from here on steps differ by rounding" in capsys.readouterr().err
 
 
 def test_the_devices_of_a_run_that_goes_on_are_named_in_their_order():

@@ -94,6 +94,14 @@ def test_chips_that_can_not_be_put_together_so():
         topologies.devices("v5e:0x0")
 
 
+@pytest.mark.slow
+def test_a_number_that_is_asked_for_goes_before_that_of_the_environment():
+    script = "from care_jax.cost import topologies as t; t.prepare('cpu:3'); print(len(t.devices('cpu:3')))"
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "XLA_FLAGS": ""}
+    made = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
+    assert made.stdout == "3\n", made.stderr
+
+
 def test_devices_of_this_machine():
     topologies.prepare("cpu:4")
     assert [device.platform for device in topologies.devices("cpu:4")] == ["cpu"] * 4

@@ -1,17 +1,18 @@
 """Settings without a value: chosen so that a run can start, kept when it goes on."""
 
+import json
 import random
 
 import jax
 import numpy as np
 import pytest
 
-from care_jax.configs import base, image_folder, proteins
+from care_jax.configs import base, digits, image_folder, proteins
 from care_jax.data import DataSet, Examples
 from care_jax.devices import sharding
 from care_jax.experiment import build, choice
 from care_jax.experiment.config import ConfigError, leaves
-from care_jax.experiment.continuation import changes, check_goes_on, kept_choices
+from care_jax.experiment.continuation import changes, check_goes_on, cut_batches, kept_choices
 from care_jax.experiment.settings import CHOSEN, COLORS
 
 MESH = sharding.make_mesh(jax.devices()[:1])
@@ -121,6 +122,31 @@ def test_what_a_run_chose_is_kept_when_it_goes_on(tiny_config, tmp_path):
     with pytest.raises(ConfigError, match=r"\(config.train.batch_size: 24 -> 32\)"):
         check_goes_on(begun, choice.filled(now, {"train.batch_size": 32}), tmp_path)
     assert leaves(choice.filled(now, kept_choices(begun, now)))["train.batch_size"] == 24
+
+
+@pytest.mark.parametrize(
+    ("settings", "chosen", "sizes"),
+    [
+        ({}, 65, [128]),
+        ({"train__batch_size": None}, 65, [65]),
+        ({"train__batch_size": None}, 0, []),
+        ({"train__micro_batches": 4, "equivariance__batch_size": 50}, 0, [32, 12]),
+        ({"equivariance__batch_size": 50, "equivariance__weight": 0.0}, 0, [128]),
+        ({"train__batch_size": "many"}, 0, []),
+        ({"train__micro_batches": 0}, 0, []),
+        ({"train": None}, 0, []),
+    ],
+)
+def test_what_devices_have_to_divide_is_known_before_settings_are_checked(settings, chosen, sizes, tmp_path):
+    config = digits.get_config()
+    with config.unlocked(), config.ignore_type():
+        for name, value in settings.items():
+            section, _, key = name.partition("__")
+            (config[section] if key else config)[key or section] = value
+    assert choice.cut_batches(config, chosen) == sizes
+    assert cut_batches(config, tmp_path) == choice.cut_batches(config)
+    (tmp_path / "config.json").write_text(json.dumps({"train": {"batch_size": chosen or "many"}}))
+    assert cut_batches(config, tmp_path) == sizes
 
 
 def test_clouds_have_no_colours_and_count_as_one():

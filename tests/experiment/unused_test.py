@@ -12,7 +12,7 @@ from care_jax.command_line import given_settings, parse_flags
 from care_jax.configs import base, cifar10, digits, fashion, proteins
 from care_jax.experiment.config import leaves
 from care_jax.experiment.settings import ConfigError
-from care_jax.experiment.unused import _REASONS, check_data, of_schedules, of_views, unused
+from care_jax.experiment.unused import _REASONS, check_data, of_schedules, of_views, report, unused
 
 
 def changed(config, **values):
@@ -65,6 +65,13 @@ def test_what_is_switched_off_is_told_and_why(name):
     assert unused(changed(cifar10.get_config(), **on), [name]) == []
     (line,) = unused(changed(cifar10.get_config(), **off), [name])
     assert line.startswith(f"config.{name} is given, and has no effect: ") and reason in line
+
+
+def test_devices_need_not_divide_the_batch_for_a_word_on_what_has_no_effect():
+    said = []
+    config = changed(digits.get_config(), train__batch_size=50, equivariance__num_groups=5)
+    report(config, ["evaluate.finetune.epochs"], said.append)
+    assert len(said) == 1 and said[0].startswith("config.evaluate.finetune.epochs is given, and has no effect")
 
 
 def test_all_settings_of_the_rules_are_settings():

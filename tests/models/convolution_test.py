@@ -130,6 +130,15 @@ def test_devices_sum_over_their_own_images(shape, out_features):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_devices_are_not_looked_up_outside_of_jit():
+    x, kernel = _operands(3, (16, 8, 8, 20), 20, np.float32)
+    ours = sharding.within(sharding.make_mesh(), partial(_all_gradients, convolve_at, 1))
+    with jax.disable_jit():
+        made = ours(x, kernel)
+    for our, their in zip(made, _all_gradients(_plain, 1, x, kernel), strict=True):
+        np.testing.assert_allclose(our, their, rtol=1e-4, atol=1e-4)
+
+
 def test_gradients_under_vmap_and_twice():
     rng = np.random.default_rng(0)
     x, kernel = rng.standard_normal((2, 4, 6, 6, 3), np.float32), rng.standard_normal((3, 3, 3, 5), np.float32)
