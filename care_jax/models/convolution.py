@@ -151,9 +151,8 @@ def _over_own_chunks(
     over_chunks = functools.partial(_over_chunks, of_chunk, most_bytes=most_bytes)
     mesh = jax.sharding.get_abstract_mesh()
     shared_out = mesh.axis_names == (_AXIS,) and mesh.axis_types == (AxisType.Auto,) and mesh.size > 1
-    if (
-        not shared_out or len(x) % mesh.size or getattr(jax.config, "jax_disable_jit", False)
-    ):  # it can't be looked up outside of jit
+    eager = getattr(jax.config, "jax_disable_jit", False)  # whose arrays would have to lie on the mesh by themselves
+    if not shared_out or eager or len(x) % mesh.size:
         return over_chunks(x, gradient)
     return jax.shard_map(
         lambda *own: jax.lax.psum(over_chunks(*own), _AXIS),

@@ -39,6 +39,7 @@ def test_nothing_is_made_up_of_a_device_that_is_not_there():
 def test_cpus_share_the_memory_of_the_machine():
     one, eight = (hardware.of_device(jax.devices("cpu")[0], count) for count in (1, 8))
     assert one.memory // 8 == eight.memory and one.memory > 2**28
+    assert one.cache // 8 == eight.cache > 0
     assert one.operations is None and one.bandwidth is None
 
 

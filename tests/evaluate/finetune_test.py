@@ -9,7 +9,7 @@ from PIL import Image
 
 from care_jax.data import DataSet, Examples
 from care_jax.devices import sharding
-from care_jax.evaluate import finetune, label_fractions
+from care_jax.evaluate import finetune, fit, label_fractions
 from care_jax.evaluate.evaluation import Evaluation
 from care_jax.evaluate.evaluators import of_numbers
 from care_jax.evaluate.measure import Missing
@@ -69,7 +69,10 @@ def _run(evaluator, embedded):
 
 
 @pytest.mark.slow
-def test_fine_tuning_learns_the_same_from_pixels_and_files_on_any_devices(embedded, capsys):
+def test_fine_tuning_learns_the_same_from_pixels_and_files_on_any_devices(embedded, capsys, monkeypatch):
+    shared_by, step = [], fit._step
+    seen = lambda *given: shared_by.append(jax.sharding.get_abstract_mesh().size) or step(*given)  # noqa: E731
+    monkeypatch.setattr(fit, "_step", seen)
     of_one = embedded(1, **TUNED)
     before = jax.device_get(of_one.variables)
     numbers = _run(finetune, of_one)
@@ -80,6 +83,7 @@ def test_fine_tuning_learns_the_same_from_pixels_and_files_on_any_devices(embedd
     assert lines[0] == "care_jax: fine-tuning on 96 of 96 labelled images: 6 steps of 34, 2 times" and len(lines) == 3
     assert of_one.notes[0].startswith("finetune_top1: 6 steps are few; ")
     from_files = _run(finetune, embedded(4, files=True, **TUNED))  # of which two divide the batch
+    assert set(shared_by) == {1, 2}  # which convolutions look up
     # Sums over a batch differ by rounding: an image on the edge between two classes may fall to either side.
     assert from_files["finetune_top1"] == pytest.approx(numbers["finetune_top1"], abs=2.6)
     assert set(of_numbers(numbers, ("class",))) == set(numbers)

@@ -10,8 +10,9 @@ import pytest
 from care_jax import data
 from care_jax.data.decode import canvas_side
 from care_jax.devices import sharding
-from care_jax.experiment import build
+from care_jax.experiment import build, programs
 from care_jax.experiment.config import ConfigError
+from care_jax.train.online_probe import OnlineProbe
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
 
@@ -283,3 +284,14 @@ def test_a_part_of_one_image_is_refused(tiny_config, settings):
         build.check(tiny_config(train__batch_size=16, **settings), sharding.make_mesh(jax.devices()[:1]))
     without = {"model__backbone": "vit_small", "model__stem": "cifar", "model__head_batch_norm": False}
     build.check(tiny_config(train__batch_size=16, **settings, **without), sharding.make_mesh(jax.devices()[:1]))
+
+
+@pytest.mark.parametrize("probed", [False, True])
+def test_each_device_takes_the_kernels_gradients_of_its_own_images(tiny_config, probed):
+    config = tiny_config(evaluate__online_probe=probed)
+    experiment = build.build(config, sharding.make_mesh(jax.devices()[:2]))
+    probe = OnlineProbe(10) if probed else None
+    state, batches = programs.arguments(experiment, (32, 32, 3))
+    width = 8 * config.model.width  # of a ResNet-10's features
+    given = (state, jax.eval_shape(lambda: probe.init(width))) if probe else state
+    assert "shard_map" in str(programs.step(experiment, probe).trace(given, batches).jaxpr)

@@ -112,7 +112,11 @@ def test_xla_takes_its_fast_library_in_a_loop_too(size, stride, shape, out_featu
         assert _slow_convolutions(in_a_loop(_plain))
 
 
-@pytest.mark.parametrize(("shape", "out_features"), [((16, 2, 2, 20), 20), ((16, 8, 8, 20), 20), ((16, 8, 8, 4), 4)])
+# The last one in several chunks: without a mesh to look up, devices would bring all images together for them.
+@pytest.mark.parametrize(
+    ("shape", "out_features"),
+    [((16, 2, 2, 20), 20), ((16, 8, 8, 20), 20), ((16, 8, 8, 4), 4), ((16, 32, 32, 64), 20)],
+)
 def test_devices_sum_over_their_own_images(shape, out_features):
     mesh = sharding.make_mesh()
     x, kernel = _operands(3, shape, out_features, np.float32)
@@ -128,6 +132,15 @@ def test_devices_sum_over_their_own_images(shape, out_features):
     assert "__ynn_fusion" not in text or not _slow_convolutions(text)
     for ours, theirs in zip(gradients(x, kernel), _all_gradients(_plain, 1, x, kernel), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_devices_that_do_not_divide_the_batch_take_the_whole_kernels_gradient():
+    mesh = sharding.make_mesh(jax.devices()[:4])
+    x, kernel = _operands(3, (6, 8, 8, 20), 20, np.float32)
+    ours = sharding.within(mesh, partial(_all_gradients, convolve_at, 1))
+    made = jax.jit(ours, in_shardings=sharding.replicated(mesh))(x, kernel)
+    for our, their in zip(made, _all_gradients(_plain, 1, x, kernel), strict=True):
+        np.testing.assert_allclose(our, their, rtol=1e-4, atol=1e-4)
 
 
 def test_devices_are_not_looked_up_outside_of_jit():
