@@ -11,12 +11,18 @@ from contextlib import suppress
 import jax
 
 from care_jax.devices import accelerator, distributed
+from care_jax.errors import UserError
 
 MOST = 2  # more have not been timed; each has parameters, the optimiser's state and resident images to itself
+_NOT_TOLD = -1  # JAX's own word
 _COUNT = "--xla_force_host_platform_device_count"
 # A process that was suspended, or had to wait for a core, is not stuck: XLA would end it after a minute.
 _WAITING = "--xla_cpu_collective_call"
 _PATIENCE = f"{_WAITING}_warn_stuck_timeout_seconds=600 {_WAITING}_terminate_timeout_seconds=3600"
+
+
+class CoresError(UserError, ValueError):
+    """JAX_NUM_CPU_DEVICES is no number of devices."""
 
 
 def share_out(divide: Iterable[int] = ()) -> None:
@@ -27,11 +33,17 @@ def share_out(divide: Iterable[int] = ()) -> None:
 
     Args:
       divide: what the number has to divide, of batches for instance.
+
+    Raises:
+      CoresError: JAX_NUM_CPU_DEVICES is below 1.
     """
+    told = getattr(jax.config, "jax_num_cpu_devices", _NOT_TOLD)
+    if told < 1 and told != _NOT_TOLD:
+        raise CoresError(f"JAX_NUM_CPU_DEVICES={told}: give a number of devices from 1 on, or leave it out")
     if distributed.is_active() or accelerator.has_tpu():
         return
     flags = os.environ.get("XLA_FLAGS", "")
-    if getattr(jax.config, "jax_num_cpu_devices", -1) == -1 and _COUNT not in flags:
+    if told == _NOT_TOLD and _COUNT not in flags:
         with suppress(RuntimeError):  # it has begun
             jax.config.update("jax_num_cpu_devices", count(available(), divide))
     if _WAITING not in flags:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -31,10 +31,10 @@ def along_axis(mesh: Mesh, axis: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(None,) * axis, "data"))
 
 
-def within(mesh: Mesh, function: Callable[..., T]) -> Callable[..., T]:
+def within(mesh: Mesh, function: Callable[..., _T]) -> Callable[..., _T]:
     """The same function, but what is traced in it can look up which devices share a batch out, as convolutions do."""
 
-    def traced(*arguments: Any) -> T:
+    def traced(*arguments: Any) -> _T:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             return function(*arguments)
 

@@ -65,6 +65,20 @@ def test_who_says_how_many_gets_the_patience_too(updates, monkeypatch):
     assert not updates and len(os.environ["XLA_FLAGS"].split()) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["0", "-3"])
+def test_what_is_no_number_of_devices_is_one_line(number, tmp_path):
+    command = [sys.executable, "-m", "care_jax.main", "--config=configs/digits.py", f"--workdir={tmp_path / 'run'}"]
+    root = Path(__file__).parents[2]
+    environment = {name: value for name, value in on_cpus().items() if name != "XLA_FLAGS"}
+    environment["JAX_NUM_CPU_DEVICES"] = number
+    ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2 and not (tmp_path / "run").exists()
+    assert ended.stderr == (
+        f"care_jax: JAX_NUM_CPU_DEVICES={number}: give a number of devices from 1 on, or leave it out\n"
+    )
+
+
 @pytest.mark.parametrize("place", ["several processes", "a TPU's host"])
 def test_nothing_changes_where_others_say(updates, monkeypatch, place):
     monkeypatch.setattr(distributed, "is_active", lambda: place == "several processes")
